@@ -1,0 +1,5 @@
+"""Run the command as `python -m merger.cli`."""
+
+from merger.cli import main
+
+main()

@@ -1,0 +1,117 @@
+"""The one door to rich: tables, progress, errors. Data go to stdout, everything else to stderr.
+
+Tables are 80 columns wide when the output is no terminal; meaning is never carried by colour alone;
+NO_COLOR and pipes are respected because rich respects them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from merger.errors import MergerError
+
+WIDTH = 80
+
+
+def console(*, stderr: bool = True) -> Console:
+    """Return a rich console on stderr (or stdout), 80 columns wide where there is no terminal."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else WIDTH, highlight=False)
+
+
+def say(text: str = "") -> None:
+    """Print one line for people, on stderr, without markup."""
+    console().print(text, markup=False, soft_wrap=True)
+
+
+def out(text: str) -> None:
+    """Print data on stdout, as it is."""
+    sys.stdout.write(text + "\n")
+
+
+def data(document: Any) -> None:
+    """Print one JSON document on stdout."""
+    out(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def fail(mistake: MergerError) -> None:
+    """Print a user's mistake: the law with value and place, then the remedy."""
+    say(f"error: {mistake.law}")
+    if mistake.remedy:
+        say(f"       {mistake.remedy}")
+
+
+def table(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, stderr: bool = False
+) -> None:
+    """Print a table; columns whose name starts with '>' are right-aligned."""
+    from rich import box
+    from rich.table import Table
+
+    grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        right = name.startswith(">")
+        grid.add_column(name.lstrip(">"), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        grid.add_row(*(_plain(cell) for cell in row))
+    console(stderr=stderr).print(grid)
+
+
+def _plain(cell: str) -> Any:
+    from rich.text import Text
+
+    return Text(cell)
+
+
+class Progress:
+    """Where long work stands: a bar on a terminal, a plain line every few seconds in a pipe."""
+
+    def __init__(self, label: str, total: int) -> None:
+        self.label, self.total, self.done, self.note = label, total, 0, ""
+        self._last = time.monotonic()
+        self._bar: Any = None
+        self._task: Any = None
+
+    def step(self, n: int = 1, note: str = "") -> None:
+        """Move on by n and show a note of a few words."""
+        self.done += n
+        self.note = note or self.note
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, note=self.note)
+        elif time.monotonic() - self._last > 5 or self.done >= self.total:
+            self._last = time.monotonic()
+            say(f"{self.label}: {self.done}/{self.total} {self.note}".rstrip())
+
+
+@contextmanager
+def progress(label: str, total: int) -> Iterator[Progress]:
+    """Show the progress of a piece of work with a known number of steps."""
+    state = Progress(label, total)
+    screen = console()
+    if not screen.is_terminal:
+        yield state
+        return
+    from rich.markup import escape
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (
+        TextColumn(escape(label)),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Bars(*columns, console=screen, transient=True) as bar:
+        state._bar, state._task = bar, bar.add_task(label, total=total, note="")
+        yield state

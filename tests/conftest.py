@@ -1,0 +1,36 @@
+"""Settings that every test shares: one thread, no network, fixed examples."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+from hypothesis import settings
+
+# Two torch threads on busy cores are some twenty times slower than one.
+torch.set_num_threads(1)
+
+settings.register_profile("fast", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("deep", max_examples=2000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of golden merges and sample data, or skip with the reason."""
+    folder = os.environ.get("MERGER_TEST_DATA")
+    if not folder:
+        pytest.skip("MERGER_TEST_DATA is not set: no golden merges to compare with")
+    return Path(folder)
+
+
+def pytest_collection_modifyitems(items):
+    """Skip GPU tests where there is no GPU."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
