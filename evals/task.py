@@ -1,0 +1,200 @@
+"""What a task is: items drawn from a hash, a verifier, and the prompt contract.
+
+Item i of (task, version, split, seed, level) is a function of a hash of these five and i, never of
+seed + i, so data sets with neighbouring seeds share nothing by construction. Which split an instance
+belongs to is decided by the hash of its *canonical* form: it is drawn again until its bucket is one of
+the split asked for, so no seed, size or level can leak an instance from one split into another.
+A `Draft` is what a generator draws; an `Item` is a draft with its address.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from evals.answers import Verdict, read_answer
+from merger.errors import EvalError
+from merger.registry import Registry
+
+# Share of the 100 hash buckets that each split owns.
+SPLITS: dict[str, range] = {
+    "train": range(0, 60),
+    "search": range(60, 70),
+    "select": range(70, 80),
+    "confirm": range(80, 90),
+    "test": range(90, 100),
+}
+
+SYSTEM = (
+    "You are a helpful assistant. First think about the problem inside <think> </think>, then give "
+    "only the final answer inside <answer> </answer>."
+)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An instance without an address: texts for people, data for the verifier, a certificate."""
+
+    prompt: str
+    answer: str
+    canonical: str
+    data: Mapping[str, Any]
+    certificate: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question: `prompt` is the user's message, `answer` one right answer, `data` the instance."""
+
+    id: str
+    task: str
+    version: str
+    level: int
+    split: str
+    prompt: str
+    answer: str
+    canonical: str
+    data: Mapping[str, Any]
+    certificate: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Score:
+    """The verdict on one completion: tags in order, answer readable, answer right."""
+
+    format: bool
+    parsed: bool
+    correct: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """A generator with its verifier.
+
+    `draw(rng, level)` draws a draft; `grade(answer, item)` judges the text inside the answer tags;
+    `certify(item)` proves the item well posed by other means than the generator's; `baselines` are
+    blind strategies (item -> answer text) that must score near chance; `system` is the system prompt,
+    `prefill` what the assistant's turn begins with and `max_new_tokens` the token budget: together the
+    prompt contract.
+    """
+
+    name: str
+    alias: str
+    version: str
+    levels: tuple[int, ...]
+    instructions: str
+    draw: Callable[[Random, int], Draft]
+    grade: Callable[[str, Item], Verdict]
+    certify: Callable[[Item], bool]
+    baselines: Mapping[str, Callable[[Item], str]]
+    max_new_tokens: int = 8192
+    prefill: str = "<think>"
+
+    @property
+    def system(self) -> str:
+        """The system prompt: the common rule about tags, then what this task wants."""
+        return f"{SYSTEM}\n{self.instructions}"
+
+    @property
+    def contract(self) -> str:
+        """A hash of everything about the prompt that changes answers; part of every ledger key."""
+        text = "\x00".join((self.name, self.version, self.system, self.prefill))
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def messages(self, item: Item) -> list[dict[str, str]]:
+        """Return the conversation up to the assistant's turn."""
+        return [
+            {"role": "system", "content": self.system},
+            {"role": "user", "content": item.prompt},
+        ]
+
+    def check(self, text: str, item: Item) -> Score:
+        """Score a completion (the text after the pre-fill); never raises, whatever the text."""
+        tags, answer = read_answer(text, prefilled=bool(self.prefill))
+        if answer is None:
+            return Score(tags, parsed=False, correct=False)
+        verdict = self.grade(answer, item)
+        return Score(tags, verdict.parsed, verdict.correct)
+
+
+TASKS: Registry[Task] = Registry("task")
+_ALIASES: dict[str, str] = {}
+
+
+def register(task: Task) -> Task:
+    """Put a task into the table under its name and its alias."""
+    _ALIASES[task.alias] = task.name
+    return TASKS.add(task.name, task)
+
+
+def get_task(name: str) -> Task:
+    """Return a task by name or alias (`ded` is `deduction`)."""
+    import evals.tasks  # noqa: F401  the folder fills the table
+
+    return TASKS[_ALIASES.get(name, name)]
+
+
+def bucket(canonical: str) -> int:
+    """Return the hash bucket, 0 to 99, of a canonical instance."""
+    return int(hashlib.sha256(canonical.encode()).hexdigest()[:8], 16) % 100
+
+
+def draw_item(task: Task, *, level: int, split: str, seed: int, index: int) -> Item:
+    """Draw item `index` of (task, version, split, seed, level)."""
+    if split not in SPLITS:
+        raise EvalError(f"split {split!r} is not one of {', '.join(SPLITS)}", "Name one of these.")
+    if level not in task.levels:
+        known = ", ".join(map(str, task.levels))
+        raise EvalError(f"task {task.name!r} has no level {level}", f"Its levels: {known}.")
+    address = f"{task.name}/{task.version}/{split}/{seed}/L{level}/{index}"
+    for attempt in range(10_000):
+        draft = task.draw(Random(f"{address}/{attempt}"), level)  # a string seed is stable everywhere
+        if bucket(draft.canonical) in SPLITS[split]:
+            return Item(
+                id=address,
+                task=task.name,
+                version=task.version,
+                level=level,
+                split=split,
+                prompt=draft.prompt,
+                answer=draft.answer,
+                canonical=draft.canonical,
+                data=draft.data,
+                certificate=draft.certificate,
+            )
+    raise EvalError(f"no instance of {address} found in 10,000 draws", "Its capacity is exhausted.")
+
+
+def stream(task: Task, *, level: int, split: str, seed: int, start: int = 0) -> Iterator[Item]:
+    """Yield items without end, each canonical instance once (a repeat is passed over).
+
+    Gives up with an `EvalError` when 1,000 draws in a row are repeats: the capacity is spent, and
+    silent oversampling would make intervals too narrow.
+    """
+    seen: set[str] = set()
+    index, repeats = start, 0
+    while True:
+        item = draw_item(task, level=level, split=split, seed=seed, index=index)
+        index += 1
+        if item.canonical in seen:
+            repeats += 1
+            if repeats >= 1000:
+                raise EvalError(
+                    f"{task.name} level {level} has no more than {len(seen)} items in {split!r}",
+                    "Ask for fewer items or for more levels.",
+                )
+            continue
+        repeats = 0
+        seen.add(item.canonical)
+        yield item
+
+
+def items(
+    task: Task, *, n: int, split: str, seed: int = 0, levels: tuple[int, ...] | None = None
+) -> list[Item]:
+    """Return the first n items, levels taken in turn; a longer list begins with the shorter one."""
+    streams = [stream(task, level=lv, split=split, seed=seed) for lv in levels or task.levels]
+    return [next(streams[i % len(streams)]) for i in range(n)]
