@@ -1,0 +1,258 @@
+"""The ledger: every answer and every score of every model, committed as it is made.
+
+A *cell* is one model (weight fingerprint) under one task, version, prompt contract and generation
+settings; its rows are addressed by item and sample. What was generated and how it was scored stand in
+two tables, so that a mended scorer re-scores without generating, and scores are read without texts.
+The first answer written stays: two workers who pay for the same row agree afterwards. SQLite in WAL
+mode for a path, any SQLAlchemy URL otherwise; use PostgreSQL where several hosts share one ledger.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from merger.errors import EvalError
+
+_CELL = ("fingerprint", "task", "version", "contract", "settings")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model under one task, contract and generation settings: the shared part of row keys."""
+
+    fingerprint: str
+    task: str
+    version: str
+    contract: str
+    settings: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer and its score.
+
+    `finish` is "stop" or "length"; `correct` is 0 or 1, or a number between them where a metric is
+    graded; `scorer` names the code that scored (another name means the score is out of date).
+    """
+
+    item: str
+    sample: int
+    text: str
+    finish: str
+    n_tokens: int
+    format: bool
+    parsed: bool
+    correct: float
+    scorer: str = ""
+
+    @property
+    def truncated(self) -> bool:
+        """Say whether the token budget ended the answer."""
+        return self.finish == "length"
+
+
+_schema = sa.MetaData()
+
+
+def _key(*more: str) -> list[sa.Column[Any]]:
+    names = [sa.Column(n, sa.String(200), primary_key=True) for n in (*_CELL, *more)]
+    return [*names, sa.Column("sample", sa.Integer, primary_key=True)]
+
+
+# Texts are compressed: long reasoning shrinks about fourfold, and NULs survive PostgreSQL.
+_answers = sa.Table(
+    "answers",
+    _schema,
+    *_key("item"),
+    sa.Column("text", sa.LargeBinary, nullable=False),
+    sa.Column("finish", sa.String(10), nullable=False),
+    sa.Column("n_tokens", sa.Integer, nullable=False),
+)
+_scores = sa.Table(
+    "scores",
+    _schema,
+    *_key("item"),
+    sa.Column("scorer", sa.String(80), nullable=False),
+    sa.Column("format", sa.Boolean, nullable=False),
+    sa.Column("parsed", sa.Boolean, nullable=False),
+    sa.Column("correct", sa.Float, nullable=False),
+)
+_items = sa.Table(
+    "items",
+    _schema,
+    *(sa.Column(n, sa.String(200), primary_key=True) for n in ("task", "version", "item")),
+    sa.Column("facts", sa.Text, nullable=False),
+)
+_models = sa.Table(
+    "models",
+    _schema,
+    sa.Column("fingerprint", sa.String(200), primary_key=True),
+    sa.Column("name", sa.String(400), primary_key=True),
+)
+
+
+class Ledger:
+    """A store of rows; one object a process (a fork opens its own)."""
+
+    def __init__(self, url: str | Path) -> None:
+        """Open or create a ledger at a path or a SQLAlchemy URL; ":memory:" lives with the object."""
+        self.url = _as_url(url)
+        try:
+            self._engine = sa.create_engine(self.url)
+            if self._engine.dialect.name == "sqlite":
+                sa.event.listen(self._engine, "connect", _make_durable)
+            _schema.create_all(self._engine)
+        except (sa.exc.SQLAlchemyError, ImportError) as error:
+            raise EvalError(
+                f"the ledger {self.url!r} cannot be opened: {str(error).splitlines()[0]}",
+                "Name a path in a folder that exists, or a SQLAlchemy URL whose driver is installed.",
+            ) from error
+        self._insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
+
+    def put(self, cell: Cell, rows: Sequence[Row]) -> None:
+        """Commit answers with their scores; an answer that is there already stays."""
+        if not rows:
+            return
+        key = asdict(cell)
+        made = [key | _answer_columns(row) for row in rows]
+        with self._engine.begin() as db:
+            db.execute(self._insert(_answers).on_conflict_do_nothing(), made)
+        self.rescore(cell, rows)
+
+    def rescore(self, cell: Cell, rows: Sequence[Row]) -> None:
+        """Commit the scores of rows whose answers are there, over what was there before."""
+        if not rows:
+            return
+        key = asdict(cell)
+        insert = self._insert(_scores)
+        values = {n: insert.excluded[n] for n in ("scorer", "format", "parsed", "correct")}
+        upsert = insert.on_conflict_do_update(index_elements=_scores.primary_key, set_=values)
+        with self._engine.begin() as db:
+            db.execute(upsert, [key | _score_columns(row) for row in rows])
+
+    def rows(self, cell: Cell, items: Iterable[str] | None = None) -> dict[tuple[str, int], Row]:
+        """Return the rows of a cell (of these items, or all) by (item, sample)."""
+        wanted = None if items is None else set(items)
+        pair = _answers.outerjoin(
+            _scores, sa.and_(*(a == _scores.c[a.name] for a in _answers.primary_key))
+        )
+        columns = (*_answers.c, *(_scores.c[n] for n in ("scorer", "format", "parsed", "correct")))
+        query = sa.select(*columns).select_from(pair).where(*_where(_answers, cell))
+        with self._engine.connect() as db:
+            found = [_read(r._mapping) for r in db.execute(query)]
+        return {(r.item, r.sample): r for r in found if wanted is None or r.item in wanted}
+
+    def missing(self, cell: Cell, items: Sequence[str], samples: int = 1) -> list[tuple[str, int]]:
+        """Return the (item, sample) pairs that nobody has paid for yet, in the order asked."""
+        query = sa.select(_answers.c.item, _answers.c.sample).where(*_where(_answers, cell))
+        with self._engine.connect() as db:
+            there = {(item, sample) for item, sample in db.execute(query)}
+        return [(i, s) for i in items for s in range(samples) if (i, s) not in there]
+
+    def scores(self, cell: Cell, items: Sequence[str] | None = None) -> dict[str, float]:
+        """Return the mean score of each item over its samples, without reading any text."""
+        query = (
+            sa.select(_scores.c.item, sa.func.avg(_scores.c.correct))
+            .where(*_where(_scores, cell))
+            .group_by(_scores.c.item)
+        )
+        with self._engine.connect() as db:
+            found = {item: float(mean) for item, mean in db.execute(query)}
+        return found if items is None else {i: found[i] for i in items if i in found}
+
+    def cells(self, **equal: str) -> list[Cell]:
+        """Return the cells that hold answers, those with these field values (`task="…"`) only."""
+        columns = [_answers.c[n] for n in _CELL]
+        query = sa.select(*columns).distinct().order_by(*columns)
+        query = query.where(*(_answers.c[n] == v for n, v in equal.items()))
+        with self._engine.connect() as db:
+            return [Cell(*row) for row in db.execute(query)]
+
+    def put_items(self, task: str, version: str, facts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep what a report shows of items (level, prompt, answer), by item id."""
+        made = [
+            {"task": task, "version": version, "item": i, "facts": json.dumps(dict(f))}
+            for i, f in facts.items()
+        ]
+        if made:
+            with self._engine.begin() as db:
+                db.execute(self._insert(_items).on_conflict_do_nothing(), made)
+
+    def items(self, task: str, version: str) -> dict[str, dict[str, Any]]:
+        """Return what is kept of a task's items, by item id."""
+        query = sa.select(_items.c.item, _items.c.facts).where(
+            _items.c.task == task, _items.c.version == version
+        )
+        with self._engine.connect() as db:
+            return {item: json.loads(facts) for item, facts in db.execute(query)}
+
+    def name(self, fingerprint: str, name: str) -> None:
+        """Remember a name people use for a fingerprint."""
+        insert = self._insert(_models).on_conflict_do_nothing()
+        with self._engine.begin() as db:
+            db.execute(insert, [{"fingerprint": fingerprint, "name": name}])
+
+    def names(self) -> dict[str, list[str]]:
+        """Return the names given to each fingerprint."""
+        query = sa.select(_models.c.fingerprint, _models.c.name).order_by(_models.c.name)
+        table: dict[str, list[str]] = {}
+        with self._engine.connect() as db:
+            for fingerprint, name in db.execute(query):
+                table.setdefault(fingerprint, []).append(name)
+        return table
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self._engine.dispose()
+
+
+def _as_url(url: str | Path) -> str:
+    text = str(url)
+    if text == ":memory:":
+        return "sqlite://"
+    return text if "://" in text else f"sqlite:///{text}"
+
+
+def _make_durable(connection: Any, _: Any) -> None:
+    """Set what a shared SQLite file needs: readers beside one writer, and patience."""
+    cursor = connection.cursor()
+    for setting in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=60000"):
+        cursor.execute(f"PRAGMA {setting}")
+    cursor.close()
+
+
+def _where(table: sa.Table, cell: Cell) -> list[sa.ColumnElement[bool]]:
+    return [table.c[n] == v for n, v in zip(_CELL, astuple(cell), strict=True)]
+
+
+def _answer_columns(row: Row) -> dict[str, Any]:
+    text = zlib.compress(row.text.encode("utf-8", "surrogatepass"))
+    where = {"item": row.item, "sample": row.sample}
+    return where | {"text": text, "finish": row.finish, "n_tokens": row.n_tokens}
+
+
+def _score_columns(row: Row) -> dict[str, Any]:
+    where = {"item": row.item, "sample": row.sample, "scorer": row.scorer}
+    return where | {"format": row.format, "parsed": row.parsed, "correct": float(row.correct)}
+
+
+def _read(found: Mapping[str, Any]) -> Row:
+    return Row(
+        item=found["item"],
+        sample=found["sample"],
+        text=zlib.decompress(found["text"]).decode("utf-8", "surrogatepass"),
+        finish=found["finish"],
+        n_tokens=found["n_tokens"],
+        format=bool(found["format"]),
+        parsed=bool(found["parsed"]),
+        correct=float(found["correct"] or 0.0),
+        scorer=found["scorer"] or "",
+    )

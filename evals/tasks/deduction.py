@@ -1,0 +1,242 @@
+"""Deduction: find the truth value of every variable that makes all nested formulas true, or say UNSAT.
+
+Levels (variables, formulas, depth) follow the paper's table (arXiv 2505.10554, section 3.1). Unlike the
+authors' data, one item in five is unsatisfiable and minimally so (every proper subset of its formulas
+has a model), a satisfiable item has exactly one model, no formula is a tautology or idle, and *any*
+assignment that satisfies the formulas is accepted. Formulas are chosen so that the number of remaining
+models shrinks geometrically to one. Certified by a SAT solver (CaDiCaL through python-sat).
+"""
+
+from __future__ import annotations
+
+import re
+from random import Random
+from typing import Any, NamedTuple
+
+from evals.answers import Verdict, read_truth
+from evals.task import Draft, Item, Task, register
+from evals.tasks.formulas import (
+    Formula,
+    as_tuples,
+    cnf,
+    draw,
+    holds,
+    negate,
+    rename,
+    show,
+    truth,
+    variables,
+)
+
+
+class Level(NamedTuple):
+    """How many variables, how many formulas (from, to), how deep."""
+
+    names: int
+    formulas: tuple[int, int]
+    depth: int
+
+
+LEVELS = {
+    1: Level(4, (3, 4), 1),
+    2: Level(6, (3, 5), 2),
+    3: Level(8, (4, 5), 3),
+    4: Level(10, (4, 6), 4),
+    5: Level(12, (4, 6), 5),
+}
+UNSAT_SHARE = 0.2
+
+
+def _unique(rng: Random, names: tuple[str, ...], level: Level) -> list[Formula]:
+    """Draw formulas with exactly one common model, each removing some of the remaining ones."""
+    while True:
+        n = rng.randint(*level.formulas)
+        model = rng.randrange(1 << len(names))
+        left = (1 << (1 << len(names))) - 1
+        formulas: list[Formula] = []
+        for k in range(n):
+            target = max(1, round(left.bit_count() ** ((n - k - 1) / (n - k))))
+            chosen = _closest(rng, names, level.depth, model, left, target, last=k == n - 1)
+            if chosen is None:
+                break
+            formulas.append(chosen)
+            left &= truth(chosen, names)
+        if len(formulas) == n and left.bit_count() == 1:
+            return formulas
+
+
+def _closest(
+    rng: Random, names: tuple[str, ...], depth: int, model: int, left: int, target: int, *, last: bool
+) -> Formula | None:
+    """Draw formulas true in the model and keep the one that leaves nearest to `target` models."""
+    best: tuple[int, Formula] | None = None
+    full = (1 << (1 << len(names))) - 1
+    for _ in range(160 if last else 24):
+        formula = draw(rng, names, depth)
+        table = truth(formula, names)
+        if table in (0, full):
+            continue
+        if not table >> model & 1:
+            formula, table = negate(formula), full ^ table
+        count = (left & table).bit_count()
+        if count == left.bit_count():
+            continue  # idle here
+        if best is None or abs(count - target) < best[0]:
+            best = (abs(count - target), formula)
+        if best[0] == 0:
+            break
+    return best[1] if best else None
+
+
+def _minimally_unsat(
+    rng: Random, names: tuple[str, ...], level: Level, formulas: list[Formula]
+) -> list[Formula] | None:
+    """Replace one formula so that no model is left, yet every proper subset has one."""
+    full = (1 << (1 << len(names))) - 1
+    for _ in range(400):
+        drop = rng.randrange(len(formulas))
+        rest = [f for i, f in enumerate(formulas) if i != drop]
+        left = full
+        for f in rest:
+            left &= truth(f, names)
+        new = draw(rng, names, level.depth)
+        if left & truth(new, names):
+            new = negate(new)
+        table = truth(new, names)
+        if table in (0, full) or left & table:
+            continue
+        if all(_models([*rest[:i], *rest[i + 1 :], new], names) for i in range(len(rest))):
+            return [*rest, new]
+    return None
+
+
+def _models(formulas: list[Formula], names: tuple[str, ...]) -> int:
+    """Return the table of the conjunction; its bits are the models."""
+    left = (1 << (1 << len(names))) - 1
+    for f in formulas:
+        left &= truth(f, names)
+    return left
+
+
+def _canonical(formulas: list[Formula]) -> str:
+    """Return the formulas with variables renamed in first-seen order after sorting by shape."""
+    shapes = sorted(formulas, key=lambda f: (re.sub("[A-Z]", "x", show(f)), show(f)))
+    order = dict.fromkeys(v for f in shapes for v in variables(f))
+    names = {old: f"x{i}" for i, old in enumerate(order)}
+    return ";".join(sorted(show(rename(f, names)) for f in shapes))
+
+
+def draft(rng: Random, level: int) -> Draft:
+    """Draw one instance: with a unique model, or (one in five) minimally unsatisfiable."""
+    shape = LEVELS[level]
+    names = tuple(chr(ord("A") + i) for i in range(shape.names))
+    unsat = rng.random() < UNSAT_SHARE
+    while True:
+        formulas = _unique(rng, names, shape)
+        if unsat:
+            other = _minimally_unsat(rng, names, shape, formulas)
+            if other is None:
+                continue
+            formulas = other
+        break
+    rng.shuffle(formulas)
+    left = _models(formulas, names)
+    answer = "UNSAT"
+    if left:
+        model = left.bit_length() - 1
+        values = (model >> i & 1 for i in range(len(names)))
+        answer = " ".join(
+            f"{n}={'true' if v else 'false'}" for n, v in zip(names, values, strict=True)
+        )
+    lines = [f"{i}. {show(f)}" for i, f in enumerate(formulas, 1)]
+    prompt = "\n".join(["Formulas:", *lines, "Variables: " + " ".join(names)])
+    return Draft(
+        prompt=prompt,
+        answer=answer,
+        canonical=_canonical(formulas),
+        data={"names": list(names), "formulas": formulas},
+        certificate={"models": left.bit_count(), "minimal": unsat},
+    )
+
+
+_PAIR = re.compile(r"\b([A-Z])\s*(?:=|:|\bis\b)\s*([A-Za-z0-9]+)")
+
+
+def grade(answer: str, item: Item) -> Verdict:
+    """Accept UNSAT where it is so, else any assignment of all variables that satisfies all formulas."""
+    names: list[str] = list(item.data["names"])
+    if answer.strip().strip(".").lower() in {"unsat", "unsatisfiable"}:
+        return Verdict(parsed=True, correct=item.answer == "UNSAT")
+    values: dict[str, bool] = {}
+    for name, word in _PAIR.findall(answer):
+        value = read_truth(word)
+        if value is None or values.get(name, value) != value:
+            return Verdict(parsed=False, correct=False)
+        values[name] = value
+    if sorted(values) != sorted(names):
+        return Verdict(parsed=False, correct=False)
+    right = all(holds(as_tuples(f), values) for f in item.data["formulas"])
+    return Verdict(parsed=True, correct=right)
+
+
+def certify(item: Item) -> bool:
+    """Prove by SAT that the item has exactly one model, or none and every proper subset one."""
+    formulas = [as_tuples(f) for f in item.data["formulas"]]
+    names: list[str] = list(item.data["names"])
+    found = _count(formulas, names, limit=2)
+    if item.answer != "UNSAT":
+        return found == 1 and grade(item.answer, item).correct
+    rest = [formulas[:i] + formulas[i + 1 :] for i in range(len(formulas))]
+    return found == 0 and all(_count(part, names, limit=1) == 1 for part in rest)
+
+
+def _count(formulas: list[Formula], names: list[str], limit: int) -> int:
+    """Count models up to a limit with a SAT solver, each one blocked once seen."""
+    from pysat.solvers import Cadical153
+
+    with Cadical153(bootstrap_with=cnf(formulas, names)) as solver:
+        n = 0
+        while n < limit and solver.solve():
+            n += 1
+            solver.add_clause([-x for x in solver.get_model()[: len(names)]])
+        return n
+
+
+def _constant(value: str) -> Any:
+    def answer(item: Item) -> str:
+        return " ".join(f"{name}={value}" for name in item.data["names"])
+
+    return answer
+
+
+def _by_polarity(item: Item) -> str:
+    """Guess true for a variable that stands bare more often than negated."""
+    text = item.prompt
+    return " ".join(
+        f"{v}={'true' if text.count(v) > 2 * text.count('¬' + v) + 1 else 'false'}"
+        for v in item.data["names"]
+    )
+
+
+register(
+    Task(
+        name="deduction",
+        alias="ded",
+        version="v1",
+        levels=tuple(LEVELS),
+        instructions=(
+            "Find truth values for all variables that make every formula true (¬ not, ∧ and, ∨ or, "
+            "→ implies, ↔ if and only if, ⊕ exclusive or). Answer like <answer>A=true B=false</answer>, "
+            "or <answer>UNSAT</answer> if there are none."
+        ),
+        draw=draft,
+        grade=grade,
+        certify=certify,
+        baselines={
+            "always UNSAT": lambda item: "UNSAT",
+            "all true": _constant("true"),
+            "all false": _constant("false"),
+            "by polarity": _by_polarity,
+        },
+    )
+)
