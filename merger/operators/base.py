@@ -1,0 +1,185 @@
+"""What an operator is: a pure function of aligned blocks whose signature declares its knobs.
+
+An operator sees numbers only: `experts` of shape (k, rows, cols) and `base` of shape (rows, cols),
+float32 (float64 where a source is), a block of whole rows of the tensor's last axis. Whatever it has
+to know about the whole tensor first is gathered by its survey (see survey.py) and arrives as `facts`;
+where the block lies arrives as `place`. It returns new float memory and writes to none of its inputs.
+
+Use plain `mul` and `add`: fused kernels (`add(alpha=)`, `addcmul`, `lerp`) round differently at the
+tail of a vector, and then the bytes would depend on the size of a block.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+from torch import Tensor
+
+from merger.errors import SpecError
+from merger.operators.survey import Place, Size, Survey
+from merger.registry import Registry, unknown
+
+BaseRule = Literal["required", "optional", "unused"]
+Value = float | int | bool | str
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One parameter: sensible range, hard limits and default; read by spec, search, help and docs.
+
+    `low`..`high` is where a search looks; `least`..`most` is what is accepted at all. A default of
+    None means that the value must be given. `each` marks one value per expert.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    default: Value | None = None
+    each: bool = False
+    least: float = float("-inf")
+    most: float = float("inf")
+    log: bool = False
+    help: str = ""
+    kind: type = float
+    choices: tuple[str, ...] = ()
+
+    def checked(self, name: str, value: Any) -> Value:
+        """Return the value in the knob's own type, or say which law it breaks."""
+        if self.choices:
+            if value in self.choices:
+                return str(value)
+            raise unknown(f"choice for {name}", str(value), self.choices)
+        if self.kind is bool or isinstance(value, bool):
+            if self.kind is bool and isinstance(value, bool):
+                return value
+            raise SpecError(f"{name} is {value!r}", f"Give {_say(self.kind)}.")
+        if not isinstance(value, int | float) or (self.kind is int and value != int(value)):
+            raise SpecError(f"{name} is {value!r}", f"Give {_say(self.kind)}.")
+        if not self.least <= value <= self.most:
+            raise SpecError(
+                f"{name} is {value}", f"Give a number from {self.least:g} to {self.most:g}."
+            )
+        return self.kind(value)  # type: ignore[no-any-return]
+
+
+def _say(kind: type) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+
+
+class Laws(NamedTuple):
+    """Which general laws hold, and how exactly; the tests read them from here.
+
+    `identity`: experts equal to the base (or to each other) give it back bit for bit.
+    `symmetric`: the order of the experts, with their knobs, does not matter.
+    `elementwise`: an entry depends on its own position alone (and on nothing surveyed).
+    `random`: draws from the counter-based stream.
+    """
+
+    identity: bool = True
+    symmetric: bool = True
+    elementwise: bool = False
+    random: bool = False
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A registered operator and what may be asked of it."""
+
+    name: str
+    combine: Callable[..., Tensor]
+    knobs: Mapping[str, Knob]
+    survey: Callable[..., Survey] | None
+    survey_knobs: tuple[str, ...]
+    reserved: frozenset[str]  # which of facts and place combine asks for
+    base: BaseRule
+    experts: tuple[int, int | None]  # fewest and most; None: any number
+    laws: Laws
+    paper: str
+    doc: str
+
+    def __call__(
+        self,
+        experts: Tensor,
+        base: Tensor | None,
+        *,
+        knobs: Mapping[str, Any],
+        facts: Any = None,
+        place: Place | None = None,
+    ) -> Tensor:
+        """Merge one block; `knobs` under their public names, all of them given."""
+        given = {_parameter(name): value for name, value in knobs.items()}
+        told = {"facts": facts, "place": place}
+        extra = {name: told[name] for name in self.reserved}
+        return self.combine(experts, base, **given, **extra)
+
+    def surveyed(self, size: Size, knobs: Mapping[str, Any]) -> Survey | None:
+        """Start the survey of one tensor with the knobs it asks for, or None where there is none."""
+        if self.survey is None:
+            return None
+        return self.survey(size, **{_parameter(n): knobs[n] for n in self.survey_knobs})
+
+    def defaults(self, experts: int) -> dict[str, Any]:
+        """Return every knob that has a default, per expert where it is so declared."""
+        known = {n: k for n, k in self.knobs.items() if k.default is not None}
+        return {n: (k.default,) * experts if k.each else k.default for n, k in known.items()}
+
+
+OPERATORS: Registry[Operator] = Registry("operator")
+
+
+def operator(
+    name: str,
+    *,
+    paper: str,
+    base: BaseRule = "required",
+    survey: Callable[..., Survey] | None = None,
+    experts: tuple[int, int | None] = (1, None),
+    laws: Laws = Laws(),  # noqa: B008 - an immutable default
+) -> Callable[[Callable[..., Tensor]], Operator]:
+    """Register a combine function; its keyword-only parameters must carry a Knob.
+
+    Two keywords are reserved: `facts` (what the survey returned) and `place` (where the block lies).
+    A parameter named like a Python word ends in an underscore: `lambda_` is the knob `lambda`.
+    """
+
+    def register(combine: Callable[..., Tensor]) -> Operator:
+        parameters = [
+            p.name
+            for p in inspect.signature(combine).parameters.values()
+            if p.kind is p.KEYWORD_ONLY
+        ]
+        reserved = frozenset(parameters) & {"facts", "place"}
+        hints = get_type_hints(combine, include_extras=True)
+        knobs = {p.rstrip("_"): _knob(hints[p]) for p in parameters if p not in reserved}
+        asked = list(inspect.signature(survey).parameters)[1:] if survey else []
+        made = Operator(
+            name=name,
+            combine=combine,
+            knobs=knobs,
+            survey=survey,
+            survey_knobs=tuple(p.rstrip("_") for p in asked),
+            reserved=reserved,
+            base=base,
+            experts=experts,
+            laws=laws,
+            paper=paper,
+            doc=inspect.getdoc(combine) or "",
+        )
+        return OPERATORS.add(name, made)
+
+    return register
+
+
+def _parameter(knob: str) -> str:
+    return f"{knob}_" if knob == "lambda" else knob
+
+
+def _knob(hint: Any) -> Knob:
+    """Read a knob out of its annotation: the type beside it gives kind and choices."""
+    kind, knob = get_args(hint)[0], next(m for m in get_args(hint) if isinstance(m, Knob))
+    if get_origin(kind) is Literal:
+        return replace(knob, kind=str, choices=tuple(get_args(kind)))
+    inner = get_args(kind)[0] if get_args(kind) else kind
+    return replace(knob, kind=inner, each=bool(get_args(kind)))
