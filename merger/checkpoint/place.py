@@ -1,0 +1,120 @@
+"""The place a model is written to: asked for before the work, taken in one move after it.
+
+Everything is written to OUT.partial beside OUT; at the end the folder is renamed. Where OUT exists
+and may be replaced, both names are exchanged in one system call (Linux renameat2), so that at no
+moment is there no model; elsewhere two renames with a way back do it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from merger.errors import OutputError
+
+_AT_FDCWD, _EXCHANGE = -100, 2
+
+
+def check_place(out: Path, *, force: bool, resume: bool) -> None:
+    """Refuse an OUT that exists, or is no model, or was left half written, before any work.
+
+    With `force` an existing model folder may be replaced, but never a folder of other things.
+    """
+    partial = partial_of(out)
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise OutputError(f"{out} is no folder", "Choose another name.")
+    if out.exists() and any(out.iterdir()):
+        if not force:
+            raise OutputError(f"{out} exists", "Choose another name, or replace it with --force.")
+        if not _replaceable(out):
+            law = f"{out} holds other things than a model, and --force replaces only a model folder"
+            raise OutputError(law, "Choose another name, or empty the folder yourself.")
+    if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
+        raise OutputError(f"{partial} is in the way", "Remove it, or choose another name.")
+    if partial.exists() and not (force or resume):
+        remedy = "Continue with --resume, or start anew with --force."
+        raise OutputError(f"{partial} is left from an unfinished run", remedy)
+
+
+def check_space(out: Path, needed: int) -> None:
+    """Raise an OutputError if `needed` bytes are more than what is free where OUT will stand."""
+    parent = next(p for p in (out.parent, *out.parent.parents) if p.exists())
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        law = f"{out} needs {needed:,} bytes, and {free:,} are free"
+        raise OutputError(law, "Free some space, choose another disk, or a smaller --dtype.")
+
+
+def partial_of(out: Path) -> Path:
+    """Return the folder that OUT is written in until it is whole."""
+    return out.with_name(out.name + ".partial")
+
+
+def take_place(partial: Path, out: Path) -> None:
+    """Give the finished folder its name, in place of an older model if there is one."""
+    if out.exists() and not any(out.iterdir()):
+        out.rmdir()
+    if not out.exists():
+        partial.rename(out)
+    elif _exchange(partial, out):
+        shutil.rmtree(partial)
+    else:
+        old = out.with_name(f"{out.name}.old-{os.getpid()}")
+        out.rename(old)
+        try:
+            partial.rename(out)
+        except OSError:
+            old.rename(out)
+            raise
+        shutil.rmtree(old)
+    sync_folder(out.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        # Some network file systems cannot sync a folder; the files themselves were.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def said(out: Path) -> Iterator[None]:
+    """Turn what the file system answers (full, read-only, too large) into an OutputError."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        law = f"{out} cannot be written: {error.strerror or error}"
+        if full:
+            with suppress(OSError):
+                free = shutil.disk_usage(next(p for p in out.parents if p.exists())).free
+                law += f" ({free:,} bytes free)"
+        remedy = "Free some space, or choose another disk." if full else "Check the place."
+        raise OutputError(law, remedy) from error
+
+
+def _replaceable(out: Path) -> bool:
+    # A folder inside is no part of a model: --force on a home or project folder must not be obeyed.
+    entries = list(out.iterdir())
+    weights = any(e.name.endswith(".safetensors") for e in entries)
+    return weights and not any(e.is_dir() and not e.is_symlink() for e in entries)
+
+
+def _exchange(one: Path, two: Path) -> bool:
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    done: int = call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(two), _EXCHANGE)
+    return done == 0

@@ -1,0 +1,201 @@
+"""A checkpoint on disk: headers first, then rows of tensors by positioned reads.
+
+`open_checkpoint` checks every header, the index and the config before a byte of weights is read. A
+read asks the kernel for exactly the bytes of the rows wanted, into a buffer of its own: no mapping
+of whole files, so memory is what the caller holds, and any number of threads may read at once.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from merger.checkpoint.dtypes import bytes_of, torch_dtype
+from merger.checkpoint.fingerprint import digest_of, fingerprint_of, header_fingerprint_of
+from merger.checkpoint.folder import inside, read_json, weight_files
+from merger.checkpoint.header import TensorInfo, read_header
+from merger.checkpoint.refuse import refuse_quantised
+from merger.errors import CheckpointError
+
+
+class Checkpoint(Protocol):
+    """What every checkpoint can do, be it a model folder or an adapter seen through its base."""
+
+    path: Path
+    tensors: dict[str, TensorInfo]
+    config: dict[str, Any] | None
+    notes: list[str]
+
+    def read(
+        self,
+        name: str,
+        row_start: int = 0,
+        row_end: int | None = None,
+        *,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Return rows [row_start, row_end) of a tensor, shape (rows, cols), in its own dtype."""
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of all names, dtypes, shapes and bytes, the same for any sharding."""
+
+    def header_fingerprint(self) -> str:
+        """Return the sha256 of all names, dtypes and shapes."""
+
+    def close(self) -> None:
+        """Give the file handles back."""
+
+
+class FolderCheckpoint:
+    """A model folder (or one .safetensors file) whose headers have been checked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        self._files: dict[Path, int] = {}
+        self._lock = threading.Lock()
+        folder = path if path.is_dir() else path.parent
+        files, index = weight_files(path)
+        self.config = _config(folder)
+        refuse_quantised(folder, self.config)
+        try:
+            self.tensors = self._tensors(files)
+            if index is not None:
+                _check_index(path, self.tensors, index)
+        except BaseException:
+            self.close()
+            raise
+
+    def _tensors(self, files: list[Path]) -> dict[str, TensorInfo]:
+        table: dict[str, TensorInfo] = {}
+        for file in files:
+            for info in read_header(self._fd(file), file):
+                if info.name in table:
+                    law = f"{info.name!r} stands in {table[info.name].file.name} and in {file.name}"
+                    raise CheckpointError(f"{self.path}: {law}", "Export the model again.")
+                table[info.name] = info
+        if not table:
+            raise CheckpointError(f"{self.path} holds no tensor", "Export the model again.")
+        return table
+
+    def _fd(self, file: Path) -> int:
+        with self._lock:
+            if file not in self._files:
+                try:
+                    # O_NONBLOCK: a pipe in the place of a shard must not hang us.
+                    self._files[file] = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+                except OSError as error:
+                    law = f"{file} cannot be opened: {error.strerror}"
+                    raise CheckpointError(law, "Check that it can be read.") from error
+            return self._files[file]
+
+    def read(
+        self,
+        name: str,
+        row_start: int = 0,
+        row_end: int | None = None,
+        *,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Return rows [row_start, row_end) of a tensor, shape (rows, cols), in its own dtype.
+
+        With `out` (same dtype, contiguous, on the CPU, at least as many elements) the rows are read
+        into its first elements and a view of it is returned. A file cut or changed since it was
+        opened is a CheckpointError; an unknown name or a row outside the tensor is a bug.
+        """
+        info = self.tensors[name]
+        row_end = info.rows if row_end is None else row_end
+        if not 0 <= row_start <= row_end <= info.rows:
+            raise ValueError(f"{name}: rows {row_start}:{row_end} of {info.rows}")
+        rows = row_end - row_start
+        flat = _buffer(info, rows, out)
+        raw = bytes_of(flat)
+        _fill(self._fd(info.file), raw, info.offset + row_start * info.row_bytes, info)
+        return flat.view(rows, info.cols)
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of the content: reads everything once, then remembers it."""
+        return fingerprint_of(
+            (i.name, i.dtype, i.shape, digest_of(self._fd(i.file), i))
+            for i in self.tensors.values()
+        )
+
+    def header_fingerprint(self) -> str:
+        """Return the sha256 of all names, dtypes and shapes: no weights are read."""
+        return header_fingerprint_of((i.name, i.dtype, i.shape) for i in self.tensors.values())
+
+    def close(self) -> None:
+        """Give the file handles back; a later read opens them again."""
+        with self._lock:
+            for fd in self._files.values():
+                os.close(fd)
+            self._files.clear()
+
+    def __enter__(self) -> FolderCheckpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_lock"):
+            self.close()
+
+
+def open_checkpoint(path: str | Path) -> Checkpoint:
+    """Open a model folder or a .safetensors file, having checked all it says about itself.
+
+    Raises a CheckpointError for anything broken, missing, or of a kind that is not read.
+    """
+    return FolderCheckpoint(Path(path))
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    file = folder / "config.json"
+    if not os.path.lexists(file):
+        return None
+    return read_json(inside(folder, file.name))
+
+
+def _check_index(path: Path, tensors: Mapping[str, TensorInfo], index: Mapping[str, str]) -> None:
+    for name, file in index.items():
+        if name not in tensors:
+            law = f"{path}: the index places {name!r} in {file}, which does not hold it"
+            raise CheckpointError(law, "Fetch the shards and the index of one revision.")
+        if tensors[name].file != path / file:
+            law = f"{path}: {tensors[name].file.name} holds {name!r}; the index says {file}"
+            raise CheckpointError(law, "Fetch the shards and the index of one revision.")
+    if extra := [name for name in tensors if name not in index]:
+        law = f"{path}: the index does not name {extra[0]!r} of {tensors[extra[0]].file.name}"
+        raise CheckpointError(
+            f"{law} ({len(extra)} such)", "Fetch shards and index of one revision."
+        )
+
+
+def _buffer(info: TensorInfo, rows: int, out: Tensor | None) -> Tensor:
+    count, dtype = rows * info.cols, torch_dtype(info.dtype)
+    if out is None:
+        return torch.empty(count, dtype=dtype)
+    if out.dtype != dtype or not out.is_contiguous() or out.numel() < count:
+        raise ValueError(f"{info.name}: the buffer does not fit {count} elements of {dtype}")
+    return out.view(-1)[:count]
+
+
+def _fill(fd: int, raw: memoryview, offset: int, info: TensorInfo) -> None:
+    done = 0
+    while done < len(raw):
+        try:
+            got = os.preadv(fd, [raw[done:]], offset + done)
+        except OSError as error:
+            law = f"{info.file}: {info.name!r} cannot be read: {error.strerror}"
+            raise CheckpointError(law, "Check the disk, then run it again.") from error
+        if not got:
+            law = f"{info.file} ends at byte {offset + done:,}, inside {info.name!r}"
+            raise CheckpointError(law, "The file has changed since it was opened: fetch it again.")
+        done += got

@@ -1,0 +1,221 @@
+"""Write a checkpoint whose every byte has its place before the first is computed.
+
+Headers are written first, then blocks of rows at their positions, from any thread and in any
+order. A shard whose rows are all there is synced and marked; `commit` syncs the rest, writes the
+index and gives the folder its name. Nothing stands under the final name until then. Killed, it
+resumes at the first unfinished shard; failed, it leaves the disk as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from torch import Tensor
+
+from merger.checkpoint import journal
+from merger.checkpoint.dtypes import bytes_of, torch_dtype
+from merger.checkpoint.folder import INDEX
+from merger.checkpoint.layout import Planned, Shard, layout
+from merger.checkpoint.place import (
+    check_place,
+    check_space,
+    partial_of,
+    said,
+    sync_folder,
+    take_place,
+)
+
+SHARD_SIZE = 5_000_000_000
+_SIDECAR = 32 << 20  # room asked for beside the weights: tokenizer, config, cards
+
+
+class Writer:
+    """A folder being written: `write` blocks, then `commit` or `abort`.
+
+    As a context manager it aborts on an error, and on Ctrl-C keeps what is finished for `resume`.
+    Other files of the model are put into `folder` before `commit`.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        planned: Iterable[Planned],
+        shard_size: int = SHARD_SIZE,
+        *,
+        force: bool = False,
+        resume: bool = False,
+        spec_hash: str = "",
+        sidecar_bytes: int = _SIDECAR,
+    ) -> None:
+        self.out = Path(os.path.abspath(out))  # noqa: PTH100 - a link as OUT must stay visible
+        self.folder = partial_of(self.out)
+        self.shards = layout(planned, shard_size, self.folder)
+        self._of = {info.name: (shard, info) for shard in self.shards for info in shard.tensors}
+        self._missing = {s.name: sum(i.rows for i in s.tensors if i.nbytes) for s in self.shards}
+        self._blocks: dict[str, list[tuple[int, int]]] = {}
+        self._fds: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._made: list[Path] = []
+        self.finished: frozenset[str] = frozenset()
+        with said(self.out):
+            self._begin(force, resume, journal.key_of(spec_hash, self.shards), sidecar_bytes)
+
+    def _begin(self, force: bool, resume: bool, key: str, sidecar_bytes: int) -> None:
+        check_place(self.out, force=force, resume=resume)
+        kept: set[str] = set()
+        self.resumed = resume and self.folder.exists()
+        if self.resumed:
+            kept = journal.finished(self.folder, key, self.shards)
+        needed = sum(s.size for s in self.shards if s.name not in kept) + sidecar_bytes
+        check_space(self.out, needed - self._reusable(kept))
+        if not self.resumed:
+            self._new_folder(key)
+        self.finished = frozenset(n for n, (s, _) in self._of.items() if s.name in kept)
+        for shard in self.shards:
+            if shard.name in kept:
+                self._missing[shard.name] = 0
+        try:
+            for shard in self.shards:
+                if shard.name not in kept:
+                    self._open(shard)
+        except BaseException:
+            self.abort()
+            raise
+
+    def _reusable(self, kept: set[str]) -> int:
+        """Return the bytes already taken on the disk by what will be written over."""
+        files = [f for f in self.folder.glob("*") if f.name not in kept and f.is_file()]
+        return sum(f.stat().st_blocks * 512 for f in files)
+
+    def _new_folder(self, key: str) -> None:
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        parents = [p for p in self.folder.parents if not p.exists()]
+        self.folder.mkdir(parents=True)
+        self._made = parents
+        journal.begin(self.folder, key)
+
+    def _open(self, shard: Shard) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        fd = self._fds[shard.name] = os.open(self.folder / shard.name, flags, 0o666)
+        os.ftruncate(fd, shard.size)
+        _pwrite(fd, memoryview(shard.header), 0)
+        if not self._missing[shard.name]:
+            self._finish(shard)
+
+    def write(self, name: str, row_start: int, block: Tensor) -> None:
+        """Write rows of a tensor at their position: block is (rows, cols) in the planned dtype.
+
+        Raises an OutputError if the disk refuses; a block of another shape or dtype, or rows
+        written twice, are bugs (ValueError).
+        """
+        shard, info = self._of[name]
+        rows = block.shape[0] if block.dim() == 2 else -1
+        fits = block.dim() == 2 and block.shape[1] == info.cols
+        if not fits or block.dtype != torch_dtype(info.dtype) or row_start + rows > info.rows:
+            law = f"{name}: a block {tuple(block.shape)} {block.dtype} at row {row_start}"
+            raise ValueError(f"{law} does not fit {info.dtype} {info.shape}")
+        if not block.numel():
+            return
+        raw = bytes_of(block.detach().contiguous())
+        with said(self.out):
+            offset = info.offset + row_start * info.row_bytes
+            _pwrite(self._fds[shard.name], raw, offset)
+            if self._count(shard, name, row_start, row_start + rows):
+                self._finish(shard)
+
+    def _count(self, shard: Shard, name: str, start: int, end: int) -> bool:
+        with self._lock:
+            blocks = self._blocks.setdefault(name, [])
+            if any(a < end and start < b for a, b in blocks):
+                raise ValueError(f"{name}: rows {start}:{end} are written twice")
+            _merge(blocks, start, end)
+            self._missing[shard.name] -= end - start
+            return self._missing[shard.name] == 0
+
+    def _finish(self, shard: Shard) -> None:
+        fd = self._fds[shard.name]
+        os.fsync(fd)
+        journal.mark(self.folder, shard)
+        with self._lock:
+            os.close(self._fds.pop(shard.name))
+
+    def commit(self) -> Path:
+        """Write the index, sync everything and give the folder its name; return that name."""
+        if any(self._missing.values()):
+            lacking = [n for n, rows in self._missing.items() if rows]
+            raise ValueError(f"{self.out}: rows are missing in {', '.join(lacking)}")
+        with said(self.out):
+            if len(self.shards) > 1:
+                (self.folder / INDEX).write_text(self._index())
+            journal.erase(self.folder)
+            for file in self.folder.rglob("*"):
+                if file.is_file() and not file.name.endswith(".safetensors"):
+                    _sync(file)
+            sync_folder(self.folder)
+            take_place(self.folder, self.out)
+        return self.out
+
+    def _index(self) -> str:
+        total = sum(info.nbytes for _, info in self._of.values())
+        table = {name: shard.name for name, (shard, _) in sorted(self._of.items())}
+        document = {"metadata": {"total_size": total}, "weight_map": table}
+        return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+    def close(self) -> None:
+        """Stop writing and keep OUT.partial, whose finished shards a later run can use."""
+        with self._lock:
+            for fd in self._fds.values():
+                os.close(fd)
+            self._fds.clear()
+
+    def abort(self) -> None:
+        """Stop writing and leave the disk as it was: a new OUT.partial goes, an old one stays."""
+        self.close()
+        if self.resumed:
+            for shard in self.shards:
+                if self._missing[shard.name]:
+                    (self.folder / shard.name).unlink(missing_ok=True)
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        for parent in self._made:
+            with suppress(OSError):
+                parent.rmdir()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or not issubclass(kind, Exception):
+            self.close()
+        else:
+            self.abort()
+
+
+def _merge(blocks: list[tuple[int, int]], start: int, end: int) -> None:
+    # Neighbours join, so a tensor written in order keeps one interval however many its blocks.
+    for a, b in list(blocks):
+        if b == start or a == end:
+            blocks.remove((a, b))
+            start, end = min(a, start), max(b, end)
+    blocks.append((start, end))
+
+
+def _pwrite(fd: int, raw: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(raw):
+        done += os.pwrite(fd, raw[done:], offset + done)
+
+
+def _sync(file: Path) -> None:
+    fd = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
