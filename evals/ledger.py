@@ -1,10 +1,11 @@
 """The ledger: every answer and every score of every model, committed as it is made.
 
 A *cell* is one model (weight fingerprint) under one task, version, prompt contract and generation
-settings; its rows are addressed by item and sample. What was generated and how it was scored stand in
-two tables, so that a mended scorer re-scores without generating, and scores are read without texts.
-The first answer written stays: two workers who pay for the same row agree afterwards. SQLite in WAL
-mode for a path, any SQLAlchemy URL otherwise; use PostgreSQL where several hosts share one ledger.
+settings; its rows are addressed by item and sample. What was generated and how it was scored stand
+in two tables, so that a mended scorer re-scores without generating, and scores are read without
+texts. The first answer written stays: two workers who pay for the same row agree afterwards.
+SQLite in WAL mode for a path, any SQLAlchemy URL otherwise; use PostgreSQL where several hosts
+share one ledger.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class Ledger:
     """A store of rows; one object a process (a fork opens its own)."""
 
     def __init__(self, url: str | Path) -> None:
-        """Open or create a ledger at a path or a SQLAlchemy URL; ":memory:" lives with the object."""
+        """Open or create a ledger at a path or a SQLAlchemy URL (":memory:" is gone with it)."""
         self.url = _as_url(url)
         try:
             self._engine = sa.create_engine(self.url)
@@ -113,7 +114,7 @@ class Ledger:
         except (sa.exc.SQLAlchemyError, ImportError) as error:
             raise EvalError(
                 f"the ledger {self.url!r} cannot be opened: {str(error).splitlines()[0]}",
-                "Name a path in a folder that exists, or a SQLAlchemy URL whose driver is installed.",
+                "Name a path in an existing folder, or a SQLAlchemy URL whose driver is installed.",
             ) from error
         self._insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
 
@@ -122,10 +123,10 @@ class Ledger:
         if not rows:
             return
         key = asdict(cell)
-        made = [key | _answer_columns(row) for row in rows]
-        with self._engine.begin() as db:
-            db.execute(self._insert(_answers).on_conflict_do_nothing(), made)
-        self.rescore(cell, rows)
+        with self._engine.begin() as db:  # both or neither: a score belongs to the text beside it
+            for table, columns in ((_answers, _answer_columns), (_scores, _score_columns)):
+                made = [key | columns(row) for row in rows]
+                db.execute(self._insert(table).on_conflict_do_nothing(), made)
 
     def rescore(self, cell: Cell, rows: Sequence[Row]) -> None:
         """Commit the scores of rows whose answers are there, over what was there before."""
@@ -244,7 +245,7 @@ def _score_columns(row: Row) -> dict[str, Any]:
     return where | {"format": row.format, "parsed": row.parsed, "correct": float(row.correct)}
 
 
-def _read(found: Mapping[str, Any]) -> Row:
+def _read(found: Mapping[Any, Any]) -> Row:
     return Row(
         item=found["item"],
         sample=found["sample"],

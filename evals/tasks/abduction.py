@@ -107,11 +107,10 @@ def _grow(rng: Random, shape: Level, level: int) -> tuple[_Graph, list[str]]:
     return graph, goals
 
 
-def _explanations(graph: _Graph, goals: list[str], forbidden: str | None) -> list[int] | None:
+def _explanations(
+    labels: dict[str, list[int]], goals: list[str], forbidden: str | None
+) -> list[int] | None:
     """Return all minimal explanations, forbidden ones taken out; None when the labels explode."""
-    labels = explain(graph.rules, graph.facts, graph.candidates)
-    if labels is None or any(goal not in labels for goal in goals):
-        return None
     found = join([labels[goal] for goal in goals])
     if found is None or forbidden is None:
         return found
@@ -127,7 +126,10 @@ def _accept(rng: Random, level: int) -> tuple[_Graph, list[str], str | None, lis
     free = derive(graph.rules, graph.facts)
     if any(goal in free or goal in graph.candidates for goal in goals):
         return None
-    every = _explanations(graph, goals, None)
+    labels = explain(graph.rules, graph.facts, graph.candidates)
+    if labels is None or any(goal not in labels for goal in goals):
+        return None
+    every = _explanations(labels, goals, None)
     if not every or len(every) > 6:
         return None
     forbidden = None
@@ -137,7 +139,7 @@ def _accept(rng: Random, level: int) -> tuple[_Graph, list[str], str | None, lis
         options = [h for h in heads if h not in free]
         rng.shuffle(options)
         for option in options:  # one that rules something out is best, any other will do
-            left = _explanations(graph, goals, option)
+            left = _explanations(labels, goals, option)
             if left and (len(left) < len(every) or len(every) == 1):
                 forbidden, every = option, left
                 break
@@ -147,15 +149,26 @@ def _accept(rng: Random, level: int) -> tuple[_Graph, list[str], str | None, lis
     return graph, goals, forbidden, every
 
 
+def _shortcut(graph: _Graph, goals: list[str], mask: int) -> bool:
+    """Say whether naming the candidates in goal rules, or in any rule, would be the answer."""
+    answer = {c for i, c in enumerate(graph.candidates) if mask >> i & 1}
+    near = {atom for body, head in graph.rules if head in goals for atom in body}
+    used = {atom for body, _ in graph.rules for atom in body}
+    names = set(graph.candidates)
+    return answer in (near & names, used & names)
+
+
 def draft(rng: Random, level: int) -> Draft:
     """Draw one instance with exactly one smallest explanation."""
     # From level 2 at least half of the items must have a rival explanation that is minimal but larger.
     rivals = level >= 2 and rng.random() < 0.6
     while True:
         found = _accept(rng, level)
-        if found and (not rivals or len(found[3]) >= 2):
-            graph, goals, forbidden, masks = found
-            break
+        if found is None or (rivals and len(found[3]) < 2):
+            continue
+        graph, goals, forbidden, masks = found
+        if not _shortcut(graph, goals, masks[0]) or rng.random() < 0.2:
+            break  # items that a blind rule solves are thinned, not removed: then it would be a hint
     rng.shuffle(graph.rules)
     facts, candidates = sorted(graph.facts), sorted(graph.candidates)
     sets = [

@@ -30,8 +30,11 @@ def derive(rules: Sequence[Rule], known: Iterable[str]) -> set[str]:
 
 def minimal(masks: Iterable[int]) -> list[int]:
     """Return the subset-minimal masks, small ones first."""
+    distinct = set(masks)
+    if len(distinct) == 1 or 0 in distinct:  # by far the most common cases
+        return [min(distinct)]
     kept: list[int] = []
-    for mask in sorted(set(masks), key=lambda m: (m.bit_count(), m)):
+    for mask in sorted(distinct, key=lambda m: (m.bit_count(), m)):
         if not any(k & mask == k for k in kept):
             kept.append(mask)
     return kept
@@ -41,7 +44,11 @@ def join(labels: Sequence[list[int]]) -> list[int] | None:
     """Return the minimal unions, one mask from each label; None when there are too many."""
     joined = [0]
     for label in labels:
-        joined = minimal(a | b for a in joined for b in label)
+        if len(label) == 1:
+            grown = [a | label[0] for a in joined]
+            joined = grown if len(grown) == 1 else minimal(grown)
+        else:
+            joined = minimal(a | b for a in joined for b in label)
         if len(joined) > TOO_MANY:
             return None
     return joined
@@ -54,19 +61,25 @@ def explain(
     labels: dict[str, list[int]] = {atom: [0] for atom in facts}
     for i, atom in enumerate(candidates):
         labels[atom] = minimal([*labels.get(atom, []), 1 << i])
-    grew = True
-    while grew:
-        grew = False
-        for body, head in rules:
-            if any(atom not in labels for atom in body):
-                continue
-            new = join([labels[atom] for atom in body])
-            if new is None:
-                return None
-            merged = minimal([*labels.get(head, []), *new])
-            if merged != labels.get(head):
-                labels[head] = merged
-                grew = True
+    users: dict[str, list[int]] = {}
+    for i, (body, _) in enumerate(rules):
+        for atom in body:
+            users.setdefault(atom, []).append(i)
+    waiting = dict.fromkeys(range(len(rules)))  # an ordered set: rules whose body may have grown
+    while waiting:
+        i = next(iter(waiting))
+        del waiting[i]
+        body, head = rules[i]
+        if any(atom not in labels for atom in body):
+            continue
+        new = join([labels[atom] for atom in body])
+        if new is None:
+            return None
+        old = labels.get(head, [])
+        if all(any(o & n == o for o in old) for n in new):
+            continue  # nothing that is not known already
+        labels[head] = minimal([*old, *new])
+        waiting.update(dict.fromkeys(users.get(head, ())))
     return labels
 
 
