@@ -1,0 +1,245 @@
+"""Answers of a live model to prompts: greedy or sampled, in large batches, row by row reproducible.
+
+Prompts are read once for all their samples; a row stops at its own end-of-text token or budget;
+the rows that are done leave the batch and waiting prompts take their place. Two engines: `fast`
+(evals/fastloop.py; Llama, Qwen2, Qwen3 blocks) and `hf` (evals/hfloop.py; anything that
+`transformers` can load). The model's weights are read anew at each call, so they may be changed in
+place between calls. Sampled tokens come from a stream per (prompt name, sample), whatever the
+batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import torch
+
+from evals.task import Item, Task
+from merger.errors import EvalError
+
+Engine = Literal["auto", "fast", "hf"]
+Finish = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How answers are drawn; without `max_new_tokens` the model's config decides, then the task."""
+
+    max_new_tokens: int | None = None
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or not 0 < self.top_p <= 1:
+            raise EvalError(
+                f"temperature {self.temperature}, top-p {self.top_p}: out of range",
+                "A temperature is 0 (greedy) or more; top-p lies in (0, 1].",
+            )
+        if self.samples < 1 or (self.max_new_tokens is not None and self.max_new_tokens < 1):
+            raise EvalError("samples and max_new_tokens must be at least 1", "Ask for 1 or more.")
+        if self.samples > 1 and self.temperature == 0:
+            raise EvalError(
+                f"{self.samples} samples at temperature 0 are all the same",
+                "Set a temperature (1.0, say) or ask for one sample.",
+            )
+
+
+@dataclass(frozen=True)
+class Request:
+    """One answer wanted: `name` keys the random stream, `budget` is in tokens."""
+
+    name: str
+    sample: int
+    tokens: tuple[int, ...]
+    budget: int
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a model said after the prompt; `n_tokens` counts the end-of-text token too."""
+
+    text: str
+    n_tokens: int
+    finish: Finish
+
+
+Answered = tuple[Request, list[int], Finish]
+
+
+class Answerer:
+    """A live model with its tokenizer, ready to answer."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        engine: Engine = "auto",
+        batch_tokens: int = 0,
+        max_rows: int = 256,
+    ) -> None:
+        """Take a loaded causal model.
+
+        `batch_tokens` bounds the places of keys and values that a batch may fill (0: as many as fit
+        in a GiB); `max_rows` bounds its rows (beyond 256 a CPU gains nothing).
+        """
+        from evals import fastloop
+
+        self.model, self.tokenizer = model, tokenizer
+        known = fastloop.supported(model)
+        if engine == "fast" and not known:
+            raise EvalError(
+                f"the fast engine does not know {type(model).__name__} with this config",
+                "Use the engine hf.",
+            )
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        self.engine = engine if engine != "auto" else "fast" if known and on_cpu else "hf"
+        self.batch_tokens = batch_tokens or max(1, 2**30 // _cache_bytes(model))
+        self.max_rows = max_rows
+
+    @property
+    def context(self) -> int:
+        """The longest text, prompt and answer, in tokens."""
+        return int(getattr(self.model.config, "max_position_embeddings", None) or 2**31)
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end an answer: the generation config's and the tokenizer's."""
+        listed = getattr(self.model.generation_config, "eos_token_id", None)
+        ends = {*listed} if isinstance(listed, list | tuple) else {listed}
+        return frozenset(int(e) for e in ends | {self.tokenizer.eos_token_id} if e is not None)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of what turns messages into tokens: the tokenizer and its chat template."""
+        backend = getattr(self.tokenizer, "backend_tokenizer", None)
+        words = backend.to_str() if backend else repr(sorted(self.tokenizer.get_vocab().items()))
+        text = f"{words}\x00{self.tokenizer.chat_template}\x00{sorted(self.ends)}"
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    def prompt(self, task: Task, item: Item) -> str:
+        """Render the conversation by the model's chat template, then the task's pre-fill."""
+        messages = task.messages(item)
+        if self.tokenizer.chat_template is None:  # a base model: the bare texts
+            return "\n\n".join(m["content"] for m in messages) + f"\n\n{task.prefill}"
+        chat = self.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        # Some templates open the reasoning themselves.
+        return str(
+            chat if task.prefill and chat.rstrip().endswith(task.prefill) else chat + task.prefill
+        )
+
+    def budget(self, settings: Settings, default: int) -> int:
+        """Return the token budget before the context's limit: option, else model's, else task's."""
+        own = getattr(self.model.generation_config, "max_new_tokens", None)
+        return int(settings.max_new_tokens or own or default)
+
+    def key(self, settings: Settings, default: int) -> str:
+        """Return a hash of all that may change an answer besides weights, prompt and item."""
+        dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
+        device = next(self.model.parameters()).device.type
+        drawn = (
+            (settings.temperature, settings.top_p, settings.seed) if settings.temperature else ()
+        )
+        facts = (self.engine, dtype, device, self.digest, self.budget(settings, default), *drawn)
+        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
+
+    def request(self, name: str, sample: int, prompt: str, budget: int) -> Request:
+        """Encode a prompt and cut the budget to what the context leaves."""
+        tokens = self.tokenizer.encode(prompt, add_special_tokens=False)
+        left = self.context - len(tokens)
+        if left < 1:
+            raise EvalError(
+                f"the prompt of {name} has {len(tokens)} tokens; the model reads {self.context}",
+                "Leave the item out, or take a model with a longer context.",
+            )
+        return Request(name, sample, tuple(tokens), min(budget, left))
+
+    def run(
+        self, requests: Sequence[Request], settings: Settings
+    ) -> Iterator[list[tuple[Request, Completion]]]:
+        """Answer requests; yield groups as they finish, in no set order."""
+        loop: Callable[..., Iterator[list[Answered]]]
+        if self.engine == "fast":
+            from evals.batching import run as loop
+        else:
+            from evals.hfloop import run as loop
+        for group in loop(self, requests, settings):
+            yield [(r, self._completion(tokens, finish)) for r, tokens, finish in group]
+
+    def answer(
+        self, prompts: Sequence[str], settings: Settings | None = None, *, default: int = 8192
+    ) -> list[Completion]:
+        """Answer rendered prompts: all samples of the first, then of the second, and so on.
+
+        `default` is the token budget where neither the settings nor the model state one. Random
+        streams are keyed by the prompts' texts.
+        """
+        settings = settings or Settings()
+        budget = self.budget(settings, default)
+        wanted = [
+            self.request(prompt, sample, prompt, budget)
+            for prompt in prompts
+            for sample in range(settings.samples)
+        ]
+        done = {(r.name, r.sample): c for group in self.run(wanted, settings) for r, c in group}
+        return [done[r.name, r.sample] for r in wanted]
+
+    def _completion(self, tokens: list[int], finish: Finish) -> Completion:
+        said = tokens[:-1] if finish == "stop" else tokens
+        # Special tokens are kept: a tokenizer may hold <think> and </answer> as such.
+        text = self.tokenizer.decode(
+            said, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        return Completion(text, len(tokens), finish)
+
+
+def _cache_bytes(model: Any) -> int:
+    """Return the bytes of keys and values of one place in the text."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_attention_heads", 1)
+    width = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    size = next(model.parameters()).element_size()
+    return int(2 * config.num_hidden_layers * kv_heads * width * size)
+
+
+def load_model(path: Path | str, *, device: str = "cpu", dtype: str = "auto") -> tuple[Any, Any]:
+    """Load a model folder and its tokenizer, never from the network; `dtype` as torch names it.
+
+    Raises `EvalError` where the folder cannot be loaded or the tokenizer does not give back a text
+    (transformers 5 replaces custom tokenizers of some model types without a word).
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise EvalError(
+            f"the model {str(path)!r} cannot be loaded: {str(error).splitlines()[0]}",
+            "Name a folder with config.json, safetensors weights and a tokenizer.",
+        ) from error
+    check_round_trip(tokenizer, str(path))
+    return cast("torch.nn.Module", model).to(device).eval(), tokenizer
+
+
+def check_round_trip(tokenizer: Any, where: str) -> None:
+    """Raise `EvalError` unless a text survives encoding and decoding, spaces included."""
+    text = "The answer to 12 + 30 is 42.\nIf A is true then B is false."
+    back = tokenizer.decode(
+        tokenizer.encode(text, add_special_tokens=False), clean_up_tokenization_spaces=False
+    )
+    if back.strip() != text:
+        raise EvalError(
+            f"the tokenizer of {where} turns {text!r} into {back!r}",
+            "Use a Llama or Qwen3 config (transformers 5 overrides tokenizers of qwen2 configs).",
+        )
