@@ -177,7 +177,7 @@ def draft(rng: Random, level: int) -> Draft:
     lines = [
         "Facts: " + (" ".join(facts) or "none"),
         "Rules:",
-        *(f"{' '.join(body)} → {head}" for body, head in graph.rules),
+        *(f"- {' '.join(body)} → {head}" for body, head in graph.rules),
         "Candidates: " + " ".join(candidates),
         "Goals: " + " ".join(goals),
     ]
