@@ -1,9 +1,10 @@
 """What an operator is: a pure function of aligned blocks whose signature declares its knobs.
 
 An operator sees numbers only: `experts` of shape (k, rows, cols) and `base` of shape (rows, cols),
-float32 (float64 where a source is), a block of whole rows of the tensor's last axis. Whatever it has
-to know about the whole tensor first is gathered by its survey (see survey.py) and arrives as `facts`;
-where the block lies arrives as `place`. It returns new float memory and writes to none of its inputs.
+float32 (float64 where a source is), a block of whole rows of the tensor's last axis. Whatever it
+has to know about the whole tensor first is gathered by its survey (see survey.py) and arrives as
+`facts`; where the block lies arrives as `place`. It returns new float memory and writes to none of
+its inputs.
 
 Use plain `mul` and `add`: fused kernels (`add(alpha=)`, `addcmul`, `lerp`) round differently at the
 tail of a vector, and then the bytes would depend on the size of a block.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from torch import Tensor
@@ -57,7 +59,7 @@ class Knob:
             raise SpecError(f"{name} is {value!r}", f"Give {_say(self.kind)}.")
         if not isinstance(value, int | float) or (self.kind is int and value != int(value)):
             raise SpecError(f"{name} is {value!r}", f"Give {_say(self.kind)}.")
-        if not self.least <= value <= self.most:
+        if not (self.least <= value <= self.most and isfinite(value)):
             raise SpecError(
                 f"{name} is {value}", f"Give a number from {self.least:g} to {self.most:g}."
             )
@@ -115,7 +117,7 @@ class Operator:
         return self.combine(experts, base, **given, **extra)
 
     def surveyed(self, size: Size, knobs: Mapping[str, Any]) -> Survey | None:
-        """Start the survey of one tensor with the knobs it asks for, or None where there is none."""
+        """Start the survey of one tensor, or return None where the operator has none."""
         if self.survey is None:
             return None
         return self.survey(size, **{_parameter(n): knobs[n] for n in self.survey_knobs})
@@ -140,7 +142,7 @@ def operator(
 ) -> Callable[[Callable[..., Tensor]], Operator]:
     """Register a combine function; its keyword-only parameters must carry a Knob.
 
-    Two keywords are reserved: `facts` (what the survey returned) and `place` (where the block lies).
+    Two keywords are reserved: `facts` (what the survey returned) and `place` (of the block).
     A parameter named like a Python word ends in an underscore: `lambda_` is the knob `lambda`.
     """
 

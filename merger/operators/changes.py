@@ -1,9 +1,9 @@
 """Task vectors added to the base: the arithmetic that a whole family of operators ends in.
 
 Two ways to join k sparse or dense changes: add them all, or let each entry elect a sign by majority
-and add those that agree (TIES). Both may divide by the weights that took part. A vote of exactly zero
-counts as +, as in mergekit. Votes are added in float64, where products of float32 numbers are exact,
-so that the order of the experts cannot turn an election.
+and add those that agree (TIES). Both may divide by the weights that took part. A vote of exactly
+zero counts as +, as in mergekit. Votes are added in float64, where products of float32 numbers are
+exact, so that the order of the experts cannot turn an election.
 """
 
 from __future__ import annotations

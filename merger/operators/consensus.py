@@ -1,11 +1,11 @@
 """Consensus: the update rule that a search explores, as an operator of its own.
 
 θ = base + scale · Σ_A pᵢτᵢ / Σ_A pᵢ, with τᵢ trimmed to a share of its *non-zero* entries and A the
-experts that count at an entry: all of them (`mean`), those that agree with the elected sign (`sign`),
-or those that changed the entry at all (`ram`, after RAM's rule that a lone change is kept whole).
-Departure from TIES: density is relative to what each expert changed, because experts aligned by RL
-change 5 to 30 % of their entries and every absolute density above that would mean the same.
-With `mean`, density 1 and scale 1 this is `linear`, bit for bit.
+experts that count at an entry: all of them (`mean`), those that agree with the elected sign
+(`sign`), or those that changed the entry at all (`ram`, after RAM's rule that a lone change is
+kept whole). Departure from TIES: density is relative to what each expert changed, because experts
+aligned by RL change 5 to 30 % of their entries and every absolute density above that would mean
+the same. With `mean`, density 1 and scale 1 this is `linear`, bit for bit.
 """
 
 from __future__ import annotations

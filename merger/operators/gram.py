@@ -1,8 +1,8 @@
 """Inner products of a whole tensor's experts, in one pass.
 
-Every operator that moves inside the span of its inputs (slerp, Karcher mean, model stock, equal norm)
-can be computed from these few numbers: its result is a linear combination whose coefficients follow
-from the Gram matrix alone, so no iterate is ever formed and memory stays that of one block.
+Every operator that moves inside the span of its inputs (slerp, Karcher mean, model stock, equal
+norm) can be computed from these few numbers: its result is a linear combination whose coefficients
+follow from the Gram matrix alone, so no iterate is ever formed and memory stays that of one block.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Gram:
         return [[half[min(i, j), max(i, j)] for j in span] for i in span]
 
 
-def gram_survey(size: Size) -> Survey:  # noqa: ARG001 - every survey is told the size
+def gram_survey(size: Size) -> Survey:
     """Survey the Gram matrix of the task vectors (of the experts, where there is no base)."""
     gram = Gram()
     yield gram

@@ -1,7 +1,8 @@
 """Linear: the weighted mean of the experts (Wortsman et al. 2022, model soups).
 
-As in mergekit the weights are divided by their sum unless `normalize` is false; a base is not needed
-and has no part in the arithmetic. Summed in float64, so merging a model with itself returns it.
+As in mergekit the weights are divided by their sum unless `normalize` is false; a base is not
+needed and has no part in the arithmetic. Summed in float64, so merging a model with itself returns
+it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,9 @@ def mean(experts: Tensor, weight: Sequence[float]) -> Tensor:
     """Return Σ wᵢxᵢ / Σ wᵢ of a block (k, rows, cols), rounded once."""
     total = sum(weight)
     if abs(total) < 1e-8:
-        raise SpecError(
-            f"the weights {', '.join(f'{w:g}' for w in weight)} sum to zero and cannot be normalised",
-            "Change a weight, or set normalize: false.",
-        )
+        told = ", ".join(f"{w:g}" for w in weight)
+        law = f"the weights {told} sum to zero and cannot be normalised"
+        raise SpecError(law, "Change a weight, or set normalize: false.")
     return rounded(weighted_sum(experts, weight).div_(total), experts)
 
 

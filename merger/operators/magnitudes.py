@@ -1,9 +1,10 @@
 """The exact k-th largest magnitude of a whole tensor, in constant memory and linear time.
 
-A positive float's bit pattern grows with its value, so a histogram over 16 bits of it, then over the
-next 16 inside the bin that matters, finds the k-th largest exactly: two passes in float32 (four in
-float64) where a sort would hold the tensor. Exactly k entries are kept: those at the threshold, in
-the order of their flat index, which takes a third pass only when some of them must go.
+A positive float's bit pattern grows with its value, so a histogram over 16 bits of it, then over
+the next 16 inside the bin that matters, finds the k-th largest exactly: two passes in float32
+(four in float64) where a sort would hold the tensor. Exactly k entries are kept: those at the
+threshold, in the order of their flat index, which takes a third pass only when some of them must
+go.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def largest(
 
 
 class Digits:
-    """Measure: a histogram of one 16-bit digit of the bit pattern, under each prefix of interest."""
+    """Measure: a histogram of one 16-bit digit of the bits, under each prefix of interest."""
 
     def __init__(
         self,
@@ -88,11 +89,11 @@ class Digits:
         self._streams = streams
         self._prefixes = sorted(prefixes)
         self._first = above is None
-        self.shift = -1 if above is None else above.shift - DIGIT
-        self.dtype = torch.float32 if above is None else above.dtype
+        self.shift: int = -1 if above is None else above.shift - DIGIT
+        self.dtype: torch.dtype = torch.float32 if above is None else above.dtype
         self.counts: dict[tuple[int, int], Tensor] = {}
         self.nonzero: list[int] = []
-        self.numel = 0 if above is None else above.numel
+        self.numel: int = 0 if above is None else above.numel
 
     def add(self, block: Block) -> None:
         """Count this block's digits."""

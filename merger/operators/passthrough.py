@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from torch import Tensor
@@ -20,7 +21,7 @@ def passthrough(
     experts: Tensor,
     base: Tensor | None,
     *,
-    scale: Annotated[float, Knob(0.0, 1.5, default=1.0, help="factor on every entry")],
+    scale: Annotated[Sequence[float], Knob(0.0, 1.5, default=1.0, help="factor on every entry")],
 ) -> Tensor:
     """Pass one expert through, scaled."""
-    return experts[0] * scale
+    return experts[0] * scale[0]

@@ -1,8 +1,9 @@
 """What an operator may learn about a whole tensor before it combines the first block.
 
-A survey is a generator: it yields a measure, is resumed once the measure has seen every block of the
-tensor in order, and returns the facts. More than one pass is allowed; memory stays that of one block.
-The measures themselves: tiles.py (sums), gram.py (inner products), magnitudes.py (k-th largest).
+A survey is a generator: it yields a measure, is resumed once the measure has seen every block of
+the tensor in order, and returns the facts. More than one pass is allowed; memory stays that of one
+block. The measures themselves: tiles.py (sums), gram.py (inner products), magnitudes.py (k-th
+largest).
 """
 
 from __future__ import annotations

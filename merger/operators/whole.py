@@ -1,7 +1,7 @@
 """Merge whole tensors that are already in memory: the short way to call an operator.
 
-The engine does the same over blocks read from files; here the caller may choose the block to see that
-it makes no difference.
+The engine does the same over blocks read from files; here the caller may choose the block to see
+that it makes no difference.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def merge_tensors(
     shape = experts[0].shape
     rows = [t.reshape(-1, shape[-1] if shape else 1) for t in experts]
     ground = None if base is None else base.reshape(rows[0].shape)
-    size = Size(*rows[0].shape, experts=len(rows))
+    size = Size(rows[0].shape[0], rows[0].shape[1], len(rows))
     given = made.defaults(len(rows)) | knobs
 
     def blocks() -> Iterator[Block]:

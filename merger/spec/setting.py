@@ -1,0 +1,64 @@
+"""A knob's value as a config states it: a number, a gradient over depth, or either by filter.
+
+The first rule whose filter takes the tensor's name wins. A gradient is piecewise linear between its
+values, spread evenly over the depth of the stack (or of the slice).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from merger.names import matches
+
+Value = float | int | bool | str
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One value, or a gradient of several, for the tensors that a filter takes."""
+
+    values: tuple[Value, ...]
+    filter: str | None = None
+
+    def at(self, depth: float) -> Value:
+        """Return the value at a depth from 0 to 1."""
+        if len(self.values) == 1:
+            return self.values[0]
+        along = depth * (len(self.values) - 1)
+        low = min(int(along), len(self.values) - 2)
+        left, right = float(self.values[low]), float(self.values[low + 1])
+        share = along - low
+        return left * (1 - share) + right * share
+
+    def plain(self) -> Any:
+        """Return the rule as YAML states it."""
+        value = self.values[0] if len(self.values) == 1 else list(self.values)
+        return value if self.filter is None else {"filter": self.filter, "value": value}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All rules of one knob, in the order they are tried."""
+
+    rules: tuple[Rule, ...]
+
+    @classmethod
+    def of(cls, value: Value | Iterable[Value]) -> Setting:
+        """Return a setting without filters: one value, or a gradient."""
+        many = not isinstance(value, float | int | bool | str)
+        return cls((Rule(tuple(value) if many else (value,)),))  # type: ignore[arg-type]
+
+    def at(self, name: str, depth: float) -> Value | None:
+        """Return the value for a tensor, or None if no filter takes it."""
+        for rule in self.rules:
+            if matches(rule.filter, name):
+                return rule.at(depth)
+        return None
+
+    def plain(self) -> Any:
+        """Return the setting as YAML states it."""
+        if len(self.rules) == 1 and self.rules[0].filter is None:
+            return self.rules[0].plain()
+        return [{"value": r.plain()} if r.filter is None else r.plain() for r in self.rules]
