@@ -1,0 +1,137 @@
+"""From many trials to one verdict: shortlist, select, freeze, confirm.
+
+The best of many noisy scores is mostly luck, so its score is never reported. A shortlist is scored
+again on fresh `select` items; the best over both pools is frozen, on disk, before a `confirm` item
+exists; then the frozen winner meets its references once, paired, with Holm's correction. References
+are the base, the best single expert (as chosen on search items: choosing it on confirm items would
+favour it), uniform and the paper's weights. Parsimony: a simple recipe stays unless it is beaten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from search.candidate import BASE, Candidate
+from search.objective import Objective, Scores, means
+from search.paired import BETTER, SAME, WORSE, Comparison, corrected, versus
+from search.run import Run
+from search.starts import average, references
+from search.trial import Trial
+from search.world import World, scores
+
+# A winner that does not beat one of these leaves its place to the first of them.
+SIMPLE = ("paper", "uniform", "best expert")
+
+
+def shortlist(trials: Sequence[Trial], objective: Objective, size: int) -> list[Candidate]:
+    """Return the best candidates that saw every search item, one for each set of weights."""
+    ranked = sorted(
+        (t for t in trials if t.full),
+        key=lambda t: (-objective.value(t.facts["means"]), t.number),
+    )
+    different = {t.facts["fingerprint"]: t.candidate for t in reversed(ranked)}
+    order = [different[t.facts["fingerprint"]] for t in ranked]
+    return list(dict.fromkeys(order))[:size]
+
+
+def select(world: World, candidates: Sequence[Candidate], objective: Objective) -> dict[str, Any]:
+    """Score the shortlist on select items; return the table and the best over both pools."""
+    table = []
+    for candidate in candidates:
+        pools = [scores(world.answers(candidate, pool)) for pool in ("search", "select")]
+        values = [objective.value(means(marks)) for marks in pools]
+        both = objective.value(means(_joined(*pools)))
+        table.append(
+            {
+                "candidate": candidate.to_mapping(),
+                "key": candidate.key,
+                "search": values[0],
+                "select": values[1],
+                "both": both,
+            }
+        )
+    best = max(range(len(table)), key=lambda i: (table[i]["both"], -i))
+    return {"shortlist": table, "chosen": best}
+
+
+def _joined(a: Scores, b: Scores) -> Scores:
+    return {task: np.concatenate([a[task], b[task]]) for task in a}
+
+
+def freeze(run: Run, world: World, candidate: Candidate, chosen: Mapping[str, Any]) -> None:
+    """Write the winner and its hash into the run folder; only then are confirm items drawn."""
+    stated = candidate.to_mapping()
+    run.write(
+        "frozen.json",
+        {
+            "candidate": stated,
+            "sha256": hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest(),
+            "key": candidate.key,
+            "fingerprint": world.fingerprint(candidate),
+            "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            **chosen,
+        },
+    )
+
+
+def best_expert(world: World, experts: Sequence[str], objective: Objective) -> str:
+    """Return the expert whose own scores on search items are best, the first of equals."""
+    values = {
+        name: objective.value(means(scores(world.answers(average([name]), "search"))))
+        for name in experts
+    }
+    return max(experts, key=lambda name: values[name])
+
+
+def confirm_references(best: str, experts: Sequence[str]) -> dict[str, Candidate]:
+    """Return what a winner is compared with, by name."""
+    return {"base": BASE, "best expert": average([best]), **references(experts)}
+
+
+def confirm(
+    world: World, winner: Candidate, rivals: Mapping[str, Candidate], objective: Objective
+) -> list[Comparison]:
+    """Compare the winner with each reference that is not the same model, on confirm items."""
+    ours, mark = scores(world.answers(winner, "confirm")), world.fingerprint(winner)
+    family = [
+        versus(name, ours, scores(world.answers(rival, "confirm")), objective)
+        for name, rival in rivals.items()
+        if world.fingerprint(rival) != mark
+    ]
+    return corrected(family)
+
+
+def overall(family: Sequence[Comparison]) -> str:
+    """Return the verdict of all: worse than any is worse, better than every one is better."""
+    verdicts = {c.verdict for c in family}
+    if WORSE in verdicts:
+        return WORSE
+    return BETTER if verdicts == {BETTER} else SAME
+
+
+def kept(family: Sequence[Comparison], prefer: str = "simple") -> str:
+    """Return which recipe stands: "winner", or the first simple reference it does not beat."""
+    if prefer == "best":
+        return "winner"
+    verdicts = {c.reference: c.verdict for c in family}
+    return next((r for r in SIMPLE if verdicts.get(r, BETTER) != BETTER), "winner")
+
+
+def in_words(family: Sequence[Comparison], stands: str) -> str:
+    """Return the verdict as a sentence or two for people."""
+    groups = {v: [c.reference for c in family if c.verdict == v] for v in (BETTER, SAME, WORSE)}
+    link = {BETTER: "better than", SAME: "not distinguishable from", WORSE: "worse than"}
+    parts = [f"{link[v]} {', '.join(names)}" for v, names in groups.items() if names]
+    blind = max((c.mde for c in family if c.verdict == SAME), default=0.0)
+    n = family[0].n if family else 0
+    seen = f" (n={n} sees differences of {100 * blind:.1f} points)" if blind else ""
+    text = f"The frozen winner is {'; '.join(parts) or 'the reference itself'}{seen}."
+    if stands != "winner":
+        text += f" Kept: {stands}, the simpler recipe, which it does not beat."
+    return text

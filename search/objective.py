@@ -1,0 +1,110 @@
+"""What a search maximises: the scores of several tasks made into one number, or kept as several.
+
+`mean` weighs tasks equally however many items each has, `weighted:ded=2,ind=1` as told (tasks not
+named do not count), `min` takes the worst task, `pareto` keeps one number a task. Scores are the
+per-item marks of each task in one fixed order, so that any two candidates can be paired item by item.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from merger.errors import UsageError
+from merger.registry import unknown
+
+Marks = NDArray[np.float64]
+Scores = dict[str, Marks]
+
+KINDS = ("mean", "min", "weighted", "pareto")
+MAX_FRONT = 3
+
+
+@dataclass(frozen=True)
+class Objective:
+    """An objective over named tasks; `weights` sum to 1 and are equal but for `weighted`."""
+
+    kind: str
+    tasks: tuple[str, ...]
+    weights: tuple[float, ...]
+
+    @property
+    def directions(self) -> int:
+        """How many numbers are maximised."""
+        return len(self.tasks) if self.kind == "pareto" else 1
+
+    def values(self, means: Mapping[str, float]) -> tuple[float, ...]:
+        """Return what a sampler is told, from the mean score of each task."""
+        if self.kind == "pareto":
+            return tuple(means[t] for t in self.tasks)
+        return (self.value(means),)
+
+    def value(self, means: Mapping[str, float]) -> float:
+        """Return the one number that orders finalists; for `pareto` the mean."""
+        if self.kind == "min":
+            return min(means[t] for t in self.tasks)
+        return float(np.dot(self.weights, [means[t] for t in self.tasks]))
+
+    def race_weights(self, rival: Mapping[str, float]) -> dict[str, float]:
+        """Return how much an item of each task counts in a race against a rival; empty: no race.
+
+        For `min`, only the rival's worst task: whoever is worse there has a worse minimum.
+        """
+        if self.kind == "pareto":
+            return {}
+        if self.kind == "min":
+            return {min(self.tasks, key=lambda t: rival[t]): 1.0}
+        return {t: w for t, w in zip(self.tasks, self.weights, strict=True) if w > 0}
+
+    def __str__(self) -> str:
+        """Return the text that `parse` reads."""
+        if self.kind != "weighted":
+            return self.kind
+        parts = zip(self.tasks, self.weights, strict=True)
+        return "weighted:" + ",".join(f"{t}={w:g}" for t, w in parts if w)
+
+
+def means(scores: Scores) -> dict[str, float]:
+    """Return the mean of each task."""
+    return {task: float(marks.mean()) for task, marks in scores.items()}
+
+
+def parse(text: str, tasks: Sequence[str], aliases: Mapping[str, str] | None = None) -> Objective:
+    """Read `mean`, `min`, `pareto` or `weighted:task=number,…`; UsageError says what is wrong."""
+    kind, _, rest = text.partition(":")
+    if kind not in KINDS:
+        raise unknown("objective", kind, KINDS)
+    if kind == "weighted":
+        return Objective(kind, tuple(tasks), _weights(rest, tasks, aliases or {}))
+    if rest:
+        raise UsageError(
+            f"objective {text!r}: {kind} takes no weights", "Use weighted:task=number."
+        )
+    if kind == "pareto" and not 2 <= len(tasks) <= MAX_FRONT:
+        raise UsageError(
+            f"objective pareto over {len(tasks)} tasks: a front is drawn over 2 to {MAX_FRONT}",
+            "Name fewer tasks, or use mean.",
+        )
+    return Objective(kind, tuple(tasks), (1 / len(tasks),) * len(tasks))
+
+
+def _weights(text: str, tasks: Sequence[str], aliases: Mapping[str, str]) -> tuple[float, ...]:
+    given: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = part.partition("=")
+        task = aliases.get(name.strip(), name.strip())
+        if task not in tasks:
+            raise unknown("task in the objective", task, tasks)
+        try:
+            given[task] = float(number)
+        except ValueError:
+            given[task] = -1.0
+        if not 0 <= given[task] < float("inf"):
+            raise UsageError(f"weight {part!r} is no number ≥ 0", "Write weighted:ded=2,ind=1.")
+    total = sum(given.values())
+    if total <= 0:
+        raise UsageError(f"the weights in {text!r} are all zero", "Give one task a weight.")
+    return tuple(given.get(t, 0.0) / total for t in tasks)

@@ -1,0 +1,127 @@
+"""The folder of a search: what was asked, what was frozen, what came out; every file whole or absent.
+
+manifest.json          options, models with their hashes, seeds: all that a resume needs
+ledger.sqlite          every answer and score, committed as made
+study.log              Optuna's journal (or a storage URL in the manifest)
+frozen.json            the winner, written once, before any confirm item is drawn
+winner.yaml, winner.mergekit.yaml, confirm.json, report.json, report.md
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from merger.errors import OutputError, SearchError
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; kept in the manifest, so a resume needs the folder alone."""
+
+    experts: tuple[str, ...]
+    base: str
+    tasks: tuple[str, ...]
+    family: str | None = None
+    levels: tuple[int, ...] | None = None
+    trials: int = 60
+    seconds: float | None = None
+    objective: str = "mean"
+    sampler: str = "auto"
+    racing: str = "sign"
+    n_search: int = 100
+    n_select: int = 100
+    n_confirm: int = 200
+    shortlist: int = 5
+    seed: int = 0
+    confirm_seed: int = 0
+    prefer: str = "simple"
+    storage: str | None = None
+    store: str | None = None
+    dtype: str = "float32"
+    device: str = "cpu"
+    max_new_tokens: int | None = None
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Options:
+        """Read what `asdict` wrote into JSON."""
+        known = {f.name for f in fields(cls)}
+        kept = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
+        return cls(**kept)
+
+
+class Run:
+    """A run folder; every file is written beside its place and renamed into it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @property
+    def ledger(self) -> str:
+        """The URL or path of the ledger."""
+        return self.options.store or str(self.path / "ledger.sqlite")
+
+    @property
+    def storage(self) -> str:
+        """The URL of the study."""
+        return self.options.storage or f"journal://{self.path / 'study.log'}"
+
+    @property
+    def options(self) -> Options:
+        """The options in the manifest."""
+        return Options.read(self.manifest["options"])
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest; SearchError when the folder holds none."""
+        found = self.read("manifest.json")
+        if found is None:
+            raise SearchError(
+                f"{self.path} holds no manifest.json", "Name the folder that a search has made."
+            )
+        return dict(found)
+
+    def create(self, options: Options, facts: Mapping[str, Any]) -> None:
+        """Make the folder; OutputError where a run already stands."""
+        if (self.path / "manifest.json").exists():
+            raise OutputError(
+                f"{self.path} already holds a run",
+                f"Continue it with --resume {self.path}, or name another --out.",
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be made: {error.strerror}", "") from error
+        self.write("manifest.json", {"schema": "merger.run/1", "options": asdict(options), **facts})
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the manifest."""
+        self.write("manifest.json", self.manifest | facts)
+
+    def read(self, name: str) -> Any:
+        """Return a JSON document of the folder, or None where it is not there."""
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except json.JSONDecodeError as error:
+            raise SearchError(f"{self.path / name} is not JSON: {error}", "Restore it.") from error
+
+    def write(self, name: str, document: Any) -> Path:
+        """Write a JSON document."""
+        return self.write_text(name, json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a text file: on the disk before its name points at it."""
+        place = self.path / name
+        draft = place.with_name(f".{name}.{os.getpid()}")
+        with draft.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(place)
+        return place

@@ -1,0 +1,300 @@
+"""The one door to Optuna: proposals out, outcomes in; nothing of Optuna is seen outside.
+
+The study is an index, the ledger is the truth: a study holds points, values and a few facts, and a
+resumed run recomputes whatever else it needs from item scores that are already paid for. Departures
+from the usual loop: no pruner (a trial raced out is COMPLETE with its paired estimate, since
+samplers learn nothing from PRUNED), the sampler is seeded from the count of finished trials (one
+seed for ever would repeat the same points after every resume), a candidate that was interrupted is
+enqueued again, a torn last line of the journal is cut off before it is opened (Optuna would fail on
+it for ever), and three failures in a row end the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from merger.errors import SearchError, UsageError
+from merger.registry import unknown
+from search.candidate import Candidate
+from search.space import Choice, Params, Range, Space
+from search.starts import Start
+from search.trial import Evaluate, Outcome, Proposal, Trial
+
+if TYPE_CHECKING:
+    import optuna
+
+NAME = "merge"
+SAMPLERS = ("auto", "gp", "tpe", "cmaes", "nsga", "random")
+MAX_RETRIES = 3
+MAX_FAILURES = 3
+
+
+class Study:
+    """An Optuna study over a space; open it once in each process."""
+
+    def __init__(
+        self,
+        place: str,
+        space: Space,
+        *,
+        directions: int = 1,
+        sampler: str = "auto",
+        trials: int = 60,
+        seed: int = 0,
+        worker: str = "",
+    ) -> None:
+        """Open or create the study at a storage URL.
+
+        `place` is `journal:///absolute/path` or any URL of Optuna's; `trials` is the number of
+        COMPLETE trials at which it ends, `worker` tells the random streams of workers apart.
+        """
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self.space, self.budget = space, trials
+        self._seed, self._sampler, self._directions = f"{seed}/{worker}", sampler, directions
+        self._failures = 0
+        self._study = optuna.create_study(
+            study_name=NAME,
+            storage=_open(place),
+            directions=["maximize"] * directions,
+            pruner=optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+        self._study.sampler = self._make_sampler()
+
+    def enqueue(self, starts: Sequence[Start], points: Sequence[Params] = ()) -> None:
+        """Queue warm starts and further points in this order; what is known already is passed over."""
+        for start in starts:
+            facts = {"source": start.source, "raced": start.raced}
+            facts["candidate"] = start.candidate.to_mapping()
+            self._study.enqueue_trial(
+                self.space.params(start.candidate), facts, skip_if_exists=True
+            )
+        for point in points:
+            self._study.enqueue_trial(dict(point), {"source": "sobol"}, skip_if_exists=True)
+
+    def recover(self) -> int:
+        """Fail the trials whose process is gone and enqueue them again; return how many."""
+        import optuna
+
+        count = 0
+        for trial in self._study.get_trials(False, (optuna.trial.TrialState.RUNNING,)):
+            if _alive(trial.user_attrs.get("worker", "")):
+                continue
+            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            retries = int(trial.user_attrs.get("retries", 0)) + 1
+            params = trial.system_attrs.get("fixed_params") or trial.params
+            if set(params) == set(self.space.knobs()) and retries <= MAX_RETRIES:
+                kept = {k: v for k, v in trial.user_attrs.items() if k not in ("worker", "error")}
+                facts = kept | {"retries": retries, "retry_of": trial.number}
+                self._study.enqueue_trial(params, facts)
+                count += 1
+        return count
+
+    def finished(self) -> int:
+        """Return the number of COMPLETE trials, those of other workers included."""
+        import optuna
+
+        return len(self._study.get_trials(False, (optuna.trial.TrialState.COMPLETE,)))
+
+    def trials(self) -> list[Trial]:
+        """Return every trial that has a point, in the order of its number."""
+        known = set(self.space.knobs())
+        trials = self._study.get_trials(deepcopy=False)
+        return [
+            self._read(t) for t in trials if "candidate" in t.user_attrs or set(t.params) == known
+        ]
+
+    def run(
+        self, evaluate: Evaluate, *, more: Callable[[], bool], told: Callable[[Trial], None]
+    ) -> None:
+        """Ask, evaluate and tell in this process until the budget is used or `more` says no."""
+        while self.finished() < self.budget and more():
+            trial = self._study.ask()
+            self._finish(trial, evaluate)
+            told(self._read(self._study.trials[trial.number]))
+
+    def work(self, evaluate: Evaluate, *, told: Callable[[Trial], None]) -> None:
+        """Take trials of a shared study, through `Study.optimize` so that a heartbeat is kept."""
+        import optuna
+
+        def objective(trial: optuna.Trial) -> Sequence[float]:
+            return self._evaluate(trial, evaluate).values
+
+        def after(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
+            self._count(trial.state.name, str(trial.user_attrs.get("error", "")))
+            told(self._read(trial))
+            if self.finished() >= self.budget:
+                study.stop()
+
+        if self.finished() < self.budget:
+            self._study.optimize(objective, callbacks=[after], catch=(Exception,))
+
+    def _finish(self, trial: optuna.Trial, evaluate: Evaluate) -> None:
+        import optuna
+
+        try:
+            outcome = self._evaluate(trial, evaluate)
+        except Exception as error:  # noqa: BLE001  a trial may fail in any way; the next may not
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            self._count("FAIL", f"{type(error).__name__}: {error}")
+        else:
+            self._study.tell(trial, list(outcome.values))
+            self._count("COMPLETE", "")
+
+    def _evaluate(self, trial: optuna.Trial, evaluate: Evaluate) -> Outcome:
+        for name, knob in self.space.knobs().items():
+            _suggest(trial, name, knob)
+        facts = trial.user_attrs
+        given = facts.get("candidate")
+        point = Candidate.from_mapping(given) if given else self.space.candidate(trial.params)
+        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+        trial.set_user_attr("candidate", point.to_mapping())
+        source = facts.get("source", self.sampler_name)
+        trial.set_user_attr("source", source)
+        try:
+            outcome = evaluate(Proposal(trial.number, point, source, facts.get("raced", True)))
+        except Exception as error:
+            trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:500])
+            raise
+        for name, value in outcome.facts.items():
+            trial.set_user_attr(name, value)
+        return outcome
+
+    def _count(self, state: str, error: str) -> None:
+        """Stop the run when several trials in a row have failed."""
+        self._failures = self._failures + 1 if state == "FAIL" else 0
+        if self._failures >= MAX_FAILURES:
+            raise SearchError(
+                f"{MAX_FAILURES} trials in a row failed; the last: {error}",
+                "Mend the cause and resume the run: every score made so far is kept.",
+            )
+
+    def _read(self, trial: optuna.trial.FrozenTrial) -> Trial:
+        facts = trial.user_attrs
+        given = facts.get("candidate")
+        begin, end = trial.datetime_start, trial.datetime_complete
+        return Trial(
+            number=trial.number,
+            state=trial.state.name,
+            candidate=Candidate.from_mapping(given)
+            if given
+            else self.space.candidate(trial.params),
+            source=facts.get("source", self.sampler_name),
+            values=tuple(trial.values or ()),
+            facts=facts,
+            seconds=(end - begin).total_seconds() if begin and end else 0.0,
+        )
+
+    @property
+    def sampler_name(self) -> str:
+        """The sampler in use; `auto` is resolved by the size of the problem."""
+        if self._sampler != "auto":
+            return self._sampler
+        # A Gaussian process fits in 0.1–0.2 s here and wins below these sizes; beyond, TPE scales.
+        return "gp" if len(self.space.knobs()) <= 12 and self.budget <= 150 else "tpe"
+
+    def _make_sampler(self) -> optuna.samplers.BaseSampler:
+        name = self.sampler_name
+        if name not in SAMPLERS:
+            raise unknown("sampler", name, SAMPLERS)
+        if name == "cmaes" and self._directions > 1:
+            raise UsageError("cmaes maximises one number, pareto has several", "Use gp or nsga.")
+        return _sampler(name, derive_seed(self._seed, self.finished()))
+
+
+def derive_seed(*parts: object) -> int:
+    """Return a 32-bit seed from anything printable, without the collisions of sums."""
+    return int(hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:8], 16)
+
+
+def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+    import optuna
+
+    made = optuna.samplers
+    if name == "gp":
+        return made.GPSampler(seed=seed, n_startup_trials=10)
+    if name == "tpe":
+        return made.TPESampler(seed=seed, multivariate=True)
+    if name == "nsga":
+        return made.NSGAIISampler(seed=seed, population_size=20)
+    if name == "random":
+        return made.RandomSampler(seed=seed)
+    try:
+        import cmaes  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "sampler cmaes needs the package cmaes", "pip install 'merger[cmaes]'"
+        ) from error
+    return made.CmaEsSampler(seed=seed, lr_adapt=True, warn_independent_sampling=False)
+
+
+def _suggest(trial: optuna.Trial, name: str, knob: Range | Choice) -> None:
+    if isinstance(knob, Choice):
+        trial.suggest_categorical(name, knob.words)
+    else:
+        trial.suggest_float(name, knob.low, knob.high, log=knob.log)
+
+
+def _open(place: str) -> Any:
+    import optuna
+
+    scheme, _, path = place.partition("://")
+    if scheme == "journal":
+        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        lock = JournalFileOpenLock(path)
+        mend_journal(Path(path), lock)
+        return optuna.storages.JournalStorage(JournalFileBackend(path, lock_obj=lock))
+    try:
+        return optuna.storages.RDBStorage(
+            place,
+            heartbeat_interval=60,
+            grace_period=180,
+            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(
+                max_retry=MAX_RETRIES
+            ),
+        )
+    except Exception as error:
+        raise SearchError(
+            f"the storage {place!r} cannot be opened: {str(error).splitlines()[0]}",
+            "Give journal:///folder/study.log, sqlite:////folder/study.db or postgresql+psycopg://….",
+        ) from error
+
+
+def mend_journal(path: Path, lock: Any) -> int:
+    """Cut a journal back to its last whole line, under its lock; return the bytes cut."""
+    if not path.exists():
+        return 0
+    lock.acquire()
+    try:
+        with path.open("r+b") as file:
+            raw = file.read()
+            whole = raw.rfind(b"\n") + 1
+            file.truncate(whole)
+        return len(raw) - whole
+    finally:
+        lock.release()
+
+
+def _alive(worker: str) -> bool:
+    """Say whether a trial's process may still run; of other hosts nothing is known, so yes."""
+    host, _, pid = worker.rpartition(":")
+    if not pid:
+        return False
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return int(pid) != os.getpid()

@@ -1,0 +1,121 @@
+"""A world without models: an item is right when its ease and the candidate's worth sum to more than 0.
+
+The worth is a known function of the candidate (a hill over shares and scale, plus a smooth response
+of every item of its own), so a test knows the best candidate and the true score of any other.
+"""
+
+import hashlib
+from functools import cache
+
+import numpy as np
+
+from evals.answers import Verdict
+from evals.generate import Completion, Request, Settings
+from evals.ledger import Ledger
+from evals.task import Draft, Task
+from search.candidate import Candidate
+from search.world import Pools, World
+
+EXPERTS = ("ded", "ind", "abd")
+TOP = np.array([0.6, 0.3, 0.1])
+
+
+def draw(rng, level):
+    number = str(rng.randrange(10**9))
+    return Draft(f"say {number}", number, f"{level}/{number}", {})
+
+
+def grade(answer, item):
+    return Verdict(parsed=True, correct=answer == item.answer)
+
+
+def task(name):
+    """Return a task whose items are numbers to be repeated."""
+    return Task(name, name[:2], "1", (1, 2), "", draw, grade, lambda item: True, {}, 64)
+
+
+TASKS = tuple(task(name) for name in ("first", "second", "third"))
+
+
+def worth(candidate, height=0.8):
+    """Return how good a candidate is, 0 for the base and `height` at the top of the hill."""
+    if not candidate.weights:
+        return 0.0
+    p = np.array([candidate.shares.get(name, 0.0) for name in EXPERTS])
+    bonus = 0.05 if candidate.consensus == "ram" else 0.0
+    away = 2 * float(((p - TOP) ** 2).sum()) + (candidate.scale - 1.1) ** 2
+    return height * (1 - away) + bonus - 0.05 * np.log(candidate.density) ** 2
+
+
+@cache
+def nature(name):
+    """Return an item's ease and how it responds to shares and scale: its own, fixed for ever."""
+    rng = np.random.default_rng(int(hashlib.sha256(name.encode()).hexdigest()[:12], 16))
+    return rng.standard_normal() - 0.4, rng.standard_normal(4) * 0.3
+
+
+def solved(candidate, name, height=0.8):
+    """Say whether the candidate gets the item right."""
+    ease, response = nature(name)
+    p = [candidate.scale * candidate.shares.get(e, 0.0) for e in EXPERTS] if candidate.weights else [0] * 3
+    return bool(ease + worth(candidate, height) + response @ np.array([*p, candidate.scale]) > 0)
+
+
+class Merged:
+    """Stands in for a live model: it holds a candidate instead of weights."""
+
+    def __init__(self):
+        self.candidate, self.applied = None, 0
+
+    def apply(self, candidate):
+        self.candidate, self.applied = candidate, self.applied + 1
+        return "w" + candidate.key
+
+
+class Answerer:
+    """Answers as the candidate in the model would; counts what it was asked for."""
+
+    def __init__(self, merged, height=0.8, die_after=None):
+        self.merged, self.height, self.asked, self.die_after = merged, height, [], die_after
+
+    def key(self, settings, default):
+        return "greedy"
+
+    def budget(self, settings, default):
+        return 64
+
+    def prompt(self, task, item):
+        return f"{item.id}\x00{item.answer}"
+
+    def request(self, name, sample, prompt, budget):
+        return Request(prompt, sample, (), budget)
+
+    def run(self, requests, settings):
+        for i in range(0, len(requests), 10):
+            group = requests[i : i + 10]
+            if self.die_after is not None and len(self.asked) >= self.die_after:
+                raise KeyboardInterrupt
+            self.asked += [(self.merged.candidate.key, r.name.split("\x00")[0]) for r in group]
+            yield [(Request(r.name.split("\x00")[0], r.sample, (), 1), self.say(r.name)) for r in group]
+
+    def answer(self, prompts, settings=None, *, default=64):
+        return [self.say(p) for p in prompts]
+
+    def say(self, prompt):
+        name, answer = prompt.split("\x00")
+        right = solved(self.merged.candidate, name, self.height)
+        return Completion(f"</think><answer>{answer if right else 'no'}</answer>", 5, "stop")
+
+
+def world(ledger=":memory:", n=30, confirm=60, height=0.8, die_after=None, seed=0, tasks=TASKS):
+    """Return a world over the three tasks with n search items each."""
+    merged = Merged()
+    sizes = {"search": n, "select": n, "confirm": confirm}
+    pools = Pools(sizes, dict.fromkeys(sizes, seed))
+    answerer = Answerer(merged, height, die_after)
+    return World(merged, answerer, tasks, pools, Ledger(ledger), Settings())
+
+
+def truth(candidate: Candidate, n=20_000, height=0.8) -> float:
+    """Return the score a candidate would have on very many items."""
+    return float(np.mean([solved(candidate, f"truth/{i}", height) for i in range(n)]))
