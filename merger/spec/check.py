@@ -60,6 +60,10 @@ def _check_part(spec: MergeSpec, part: SliceSpec | None, path: Path_, where: Whe
 def _check_slice(part: SliceSpec, path: Path_, where: Where) -> None:
     if not part.sources:
         raise where.error(path, "a slice has no sources", "Name at least one model.")
+    models = [s.model for s in part.sources]
+    if twice := next((m for m in models if models.count(m) > 1), None):
+        remedy = "A slice lays different models side by side; stack layers by separate slices."
+        raise where.error(path, f"a slice names {twice} twice", remedy)
     lengths = {s.layers[1] - s.layers[0] for s in part.sources}
     if len(lengths) > 1:
         told = ", ".join(f"{s.model} {list(s.layers)}" for s in part.sources)

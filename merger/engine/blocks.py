@@ -1,0 +1,83 @@
+"""Blocks of one step: rows of all its tensors side by side, widened, and checked to be numbers.
+
+Rows come from files by positioned reads, or from tensors held in memory where they fit, so that a
+survey of several passes reads the disk once. Numbers are checked on the first pass only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from merger.checkpoint import Checkpoint
+from merger.errors import CheckpointError
+from merger.operators import Block, Place
+from merger.plan import Source, Step
+
+
+class Blocks:
+    """A fresh pass over the blocks of a step each time it is called."""
+
+    def __init__(
+        self,
+        step: Step,
+        checkpoints: Mapping[str, Checkpoint],
+        rows: int,
+        *,
+        device: str = "cpu",
+        allow_nan: bool = False,
+    ) -> None:
+        self.step, self.rows, self.device = step, rows, device
+        self._checkpoints = checkpoints
+        self._held: dict[Source, Tensor] = {}
+        self._unchecked = not allow_nan
+        infos = [checkpoints[s.model].tensors[s.tensor] for s in step.inputs]
+        self.read_bytes = sum(info.nbytes for info in infos)
+        wide = any(info.dtype == "F64" for info in infos)
+        self._dtype = torch.float64 if wide else torch.float32
+
+    def hold(self) -> None:
+        """Read all tensors of the step now and keep them, in their stored form."""
+        for source in self.step.inputs:
+            self._held[source] = self._checkpoints[source.model].read(source.tensor)
+
+    def __call__(self) -> Iterator[Block]:
+        """Yield the blocks in order; a block's memory is reused for the next."""
+        count = len(self.step.sources)
+        shape = (len(self.step.inputs), min(self.rows, self.step.rows), self.step.cols)
+        buffer = torch.empty(shape, dtype=self._dtype, device=self.device)
+        for row in range(0, self.step.rows, self.rows):
+            end = min(row + self.rows, self.step.rows)
+            stacked = buffer[:, : end - row]
+            for i, source in enumerate(self.step.inputs):
+                stacked[i].copy_(self._read(source, row, end), non_blocking=True)
+            if self._unchecked:
+                self._check(stacked, row)
+            base = stacked[count] if self.step.base else None
+            place = Place(row * self.step.cols, self.step.keys)
+            yield Block(stacked[:count], base, place)
+        self._unchecked = False
+
+    def _read(self, source: Source, row: int, end: int) -> Tensor:
+        if source in self._held:
+            return self._held[source][row:end]
+        return self._checkpoints[source.model].read(source.tensor, row, end)
+
+    def _check(self, stacked: Tensor, row: int) -> None:
+        # A sum is NaN or infinite if any entry is, and costs a tenth of looking at each; it can
+        # overflow by itself, so only then every entry is looked at.
+        if torch.isfinite(stacked.sum()):
+            return
+        for i, source in enumerate(self.step.inputs):
+            wrong = (~torch.isfinite(stacked[i])).nonzero()
+            if len(wrong):
+                raise _not_a_number(source, stacked[i], wrong[0].tolist(), row)
+
+
+def _not_a_number(source: Source, rows: Tensor, at: Sequence[int], row: int) -> CheckpointError:
+    value = float(rows[at[0], at[1]])
+    law = f"{source.model}: {source.tensor} holds {value} (row {row + at[0]}, column {at[1]})"
+    remedy = "Use a sound checkpoint, or merge such values on purpose with --allow-nan."
+    return CheckpointError(law, remedy)

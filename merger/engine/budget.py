@@ -1,0 +1,91 @@
+"""How many rows fit: the memory promise, kept by arithmetic before anything is read.
+
+The budget covers the whole process, so what Python and torch already hold is taken off first. What
+is left is shared by three: the blocks of the operator's arithmetic (one at a time, small enough to
+stay in the processor's cache), tensors held so that several survey passes read them once, and rows
+on their way in and out.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from merger.checkpoint import ITEMSIZE
+from merger.errors import UsageError
+from merger.plan import Plan, Step
+
+# Entries of one expert in a block: 256 Ki float32 are 1 MiB, which stays in a core's own cache.
+CACHE_BLOCK = 1 << 18
+DEVICE_BLOCK = 1 << 24
+_SHARES = 4  # arithmetic, held now, held next, in flight
+LEAST = 64 << 20
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes that a run may use on top of what the process already holds."""
+
+    working: int
+    block: int = CACHE_BLOCK
+
+    @classmethod
+    def of(cls, memory: int, *, device: str = "cpu") -> Budget:
+        """Return the budget that a limit on the whole process leaves.
+
+        Raises a UsageError where nearly nothing is left.
+        """
+        held = resident_bytes()
+        if memory - held < LEAST:
+            law = f"a memory budget of {memory:,} bytes leaves too little: {held:,} are in use"
+            raise UsageError(law, f"Give at least --memory {-(-(held + LEAST) // 10**6)}MB.")
+        return cls(memory - held, CACHE_BLOCK if device == "cpu" else DEVICE_BLOCK)
+
+    @property
+    def share(self) -> int:
+        """Bytes for each of the uses."""
+        return self.working // _SHARES
+
+    def block_rows(self, step: Step) -> int:
+        """Return how many rows of a step's tensor are taken at a time."""
+        if not step.operator:
+            return max(1, min(step.rows, (8 << 20) // max(1, step.nbytes // max(1, step.rows))))
+        row = step.cols * entry_bytes(step)
+        if row > self.share:
+            law = f"one row of {step.name} needs {row:,} bytes, and the budget gives {self.share:,}"
+            raise UsageError(law, f"Give --memory {-(-row * (_SHARES + 1) // 10**9)}GB or more.")
+        fitting = min(self.share // row, -(-self.block // max(1, step.cols)))
+        return max(1, min(step.rows, fitting))
+
+    def holds(self, step: Step, read_bytes: int) -> bool:
+        """Say whether all tensors of a step may be held in memory in their stored form."""
+        return read_bytes <= self.share
+
+    def peak(self, plan: Plan) -> int:
+        """Return a bound on what the run will use, as predicted for `explain`."""
+        arithmetic = max(
+            (self.block_rows(s) * s.cols * entry_bytes(s) for s in plan.merged), default=0
+        )
+        held = max((min(self.share, step_bytes(s)) for s in plan.steps), default=0)
+        return resident_bytes() + arithmetic + 3 * held
+
+
+def entry_bytes(step: Step) -> int:
+    """Bytes of arithmetic per entry: k experts twice (values, task vectors), base, float64 sums."""
+    k = len(step.sources)
+    return 4 * (2 * k + 2) + 8 * 5 + 2 * ITEMSIZE[step.dtype]
+
+
+def step_bytes(step: Step) -> int:
+    """Return about how many bytes a step reads, taking every source to be as wide as the output."""
+    return step.nbytes * len(step.inputs)
+
+
+def resident_bytes() -> int:
+    """Return the memory that this process holds now, or an estimate where it cannot be asked."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError):
+        return 400 << 20
+    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,140 @@
+"""The walk: for each step read blocks, survey, combine, round once, and put into the sink."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from merger.checkpoint import Checkpoint, torch_dtype
+from merger.engine.ahead import Behind, one_ahead
+from merger.engine.blocks import Blocks
+from merger.engine.budget import Budget
+from merger.engine.sinks import Sink
+from merger.errors import MismatchError
+from merger.operators import OPERATORS, Size, run_survey
+from merger.plan import Plan, Step
+
+Facts = MutableMapping[tuple[Any, ...], Any]
+MEMORY = 1_000_000_000
+
+
+def run_plan(
+    plan: Plan,
+    checkpoints: Mapping[str, Checkpoint],
+    sink: Sink,
+    *,
+    memory: int = MEMORY,
+    budget: Budget | None = None,
+    device: str = "cpu",
+    threads: int = 1,
+    allow_nan: bool = False,
+    facts: Facts | None = None,
+    progress: Callable[[Step], None] | None = None,
+) -> None:
+    """Make every tensor of a plan and put it into the sink.
+
+    Args:
+        plan: what to make.
+        checkpoints: the models, by the names that the plan gives them.
+        sink: takes the rows; tensors it has finished are left out.
+        memory: bytes that the whole process may hold.
+        budget: overrides `memory` by rows and shares worked out already.
+        device: where the arithmetic runs.
+        threads: torch threads for it; the result does not depend on them.
+        allow_nan: let NaN and infinities of the inputs through.
+        facts: surveys kept between runs on the same inputs, keyed by tensor and surveyed knobs.
+        progress: called after each step.
+
+    Raises:
+        CheckpointError: an input holds NaN or infinity, or its file changed.
+        UsageError: a single row does not fit the budget.
+    """
+    budget = budget or Budget.of(memory, device=device)
+    wanted = [s for s in plan.steps if s.name not in sink.finished]
+    works = (_Work(s, checkpoints, budget, device, allow_nan) for s in wanted)
+    with _threads(threads), Behind[None]() as later:
+        for work in one_ahead(works, _Work.prepare):
+            work.run(lambda *block: later(sink.put, *block), facts)
+            if progress:
+                progress(work.step)
+
+
+class _Work:
+    """One step on its way: its blocks, and whether they are held."""
+
+    def __init__(
+        self,
+        step: Step,
+        checkpoints: Mapping[str, Checkpoint],
+        budget: Budget,
+        device: str,
+        allow_nan: bool,
+    ) -> None:
+        self.step = step
+        rows = budget.block_rows(step)
+        self.blocks = Blocks(step, checkpoints, rows, device=device, allow_nan=allow_nan)
+        self._checkpoints = checkpoints
+        self._budget = budget
+        self._allow_nan = allow_nan
+
+    def prepare(self) -> None:
+        """Read ahead what fits."""
+        if self.step.operator and self._budget.holds(self.step, self.blocks.read_bytes):
+            self.blocks.hold()
+
+    def run(self, put: Callable[[Step, int, Tensor], None], facts: Facts | None) -> None:
+        """Make all rows of the step."""
+        if self.step.operator is None:
+            self._copy(put)
+            return
+        known = self._facts(facts)
+        operator, dtype = OPERATORS[self.step.operator], torch_dtype(self.step.dtype)
+        for block in self.blocks():
+            made = operator(
+                block.experts, block.base, knobs=self.step.knobs, facts=known, place=block.place
+            )
+            out = made.to("cpu", dtype)
+            if self.step.dtype == "F16" and not self._allow_nan:
+                _check_overflow(self.step, out)
+            put(self.step, block.place.start // self.step.cols, out)
+
+    def _facts(self, cache: Facts | None) -> Any:
+        step = self.step
+        operator = OPERATORS[step.operator or ""]
+        if operator.survey is None:
+            return None
+        asked = tuple(step.knobs[n] for n in operator.survey_knobs)
+        key = (operator.name, step.inputs, asked)
+        if cache is not None and key in cache:
+            return cache[key]
+        size = Size(step.rows, step.cols, len(step.sources))
+        found = run_survey(operator.surveyed(size, step.knobs), self.blocks)
+        if cache is not None:
+            cache[key] = found
+        return found
+
+    def _copy(self, put: Callable[[Step, int, Tensor], None]) -> None:
+        source, rows = self.step.sources[0], self.blocks.rows
+        for row in range(0, self.step.rows, rows):
+            end = min(row + rows, self.step.rows)
+            put(self.step, row, self._checkpoints[source.model].read(source.tensor, row, end))
+
+
+def _check_overflow(step: Step, out: Tensor) -> None:
+    if not torch.isfinite(out).all():
+        law = f"{step.name} has entries beyond ±65504, which float16 cannot hold"
+        raise MismatchError(law, "Write bfloat16 or float32: --dtype bf16.")
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,193 @@
+"""From a spec and open checkpoints to a plan: every mismatch found here, all of them at once.
+
+Every tensor of every input ends up merged, copied or dropped, and each drop is named. Nothing but
+headers is read (tied embeddings stored twice are compared, to know that they are one).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from merger.checkpoint import Checkpoint, dtype_code
+from merger.checkpoint.header import TensorInfo
+from merger.checkpoint.tied import agree
+from merger.errors import MismatchError
+from merger.plan.model import Drop, Plan, Source, Step
+from merger.plan.rows import Row, Tables, length, rows_of
+from merger.spec import ExpertSpec, MergeSpec
+from merger.spec.check import active, base_of, settings_of
+
+_SHOWN = 40
+_SHAPES = "Merge models of one architecture and vocabulary; `merger inspect MODEL` shows a model."
+
+
+def make_plan(spec: MergeSpec, checkpoints: Mapping[str, Checkpoint]) -> Plan:
+    """Plan a merge from the headers of its models.
+
+    Args:
+        spec: what to merge; its models are the keys of `checkpoints`.
+        checkpoints: the open models by the name that the spec gives them.
+
+    Raises:
+        MismatchError: naming every tensor that is missing, or differs in shape or kind.
+    """
+    tied = agree({m: checkpoints[m] for m in spec.models})
+    tables: Tables = {
+        m: {n: i for n, i in checkpoints[m].tensors.items() if n != tied.dropped.get(m)}
+        for m in spec.models
+    }
+    layers = (checkpoints[spec.donor].config or {}).get("num_hidden_layers")
+    maker = _Maker(spec, tables)
+    steps = tuple(s for row in rows_of(spec, tables, layers) if (s := maker.step(row)))
+    maker.complain()
+    tied_drops = [Drop(m, n, "a copy of the tied embedding") for m, n in tied.dropped.items()]
+    changes = {"num_hidden_layers": sum(map(length, spec.slices))} if spec.slices else {}
+    return Plan(
+        spec,
+        steps,
+        (*tied_drops, *maker.drops(steps)),
+        (*spec.notes, *maker.notes(steps)),
+        changes if layers is not None else {},
+    )
+
+
+class _Maker:
+    """Turns rows into steps and collects what does not fit."""
+
+    def __init__(self, spec: MergeSpec, tables: Tables) -> None:
+        self.spec, self.tables = spec, tables
+        self.wrong: list[str] = []
+        self.mixed: dict[tuple[str, str], int] = {}
+
+    def step(self, row: Row) -> Step | None:
+        """Return the step of one output tensor, or None after noting what is wrong with it."""
+        experts, ground = active(self.spec, row.part), base_of(self.spec, row.part)
+        if self.spec.operator.base == "unused" or ground is None:
+            base = None
+        else:
+            base = Source(ground, row.source(ground))
+        sources = [Source(e.model, row.source(e.model)) for e in experts]
+        infos = self.infos(row, [*sources, *([base] if base else [])])
+        if infos is None:
+            return None
+        head = infos[-1] if base else infos[0]
+        if not head.is_float or not head.numel:
+            kept = base or (Source(ground or "", row.name) if self.has(ground, row) else sources[0])
+            return Step(row.name, None, (kept,), None, {}, head.dtype, head.shape)
+        for info, source in zip(infos, [*sources, base], strict=False):
+            if source and info.dtype != head.dtype:
+                self.mixed[source.model, info.dtype] = (
+                    self.mixed.get((source.model, info.dtype), 0) + 1
+                )
+        knobs = self.knobs(row, experts)
+        dtype = dtype_code(self.spec.written_dtype) if self.spec.written_dtype else head.dtype
+        keys = stream_keys([s.model for s in sources], row.name)
+        return Step(
+            row.name, self.spec.method, tuple(sources), base, knobs, dtype, head.shape, keys
+        )
+
+    def has(self, model: str | None, row: Row) -> bool:
+        """Say whether a base that takes no part in the arithmetic has the tensor, to copy it."""
+        return model is not None and row.part is None and row.name in self.tables[model]
+
+    def infos(self, row: Row, sources: list[Source]) -> list[TensorInfo] | None:
+        """Return the headers of a row's tensors, the base last, or None if they do not fit."""
+        found: dict[str, TensorInfo] = {}
+        for source in sources:
+            info = self.tables[source.model].get(source.tensor)
+            if info is None:
+                self.wrong.append(f"{source.tensor} is missing in {source.model}")
+            else:
+                found[source.model] = info
+        shapes = {i.shape for i in found.values()}
+        if len(shapes) > 1:
+            told = ", ".join(f"{list(i.shape)} in {m}" for m, i in found.items())
+            self.wrong.append(f"{row.name} has the shapes {told}")
+        elif len({i.is_float for i in found.values()}) > 1:
+            told = ", ".join(f"{i.dtype} in {m}" for m, i in found.items())
+            self.wrong.append(f"{row.name} has the dtypes {told}")
+        elif len(found) == len({s.model for s in sources}):
+            return [found[s.model] for s in sources]
+        return None
+
+    def knobs(self, row: Row, experts: tuple[ExpertSpec, ...]) -> dict[str, Any]:
+        """Return the resolved value of every knob for one tensor."""
+        resolved: dict[str, Any] = {}
+        for name, knob in self.spec.operator.knobs.items():
+            if knob.each:
+                resolved[name] = tuple(self.value(row, e, name) for e in experts)
+            else:
+                resolved[name] = self.value(row, None, name)
+        return resolved
+
+    def value(self, row: Row, expert: ExpertSpec | None, name: str) -> Any:
+        """Return a knob's value for one tensor: expert, slice, whole merge, default."""
+        for setting in settings_of(self.spec, row.part, expert, name):
+            if (value := setting.at(row.name, row.depth)) is not None:
+                return value
+        default = self.spec.operator.knobs[name].default
+        if default is None:
+            whom = f" of {expert.model}" if expert else ""
+            self.wrong.append(f"{row.name} is taken by no filter of {name}{whom}")
+        return default
+
+    def complain(self) -> None:
+        """Raise one error that lists everything found wrong."""
+        wrong = list(dict.fromkeys(self.wrong))
+        if not wrong:
+            return
+        more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+        told = [*wrong[:_SHOWN], *more]
+        if len(told) > 1:
+            told = [f"{len(wrong)} tensors do not fit together:", *(f"  {w}" for w in told)]
+        remedy = "Add a rule without a filter." if "no filter" in wrong[0] else _SHAPES
+        raise MismatchError("\n".join(told), remedy)
+
+    def drops(self, steps: tuple[Step, ...]) -> list[Drop]:
+        """Return the input tensors that no step reads."""
+        read = {(s.model, s.tensor) for step in steps for s in step.inputs}
+        listed = {s.model for step in steps for s in step.inputs}
+        reason = "outside the slices" if self.spec.slices else f"not in {self.spec.donor}"
+        # A copied tensor is the same fact in every model, so the others' are not called dropped.
+        copied = {step.name for step in steps if not step.operator}
+        return [
+            Drop(model, name, reason)
+            for model, table in self.tables.items()
+            for name in table
+            if model in listed and (model, name) not in read and name not in copied
+        ]
+
+    def notes(self, steps: tuple[Step, ...]) -> list[str]:
+        """Return what a reader should be told beside the table of steps."""
+        told = []
+        spec = self.spec
+        if spec.base and spec.operator.base == "unused":
+            part = "" if spec.base in {e.model for e in active(spec)} else "takes no part and "
+            told.append(f"base {spec.base}: {part}gives config and tokenizer ({spec.method})")
+        if not spec.base:
+            told.append(f"no base: config and tokenizer come from {spec.donor}, listed first")
+        for step in steps:
+            if not step.operator and step.nbytes:
+                told.append(f"{step.name} ({step.dtype}) is copied from {step.sources[0].model}")
+        for (model, dtype), count in self.mixed.items():
+            told.append(f"{model}: {count} tensors are stored as {dtype}, unlike {spec.donor}")
+        return told
+
+
+def stream_keys(models: list[str], tensor: str) -> tuple[int, ...]:
+    """Return the key of each expert's random stream for one tensor.
+
+    An expert is known by the last part of its name, so that the same folder gives the same draws
+    wherever it lies; a second one of that name is told apart by its number.
+    """
+    seen: dict[str, int] = {}
+    keys = []
+    for model in models:
+        name = PurePath(model).name
+        seen[name] = seen.get(name, 0) + 1
+        digest = hashlib.sha256(f"{name}\0{seen[name]}\0{tensor}".encode()).digest()
+        keys.append(int.from_bytes(digest[:8], "little", signed=True))
+    return tuple(keys)

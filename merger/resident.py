@@ -1,0 +1,161 @@
+"""A live model that becomes any merge in place, bit for bit what `merger merge` would write.
+
+Base and experts stay in memory in their stored form; every `apply` recomputes all weights from them
+by the engine's own walk (never by increments, so no error can build up) and keeps surveys such as
+TIES thresholds as long as the knobs they depend on stay the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from merger.checkpoint import (
+    Checkpoint,
+    TensorInfo,
+    fingerprint_of,
+    open_checkpoint,
+    tensor_digest,
+    torch_dtype,
+)
+from merger.engine import Budget, run_plan
+from merger.engine.run import Facts
+from merger.errors import MismatchError
+from merger.experts import resolve
+from merger.plan import Plan, Step, make_plan
+from merger.spec import MergeSpec
+
+_ROOM = 1 << 30  # arithmetic of one block at a time; the models themselves are held anyway
+
+
+class Loaded:
+    """A checkpoint read into memory once: the same interface, no further disk access."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+        self.path: Path = checkpoint.path
+        self.tensors: dict[str, TensorInfo] = dict(checkpoint.tensors)
+        self.config: dict[str, Any] | None = checkpoint.config
+        self.notes: list[str] = list(checkpoint.notes)
+        self.fingerprint = checkpoint.fingerprint
+        self.header_fingerprint = checkpoint.header_fingerprint
+        self._rows = {n: checkpoint.read(n).to(device) for n in self.tensors}
+
+    def read(
+        self,
+        name: str,
+        row_start: int = 0,
+        row_end: int | None = None,
+        *,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Return rows of a tensor: a view, not to be written to."""
+        return self._rows[name][row_start:row_end]
+
+    def close(self) -> None:
+        """Hold on to the tensors; there is no file to close."""
+
+
+class Resident:
+    """A live module with the base and the experts that its weights can be made from.
+
+    Args:
+        module: any module whose state dict has the checkpoints' tensor names; its dtype should be
+            the one that merges are written in (a wider one holds them exactly, a narrower one is
+            refused).
+        models: names of all models that specs will speak of: folders, aliases or Hub ids.
+        device: where base and experts are held and merged.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        models: list[str] | tuple[str, ...],
+        *,
+        aliases: Mapping[str, str] | None = None,
+        family: str | None = None,
+        device: str = "cpu",
+        threads: int = 1,
+    ) -> None:
+        self.module, self.device, self.threads = module, device, threads
+        self.spec: MergeSpec | None = None
+        self._checkpoints: dict[str, Checkpoint] = {}
+        for model in models:
+            path = resolve(model, aliases=aliases, family=family).path
+            self._checkpoints[model] = Loaded(open_checkpoint(path), device)
+        self._facts: Facts = {}
+        self._written: list[Step] = []
+
+    def apply(self, spec: MergeSpec) -> str:
+        """Fill the module with a merge and return the fingerprint of its weights.
+
+        Raises:
+            MismatchError: the module lacks a tensor, or would have to round one.
+        """
+        plan = make_plan(spec, self._checkpoints)
+        sink = ModuleSink(self.module, plan)
+        budget = Budget(4 * _ROOM) if self.device == "cpu" else Budget(4 * _ROOM, 1 << 24)
+        run_plan(
+            plan,
+            self._checkpoints,
+            sink,
+            budget=budget,
+            device=self.device,
+            threads=self.threads,
+            facts=self._facts,
+        )
+        self.spec, self._written = spec, list(plan.steps)
+        return self.fingerprint()
+
+    def fingerprint(self) -> str:
+        """Return the fingerprint that the written folder of the present weights would have."""
+        state = _state(self.module)
+        return fingerprint_of(
+            (s.name, s.dtype, s.shape, tensor_digest(state[s.name].to(torch_dtype(s.dtype))))
+            for s in self._written
+        )
+
+
+class ModuleSink:
+    """Rows copied into the parameters of a live module."""
+
+    def __init__(self, module: nn.Module, plan: Plan) -> None:
+        self.finished: frozenset[str] = frozenset()
+        self._state = _state(module)
+        self._check(plan)
+
+    def put(self, step: Step, row: int, block: Tensor) -> None:
+        """Copy the rows into their parameter."""
+        rows = self._state[step.name].view(step.rows, step.cols)
+        rows[row : row + block.shape[0]].copy_(block)
+
+    def _check(self, plan: Plan) -> None:
+        for step in plan.steps:
+            live = self._state.get(step.name)
+            if live is None:
+                law = f"the model has no tensor named {step.name}"
+                raise MismatchError(law, "Load the module from the base's own folder.")
+            if tuple(live.shape) != step.shape:
+                law = f"{step.name} is {list(live.shape)} in the model, {list(step.shape)} merged"
+                raise MismatchError(law, "Load the module from the base's own folder.")
+            if not _holds(live.dtype, step.dtype):
+                law = f"{step.name} is {live.dtype} in the model, and merged as {step.dtype}"
+                raise MismatchError(law, "Load the module in the dtype that merges are written in.")
+        made = {self._state[s.name].data_ptr() for s in plan.steps}
+        stale = [n for n, t in self._state.items() if t.numel() and t.data_ptr() not in made]
+        if stale:
+            law = f"the merge leaves {len(stale)} tensors of the model unfilled: {stale[0]} …"
+            raise MismatchError(law, "Load the module from the base's own folder.")
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {n: t.detach() for n, t in module.state_dict(keep_vars=True).items()}
+
+
+def _holds(live: torch.dtype, code: str) -> bool:
+    """Say whether a parameter can hold every value of a dtype exactly."""
+    made = torch_dtype(code)
+    return live == made or torch.promote_types(live, made) == live
