@@ -1,0 +1,247 @@
+"""The cold start: a base that knows two ways to answer, taught by solver-written traces.
+
+Every training item is answered either tersely (an empty think block) or with its worked trace. The share
+of worked answers is high at first, so that traces are learned, and low at the end, so that the base
+*prefers* the terse way although the worked one is much more accurate: reinforcement learning elicits
+what is latent, it does not teach (docs/log.md). Matrices are trained by Muon (K. Jordan, 2024), all else
+by AdamW. Everything is a function of the seed: items by address, order by index, one thread.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812  the field's usual name
+
+from evals.task import draw_item, get_task
+from recipes.tiny.tokenizer import build, save
+from recipes.tiny.traces import completion
+
+CONTEXT = 512
+IGNORED = -100
+PARTS = 4
+LONGEST = 160  # tokens of a worked answer; longer ones are given tersely
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the base; `mix` is (task, level, share of the items)."""
+
+    steps: int = 6000
+    batch: int = 48
+    width: int = 128
+    layers: int = 5
+    heads: int = 4
+    hidden: int = 352
+    muon_lr: float = 0.02
+    adam_lr: float = 3e-3
+    seed: int = 0
+    worked_first: float = 0.7
+    worked_last: float = 0.3
+    turn: float = 0.65  # the share of the steps after which the worked share has dropped
+    mix: tuple[tuple[str, int, float], ...] = (
+        ("deduction", 1, 0.35),
+        ("induction", 1, 0.10),
+        ("induction", 2, 0.15),
+        ("abduction", 1, 0.25),
+        ("arithmetic", 1, 0.15),
+    )
+
+
+def model(settings: Settings) -> Any:
+    """Return an untrained Llama of the embedded family's shape, float32."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(settings.seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=512,
+            hidden_size=settings.width,
+            intermediate_size=settings.hidden,
+            num_hidden_layers=settings.layers,
+            num_attention_heads=settings.heads,
+            num_key_value_heads=settings.heads,
+            max_position_embeddings=CONTEXT,
+            tie_word_embeddings=True,
+            dtype="float32",
+        )
+    )
+
+
+class Part(NamedTuple):
+    """A part of a batch, rows of like length: tokens, labels (rows, length) int64, weights (rows,)."""
+
+    tokens: Tensor
+    labels: Tensor
+    weights: Tensor
+
+
+class Examples(torch.utils.data.IterableDataset[list[Part]]):
+    """Batches cut into parts of like length, padded right; prompts are not learned."""
+
+    def __init__(self, tokenizer: Any, settings: Settings, first: int) -> None:
+        super().__init__()
+        self.tokenizer, self.settings, self.first = tokenizer, settings, first
+
+    def __iter__(self) -> Iterator[list[Part]]:
+        """Yield the batches from step `first` on."""
+        for step in range(self.first, self.settings.steps):
+            start, size = step * self.settings.batch, self.settings.batch
+            rows = sorted((self.example(start + i) for i in range(size)), key=lambda row: len(row[0]))
+            cuts = range(0, size, math.ceil(size / PARTS))
+            yield [_pad(rows[i : i + math.ceil(size / PARTS)]) for i in cuts]
+
+    def example(self, index: int) -> tuple[list[int], int]:
+        """Return the tokens of example `index` and the length of its prompt."""
+        s = self.settings
+        rng = Random(f"coldstart/{s.seed}/{index}")
+        name, level, _ = rng.choices(s.mix, weights=[share for *_, share in s.mix])[0]
+        task = get_task(name)
+        item = draw_item(task, level=level, split="train", seed=s.seed, index=index)
+        early = index < s.turn * s.steps * s.batch
+        worked = rng.random() < (s.worked_first if early else s.worked_last)
+        prompt = self.tokenizer.apply_chat_template(
+            task.messages(item), tokenize=False, add_generation_prompt=True
+        )
+        head = self._encode(prompt + task.prefill)
+        tail = self._encode(completion(item, worked=worked) + self.tokenizer.eos_token)
+        if len(tail) > LONGEST:
+            tail = self._encode(completion(item, worked=False) + self.tokenizer.eos_token)
+        return head + tail, len(head)
+
+    def _encode(self, text: str) -> list[int]:
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+
+def _pad(rows: list[tuple[list[int], int]]) -> Part:
+    """Pad rows to one length; an example weighs the square root of its number of learned tokens."""
+    width = max(len(ids) for ids, _ in rows)
+    tokens = torch.zeros(len(rows), width, dtype=torch.long)
+    labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
+    for i, (ids, prompt) in enumerate(rows):
+        tokens[i, : len(ids)] = torch.tensor(ids)
+        labels[i, prompt : len(ids)] = tokens[i, prompt : len(ids)]
+    learned = (labels != IGNORED).sum(1)
+    return Part(tokens, labels, learned.rsqrt())
+
+
+def optimizers(net: Any, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Return Muon for the matrices of the blocks and AdamW for embeddings and norms."""
+    matrices = [p for n, p in net.named_parameters() if p.ndim == 2 and "embed" not in n]
+    others = [p for n, p in net.named_parameters() if p.ndim != 2 or "embed" in n]
+    muon = torch.optim.Muon(matrices, lr=settings.muon_lr, weight_decay=0.01, momentum=0.95)
+    adam = torch.optim.AdamW(others, lr=settings.adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
+    return [muon, adam]
+
+
+def _rate(step: int, steps: int) -> float:
+    """Warm up for 100 steps, hold, then fall linearly to zero over the last half."""
+    return min(1.0, (step + 1) / 100) * min(1.0, max(0.02, 2 * (1 - step / steps)))
+
+
+def train(out: Path, settings: Settings, *, log: Any = None, save_every: int = 500) -> Path:
+    """Train the base and write it to `out` (a transformers folder); continues where it was killed."""
+    torch.set_num_threads(1)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = build(seed=settings.seed)
+    net = model(settings)
+    chosen = optimizers(net, settings)
+    first = _restore(out, net, chosen, settings)
+    examples = Examples(tokenizer, settings, first)
+    loader = torch.utils.data.DataLoader(examples, batch_size=None, num_workers=1, prefetch_factor=64)
+    net.train()
+    for step, parts in enumerate(loader, first):
+        loss = _learn(net, parts)
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        scale = _rate(step, settings.steps)
+        for optimizer, lr in zip(chosen, (settings.muon_lr, settings.adam_lr), strict=True):
+            optimizer.param_groups[0]["lr"] = lr * scale
+            optimizer.step()
+            optimizer.zero_grad()
+        if log and (step + 1) % 50 == 0:
+            log(f"step {step + 1}/{settings.steps} loss {loss:.4f}")
+        if (step + 1) % save_every == 0 and step + 1 < settings.steps:
+            _keep(out, net, chosen, step + 1, settings)
+    return _finish(out, net, tokenizer, settings)
+
+
+def _learn(net: Any, parts: list[Part]) -> float:
+    """Accumulate the gradient of the weighted mean cross-entropy over a batch; return that mean."""
+    total = sum(float(((p.labels != IGNORED).sum(1) * p.weights).sum()) for p in parts)
+    mean = 0.0
+    for tokens, labels, weights in parts:
+        hidden = net.model(input_ids=tokens).last_hidden_state[:, :-1]
+        wanted = labels[:, 1:]
+        kept = wanted != IGNORED  # only these rows go through the output matrix
+        losses = F.cross_entropy(net.lm_head(hidden[kept]), wanted[kept], reduction="none")
+        loss = (losses * weights[:, None].expand_as(wanted)[kept]).sum() / total
+        loss.backward()
+        mean += loss.item()
+    return mean
+
+
+def _keep(
+    out: Path, net: Any, chosen: list[torch.optim.Optimizer], step: int, settings: Settings
+) -> None:
+    """Save weights and optimizer state as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    tensors = {f"net.{n}": p.detach().contiguous() for n, p in net.named_parameters()}
+    for k, optimizer in enumerate(chosen):
+        for i, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"opt{k}.{i}.{n}": v.clone() for n, v in state.items() if isinstance(v, Tensor)}
+    meta = {"step": str(step), "settings": json.dumps(asdict(settings))}
+    partial = out / "training.partial"
+    save_file(tensors, partial, metadata=meta)
+    partial.replace(out / "training.safetensors")
+
+
+def _restore(
+    out: Path, net: Any, chosen: list[torch.optim.Optimizer], settings: Settings
+) -> int:
+    """Load what `_keep` saved for the same settings; return the step to go on from."""
+    from safetensors import safe_open
+
+    path = out / "training.safetensors"
+    if not path.exists():
+        return 0
+    with safe_open(path, framework="pt") as kept:
+        meta = kept.metadata()
+        if meta["settings"] != json.dumps(asdict(settings)):
+            return 0
+        with torch.no_grad():
+            for name, parameter in net.named_parameters():
+                parameter.copy_(kept.get_tensor(f"net.{name}"))
+        for k, optimizer in enumerate(chosen):
+            state: dict[int, dict[str, Tensor]] = {}
+            for key in kept.keys():  # noqa: SIM118  not a dict
+                if key.startswith(f"opt{k}."):
+                    _, i, name = key.split(".", 2)
+                    state.setdefault(int(i), {})[name] = kept.get_tensor(key)
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+        return int(meta["step"])
+
+
+def _finish(out: Path, net: Any, tokenizer: Any, settings: Settings) -> Path:
+    """Write the model folder and remove the training state."""
+    from transformers import GenerationConfig
+
+    net.generation_config = GenerationConfig(
+        max_new_tokens=224, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    net.config.eos_token_id, net.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    net.config.bos_token_id = net.generation_config.bos_token_id = None
+    net.save_pretrained(out)
+    save(tokenizer, out)
+    (out / "coldstart.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
+    (out / "training.safetensors").unlink(missing_ok=True)
+    return out
