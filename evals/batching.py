@@ -1,8 +1,8 @@
 """Which rows stand in the batch of the fast engine: admit, step, drop the finished, admit again.
 
 A prompt is read once and its row repeated for each sample. The room a row may come to need (prompt
-and budget) is reserved when it enters, so a batch never outgrows its token budget. Longest first,
-as the long rows decide when the batch is over.
+and budget) is reserved when it enters, so a batch never outgrows its token budget. Longest prompts
+first. A batch of very few rows is filled up with copies (evals/fastloop.py says why).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from evals.fastloop import Cache, Decoder
+from evals.fastloop import Cache, Decoder, enough
 from evals.sampling import pick, stream
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def run(
         if fitting:
             batch.admit(waiting[:fitting])
             waiting = waiting[fitting:]
-        batch.step_until_sparse(refill=bool(waiting))
+        batch.step_until_sparse()
         yield batch.compact()
 
 
@@ -78,38 +78,45 @@ class _Batch:
         """Read the prompts, once for all samples, and say each row's first token."""
         grouped = [list(g) for _, g in groupby(requests, key=lambda r: r.tokens)]
         for part in _parts(grouped):
-            logits, cache = self.decoder.prefill([g[0].tokens for g in part])
+            logits, fresh = self.decoder.prefill([g[0].tokens for g in part])
             repeats = torch.tensor([len(g) for g in part])
-            index = torch.arange(len(part)).repeat_interleave(repeats).to(logits.device)
+            index = torch.arange(len(part)).repeat_interleave(repeats)
             rows = [_Row(r, self._dice(r)) for g in part for r in g]
-            cache = cache.take(index) if len(rows) > len(part) else cache
-            self.cache = cache if self.cache is None else self.cache.join(cache)
-            first = self._pick(logits.index_select(0, index), rows)
-            self.next = torch.cat((self.next.to(first.device), first))
-            self.rows += rows
-            self.alive += [True] * len(rows)
-            self._note(first, rows, len(self.rows) - len(rows))
+            self._enter(rows, fresh.take(index), self._pick(logits[index], rows))
 
-    def step_until_sparse(self, *, refill: bool) -> None:
+    def step_until_sparse(self) -> None:
         """Say tokens until too few rows are alive to be worth the batch, or none."""
-        floor = _REFILL * len(self.rows) if refill or len(self.rows) > 16 else 0
+        floor = _REFILL * len(self.rows)
         while any(self.alive) and sum(self.alive) > floor:
             if self.cache is None:
                 return
             logits = self.decoder.step(self.next, self.cache)
-            self.next = self._pick(logits, self.rows)
-            self._note(self.next, self.rows, 0)
+            said = self._pick(logits[: len(self.rows)], self.rows)
+            self._note(said, self.rows, 0)
+            self.next = said[enough(len(self.rows))]
 
     def compact(self) -> list[Answered]:
         """Drop the finished rows and return what they said."""
         done = [r for r, alive in zip(self.rows, self.alive, strict=True) if not alive]
-        keep = [i for i, alive in enumerate(self.alive) if alive]
-        self.rows = [self.rows[i] for i in keep]
-        self.alive = [True] * len(keep)
-        index = torch.tensor(keep, dtype=torch.long, device=self.next.device)
-        self.next = self.next.index_select(0, index)
-        self.cache = self.cache.take(index) if self.cache is not None and keep else None
+        keep = torch.tensor([i for i, alive in enumerate(self.alive) if alive], dtype=torch.long)
+        self.rows = [self.rows[i] for i in keep.tolist()]
+        self.alive = [True] * len(self.rows)
+        filled = keep[enough(len(keep))] if self.rows else keep
+        self.next = self.next[filled]
+        self.cache = self.cache.take(filled) if self.cache is not None and self.rows else None
         return [(r.request, r.said, "stop" if r.said[-1] in self.ends else "length") for r in done]
+
+    def _enter(self, rows: Sequence[_Row], fresh: Cache, first: Tensor) -> None:
+        """Put rows that have said their first token behind those that are there."""
+        there = torch.arange(len(self.rows))  # without the stand-ins that made up the number
+        cache = fresh if self.cache is None else self.cache.take(there).join(fresh)
+        tokens = torch.cat((self.next[there], first))
+        self.rows += rows
+        self.alive += [True] * len(rows)
+        self._note(first, rows, len(there))
+        filled = enough(len(self.rows))
+        self.next = tokens[filled]
+        self.cache = cache if len(filled) == cache.rows else cache.take(filled)
 
     def _pick(self, logits: Tensor, rows: Sequence[_Row]) -> Tensor:
         dice = [r.dice for r in rows]

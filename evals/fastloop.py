@@ -22,6 +22,14 @@ _KNOWN = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 _ROPE = frozenset({"default", "linear", "llama3"})  # tables that do not depend on the length
 MAX_WEIGHTS = 1_000_000_000  # the joined products cost one more copy of the weights
 _BLOCK = 64  # slots by which the buffers grow
+# Products of fewer rows take another path through the CPU's library and round differently (seen
+# with up to 4 rows), so that an answer would depend on its batch.
+_LEAST = 8
+
+
+def enough(rows: int) -> Tensor:
+    """Return the places of `rows` rows, the last one standing in for rows that are too few."""
+    return torch.arange(max(rows, _LEAST)).clamp(max=rows - 1)
 
 
 def supported(model: Any) -> bool:
@@ -56,6 +64,7 @@ class Cache:
 
     def take(self, index: Tensor) -> Cache:
         """Return the rows at these places, in this order; a place may repeat."""
+        index = index.to(self.lengths.device)
         keys = [k.index_select(0, index) for k in self.keys]
         values = [v.index_select(0, index) for v in self.values]
         return Cache(keys, values, self.lengths.index_select(0, index))
@@ -134,13 +143,14 @@ class Decoder:
     def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Cache]:
         """Read prompts; return the logits after each, (rows, vocabulary), and their cache."""
         lengths = torch.tensor([len(p) for p in prompts], device=self.embedding.device)
-        slots = int(lengths.max())
+        slots = max(int(lengths.max()), _LEAST)
         padded = torch.zeros(len(prompts), slots, dtype=torch.long, device=lengths.device)
         for row, prompt in enumerate(prompts):
             padded[row, : len(prompt)] = torch.tensor(prompt)
         hidden, cache = self.read(padded, lengths)
-        last = hidden[torch.arange(len(prompts)), lengths - 1]
-        return F.linear(last, *self.head), cache
+        rows = enough(len(prompts)).to(lengths.device)
+        last = hidden[rows, lengths[rows] - 1]
+        return F.linear(last, *self.head)[: len(prompts)], cache
 
     @torch.no_grad()
     def read(self, padded: Tensor, lengths: Tensor) -> tuple[Tensor, Cache]:
@@ -155,8 +165,7 @@ class Decoder:
         cache = Cache([], [], lengths)
         for layer in self.layers:
             q, k, v = self._heads(layer, self._normed(hidden, layer.norm), (rows, slots), cos, sin)
-            mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
-            hidden = hidden + F.linear(mixed.transpose(1, 2).flatten(2), *layer.out)
+            hidden = hidden + F.linear(_causal(q, k, v).transpose(1, 2).flatten(2), *layer.out)
             hidden = hidden + self._mlp(layer, self._normed(hidden, layer.after_norm))
             cache.keys.append(k)
             cache.values.append(v)
@@ -165,7 +174,10 @@ class Decoder:
 
     @torch.no_grad()
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
-        """Append one token, (rows,), to each row of the cache; return the next logits."""
+        """Append one token, (rows,), to each row of the cache; return the next logits.
+
+        Logits depend on the row alone, bit for bit, if the cache has `enough` rows.
+        """
         rows, longest = cache.rows, int(cache.lengths.max()) + 1
         cache.grow(longest)
         self._reach(longest)
@@ -230,6 +242,13 @@ class Decoder:
         places = torch.arange(slots, device=self.embedding.device)[None]
         cos, sin = self._rotary(self.embedding, places)
         return cos[0], sin[0]
+
+
+def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attend to what came before; in whole blocks, lest rounding depend on the length."""
+    slots = q.shape[2]
+    q, k, v = (F.pad(x, (0, 0, 0, -slots % _BLOCK)) for x in (q, k, v))
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)[:, :, :slots]
 
 
 def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -1,0 +1,125 @@
+"""Laws of an evaluation: pay once, continue where it stopped, score again without generating."""
+
+import pytest
+
+from evals.generate import Answerer, Settings
+from evals.ledger import Ledger, Row
+from evals.runner import cell_of, evaluate, item_means, summarize
+from evals.stats import wilson
+from evals.task import items
+from merger.errors import EvalError
+from tests.toy_models import toy_model, toy_task, toy_tokenizer
+
+TASK = toy_task()
+ITEMS = items(TASK, n=12, split="search")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Answerer(toy_model(), toy_tokenizer())
+
+
+class Counting(Answerer):
+    """An answerer that counts what it is asked and may be killed after some groups."""
+
+    asked, groups = 0, 10**9
+
+    def run(self, requests, settings):
+        self.asked += len(requests)
+        for done, group in enumerate(super().run(requests, settings)):
+            if done == self.groups:
+                raise KeyboardInterrupt
+            yield group
+
+
+def counting(model, **options):
+    return Counting(model.model, model.tokenizer, **options)
+
+
+def test_nothing_is_paid_twice(model):
+    """The second evaluation asks the model nothing and returns the same rows."""
+    store, worker = Ledger(":memory:"), counting(model)
+    first = evaluate(worker, "f0", TASK, ITEMS, ledger=store)
+    assert evaluate(worker, "f0", TASK, ITEMS, ledger=store) == first
+    assert worker.asked == len(ITEMS)
+    evaluate(worker, "f1", TASK, ITEMS[:5], ledger=store)  # other weights share nothing
+    assert worker.asked == len(ITEMS) + 5
+
+
+def test_a_killed_evaluation_continues(model):
+    """What was committed before the kill is not asked again, and the rows are the same."""
+    store, worker = Ledger(":memory:"), counting(model, max_rows=2)
+    worker.groups = 2
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(worker, "f0", TASK, ITEMS, ledger=store)
+    worker.groups, worker.asked = 10**9, 0
+    rows = evaluate(worker, "f0", TASK, ITEMS, ledger=store)
+    assert 0 < worker.asked < len(ITEMS)
+    assert rows == evaluate(model, "f0", TASK, ITEMS, ledger=Ledger(":memory:"))
+
+
+def test_more_samples_extend_fewer(model):
+    """Going from two samples to four pays for two."""
+    store, worker = Ledger(":memory:"), counting(model)
+    two, four = (Settings(temperature=1.0, samples=k) for k in (2, 4))
+    before = evaluate(worker, "f0", TASK, ITEMS[:4], ledger=store, settings=two)
+    after = evaluate(worker, "f0", TASK, ITEMS[:4], ledger=store, settings=four)
+    assert worker.asked == 4 * 2 + 4 * 2
+    assert [r for r in after if r.sample < 2] == before
+
+
+def test_a_mended_scorer_scores_again_without_the_model(model):
+    """Scores that other code made are made again from the texts; the model is not asked."""
+    store, worker = Ledger(":memory:"), counting(model)
+    said = [f"so</think><answer>{item.answer}</answer>" for item in ITEMS]
+    old = [row(i.id, 0.0, text=text, scorer="old") for i, text in zip(ITEMS, said, strict=True)]
+    store.put(cell_of(worker, "f0", TASK), old)
+    mended = evaluate(worker, "f0", TASK, ITEMS, ledger=store)
+    assert worker.asked == 0
+    assert [r.text for r in mended] == said
+    assert [r.correct for r in mended] == [1.0] * len(ITEMS)
+
+
+def test_progress_counts_every_row(model):
+    """Progress adds up to the number of rows, whether answered or from the ledger."""
+    store, seen = Ledger(":memory:"), []
+    for n in (5, 12):
+        evaluate(
+            model, "f0", TASK, ITEMS[:n], ledger=store, progress=lambda k, note: seen.append(k)
+        )
+    assert sum(seen) == 5 + 12
+
+
+def test_an_overlong_prompt_is_named_before_anything_is_generated():
+    """A prompt that does not fit is an error that names the item; nothing was paid."""
+    store, small = Ledger(":memory:"), Answerer(toy_model(context=32), toy_tokenizer())
+    with pytest.raises(EvalError, match=r"sums/v1/search/0/L1/0"):
+        evaluate(small, "f0", TASK, ITEMS, ledger=store)
+    assert store.cells() == []
+
+
+def row(item, correct, **changes):
+    facts = {"sample": 0, "text": "", "finish": "stop", "n_tokens": 4, "format": True}
+    return Row(item=item, correct=correct, **(facts | {"parsed": True} | changes))
+
+
+def test_the_summary_shows_what_hides_behind_a_mean():
+    """Truncation and missing answers stand beside the mean and Wilson's interval."""
+    rows = [row("a", 1.0), row("b", 0.0, finish="length", parsed=False, format=False)]
+    summary = summarize(rows)
+    assert (summary.n, summary.mean, summary.ci95) == (2, 0.5, wilson(1, 2))
+    assert (summary.truncated, summary.no_answer, summary.format) == (0.5, 0.5, 0.5)
+
+
+def test_samples_are_averaged_before_items():
+    """With k samples an item counts once, and the interval is over items."""
+    rows = [row("a", 1.0), row("a", 0.0, sample=1), row("b", 1.0), row("b", 1.0, sample=1)]
+    assert item_means(rows) == {"a": 0.5, "b": 1.0}
+    summary = summarize(rows)
+    assert (summary.n, summary.mean) == (2, 0.75)
+    assert summary.ci95.low < 0.75 < summary.ci95.high
+
+
+def test_no_rows_are_no_claim():
+    """An empty evaluation claims nothing."""
+    assert summarize([]).ci95 == (0.0, 1.0)
