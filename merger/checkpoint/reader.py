@@ -48,6 +48,9 @@ class Checkpoint(Protocol):
     def header_fingerprint(self) -> str:
         """Return the sha256 of all names, dtypes and shapes."""
 
+    def digest(self, name: str) -> str:
+        """Return the sha256 of one tensor's bytes."""
+
     def close(self) -> None:
         """Give the file handles back."""
 
@@ -122,9 +125,13 @@ class FolderCheckpoint:
     def fingerprint(self) -> str:
         """Return the sha256 of the content: reads everything once, then remembers it."""
         return fingerprint_of(
-            (i.name, i.dtype, i.shape, digest_of(self._fd(i.file), i))
-            for i in self.tensors.values()
+            (i.name, i.dtype, i.shape, self.digest(i.name)) for i in self.tensors.values()
         )
+
+    def digest(self, name: str) -> str:
+        """Return the sha256 of one tensor's bytes: read once, then remembered."""
+        info = self.tensors[name]
+        return digest_of(self._fd(info.file), info)
 
     def header_fingerprint(self) -> str:
         """Return the sha256 of all names, dtypes and shapes: no weights are read."""

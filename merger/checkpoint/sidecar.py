@@ -30,6 +30,7 @@ _TOKENIZER: tuple[str, ...] = (
 )
 _TOKENIZER += ("*.model", "*.tiktoken", "tekken.json", "chat_template*")
 _MODEL = ("generation_config.json", "*processor_config.json", "LICENSE*", "NOTICE*")
+_KEY = "chat_template"
 _TEMPLATES = "additional_chat_templates"  # a folder of *.jinja, as transformers 5 writes it
 # Not part of what a merge hands on, and not worth a word.
 _SILENT = (
@@ -133,3 +134,18 @@ def _restate(raw: bytes, name: str, file: Path) -> tuple[bytes, list[str]]:
         raise CheckpointError(f"{file} is not UTF-8", "Fetch it again.") from error
     said = sorted({f"dtype: {old} -> {name}" for _, old, _ in _DTYPE.findall(text) if old != name})
     return _DTYPE.sub(rf"\g<1>{name}\g<3>", text).encode(), said
+
+
+def tokenizer_files(folder: Path) -> list[str]:
+    """Return the names of the tokenizer's files in a folder."""
+    return _names(folder, _TOKENIZER)
+
+
+def has_template(folder: Path) -> bool:
+    """Say whether a folder holds a chat template: its own file or a tokenizer's key."""
+    if any(_match(name, ("chat_template*",)) for name in _names(folder, ("*",))):
+        return True
+    file = folder / "tokenizer_config.json"
+    return file.is_file() and bool(
+        load_json(inside(folder, file.name).read_bytes(), file).get(_KEY)
+    )

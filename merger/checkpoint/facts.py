@@ -1,0 +1,51 @@
+"""What a checkpoint holds, in a few numbers: for `merger inspect` and for cards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from merger.checkpoint.reader import Checkpoint
+from merger.checkpoint.sidecar import has_template, tokenizer_files
+from merger.checkpoint.tied import ends_of
+from merger.errors import MergerError
+
+_CONFIG = ("num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings")
+
+
+def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return counts, formats, config and neighbours of a checkpoint as one JSON document."""
+    config = checkpoint.config or {}
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    infos = checkpoint.tensors.values()
+    sizes: Counter[str] = Counter()
+    for info in infos:
+        sizes[info.dtype] += info.nbytes
+    files = {info.file for info in infos}
+    architectures = config.get("architectures") or [config.get("model_type")]
+    return {
+        "path": str(checkpoint.path),
+        "architecture": architectures[0] if isinstance(architectures, list) else None,
+        **{key: config[key] for key in _CONFIG if key in config},
+        "tensors": len(checkpoint.tensors),
+        "parameters": sum(info.numel for info in infos if info.is_float),
+        "bytes": dict(sizes.most_common()),
+        "files": len(files),
+        "embeddings": _embeddings(checkpoint),
+        "tokenizer": tokenizer_files(folder),
+        "chat_template": has_template(folder),
+        "notes": checkpoint.notes,
+        "header_sha256": checkpoint.header_fingerprint(),
+    }
+
+
+def _embeddings(checkpoint: Checkpoint) -> str:
+    try:
+        ends = ends_of(checkpoint)
+    except MergerError as error:
+        return error.law
+    if ends.embed is None and ends.head is None:
+        return "none found"
+    if ends.tied:
+        return "tied, stored twice" if ends.copy else "tied"
+    return "separate" if ends.head else "input only"

@@ -1,0 +1,65 @@
+"""`merger inspect MODEL`: what a checkpoint holds, from its headers alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from merger.cli.app import app
+
+if TYPE_CHECKING:
+    from merger.checkpoint import Checkpoint
+
+# Below this many bytes the content hash costs about a second, and is shown unasked.
+_CHEAP = 1 << 30
+
+
+@app.command("inspect")
+def inspect(
+    model: Annotated[str, typer.Argument(help="Folder, alias or Hub id[@revision].")],
+    family: Annotated[str | None, typer.Option(help="Family whose aliases are meant.")] = None,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    content: Annotated[bool, typer.Option("--hash", help="Hash the weights, any size.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Show what a checkpoint holds: format, sizes, config, tokenizer, fingerprint."""
+    from merger.checkpoint import open_checkpoint
+    from merger.checkpoint.facts import facts_of
+    from merger.cli.console import data
+    from merger.experts import resolve
+
+    found = resolve(model, family=family)
+    checkpoint = open_checkpoint(found.path)
+    facts = {"model": model, "choice": found.choice, **facts_of(checkpoint)}
+    if content or sum(facts["bytes"].values()) < _CHEAP:
+        facts["sha256"] = checkpoint.fingerprint()
+    if json_:
+        listed = [_row(info) for info in checkpoint.tensors.values()] if tensors else None
+        data(facts | ({"list": listed} if listed else {}))
+    else:
+        _show(facts, checkpoint, tensors=tensors)
+
+
+def _row(info: Any) -> dict[str, Any]:
+    return {"name": info.name, "dtype": info.dtype, "shape": list(info.shape), "bytes": info.nbytes}
+
+
+def _show(facts: dict[str, Any], checkpoint: Checkpoint, *, tensors: bool) -> None:
+    from merger.cli.console import say, table
+
+    say(facts["choice"])
+    size = ", ".join(f"{code} {count:,} B" for code, count in facts["bytes"].items())
+    rows = [[key, str(facts[key])] for key in facts if key not in _ELSEWHERE]
+    rows += [["parameters", f"{facts['parameters']:,}"], ["bytes", size]]
+    rows += [["tokenizer", ", ".join(facts["tokenizer"]) or "none"]]
+    rows += [["chat_template", "yes" if facts["chat_template"] else "none"]]
+    rows += [["note", note] for note in facts["notes"]]
+    table(facts["model"], ["", ""], rows)
+    if tensors:
+        infos = checkpoint.tensors.values()
+        listed = [[i.name, i.dtype, "×".join(map(str, i.shape)), f"{i.nbytes:,}"] for i in infos]
+        table("tensors", ["name", "dtype", "shape", ">bytes"], listed)
+
+
+_ELSEWHERE = {"model", "choice", "parameters", "bytes", "tokenizer", "chat_template", "notes"}
