@@ -42,6 +42,7 @@ class Loaded:
         self.notes: list[str] = list(checkpoint.notes)
         self.fingerprint = checkpoint.fingerprint
         self.header_fingerprint = checkpoint.header_fingerprint
+        self.digest = checkpoint.digest
         self._rows = {n: checkpoint.read(n).to(device) for n in self.tensors}
 
     def read(

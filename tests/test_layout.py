@@ -23,10 +23,10 @@ FLOORS = {
     "merger.spec": 3,
     "merger.experts": 3,
     "merger.plan": 4,
+    "merger.provenance": 4,
     "merger.engine": 5,
-    "merger.resident": 5,
+    "merger.resident": 5.5,  # the engine's sink that is a live model
     "merger.geometry": 5,
-    "merger.provenance": 5,
     "search": 6,
     "recipes": 7,
     "merger.cli": 8,

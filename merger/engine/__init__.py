@@ -1,13 +1,19 @@
 """Walk a plan block by block and hand every result to a sink, within a memory budget."""
 
 from merger.engine.budget import Budget
+from merger.engine.folder import Merged, merge_to_folder
+from merger.engine.models import Opened, opened
 from merger.engine.run import run_plan
 from merger.engine.sinks import DictSink, Sink, WriterSink
 
 __all__ = [
     "Budget",
     "DictSink",
+    "Merged",
+    "Opened",
     "Sink",
     "WriterSink",
+    "merge_to_folder",
+    "opened",
     "run_plan",
 ]

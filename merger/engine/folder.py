@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from merger.checkpoint import Writer
+from merger.checkpoint import Checkpoint, Writer
 from merger.checkpoint.sidecar import copy_sidecar, dominant
 from merger.checkpoint.writer import SHARD_SIZE
 from merger.engine.models import Opened, vocabulary_notes
 from merger.engine.run import MEMORY, run_plan
 from merger.engine.sinks import WriterSink
 from merger.plan import Step
-from merger.provenance import write_provenance
+from merger.provenance import Input, check_inputs, write_provenance
+
+_HASHES_BEHIND = 64
 
 
 class Merged(NamedTuple):
@@ -58,9 +62,19 @@ def merge_to_folder(
     """
     plan, spec = models.plan, models.plan.spec
     notes = [*plan.notes, *vocabulary_notes(models)]
-    with Writer(
-        out, plan.layout, shard_size, resume=resume, force=force, spec_hash=_identity(models)
-    ) as writer:
+    if spec.provenance is not None:
+        check_inputs(spec.provenance, models.checkpoints)
+    key = _identity(models)
+    with (
+        Writer(out, plan.layout, shard_size, resume=resume, force=force, spec_hash=key) as writer,
+        Hashing(models.checkpoints) as hashing,
+    ):
+
+        def done(step: Step) -> None:
+            hashing.follow(step)
+            if progress:
+                progress(step)
+
         run_plan(
             plan,
             models.checkpoints,
@@ -69,7 +83,7 @@ def merge_to_folder(
             device=device,
             threads=threads,
             allow_nan=allow_nan,
-            progress=progress,
+            progress=done,
         )
         side = copy_sidecar(
             models.folder(spec.donor),
@@ -78,11 +92,49 @@ def merge_to_folder(
             tokenizer=_tokenizer(models),
             changes=plan.config_changes,
         )
-        write_provenance(writer.folder, spec.to_mapping(), models.checkpoints)
+        notes += [f"config.json, {change}" for change in side.changed]
+        notes += [f"{name} of {spec.donor} is not copied" for name in side.left]
+        hashing.finish()
+        told = [*notes, *(f"dropped {d.tensor} of {d.model}: {d.reason}" for d in plan.dropped)]
+        inputs = [
+            Input(name, checkpoint, models.choices[name])
+            for name, checkpoint in models.checkpoints.items()
+        ]
+        write_provenance(writer.folder, spec.to_mapping(), inputs, base=spec.base, notes=told)
         writer.commit()
-    notes += [f"config.json, {change}" for change in side.changed]
-    notes += [f"{name} of {spec.donor} is not copied" for name in side.left]
     return Merged(writer.out, notes)
+
+
+class Hashing:
+    """Hashes each input tensor in threads right after it was merged, while its bytes are at hand.
+
+    The papers of the merge hold the content hash of every input; taken afterwards it would read
+    all inputs a second time.
+    """
+
+    def __init__(self, checkpoints: Mapping[str, Checkpoint]) -> None:
+        self._checkpoints = checkpoints
+        self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "hash")
+        self._running: list[Future[str]] = []
+
+    def follow(self, step: Step) -> None:
+        """Hash the inputs of a finished step; wait where hashing falls far behind."""
+        while len(self._running) > _HASHES_BEHIND:
+            self._running.pop(0).result()
+        for source in step.inputs:
+            digest = self._checkpoints[source.model].digest
+            self._running.append(self._pool.submit(digest, source.tensor))
+
+    def finish(self) -> None:
+        """Wait for the hashes under way."""
+        for hashed in self._running:
+            hashed.result()
+
+    def __enter__(self) -> Hashing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
 
 def _identity(models: Opened) -> str:

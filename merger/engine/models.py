@@ -20,7 +20,7 @@ class Opened:
 
     plan: Plan
     checkpoints: Mapping[str, Checkpoint]
-    choices: tuple[str, ...]
+    choices: Mapping[str, str]
 
     def folder(self, model: str) -> Path:
         """Return the folder of a model (of the file's folder, where a file was named)."""
@@ -46,7 +46,7 @@ def opened(
             checkpoints[model] = open_checkpoint(resolved.path)
             stack.callback(checkpoints[model].close)
         plan = make_plan(spec, checkpoints)
-        made = Opened(plan, checkpoints, tuple(r.choice for r in found.values()))
+        made = Opened(plan, checkpoints, {m: r.choice for m, r in found.items()})
         yield made
 
 

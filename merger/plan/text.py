@@ -6,27 +6,46 @@ from typing import Any
 
 from merger.plan.model import Plan, Step
 
-COLUMNS = ("tensor", "operator", "knobs", "dtype", ">bytes")
+COLUMNS = ("tensor", "knobs of each expert", "dtype", ">bytes")
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
     """Return one row of COLUMNS per output tensor."""
-    return [
-        (s.name, s.operator or "copy", knobs_text(s), s.dtype, f"{s.nbytes:,}") for s in plan.steps
-    ]
+    return [(s.name, knobs_text(s), s.dtype, bytes_text(s.nbytes)) for s in plan.steps]
 
 
 def knobs_text(step: Step) -> str:
-    """Say the resolved knobs of a step: one number per expert where they differ."""
+    """Say the knobs of each expert, in the experts' order, or where a copy is from."""
     if not step.operator:
-        return f"from {step.sources[0].model}"
-    return "  ".join(f"{name} {_value(value)}" for name, value in step.knobs.items())
+        return f"copy of {step.sources[0].model}"
+    each = {n: v for n, v in step.knobs.items() if isinstance(v, tuple)}
+    return "  ".join(f"{name} {_value(value)}" for name, value in each.items()) or step.operator
+
+
+def shared_text(plan: Plan) -> str:
+    """Say the operator and the knobs of the whole merge; where tensors differ, first … last."""
+    told = [plan.spec.method]
+    for name, knob in plan.spec.operator.knobs.items():
+        if knob.each or not plan.merged:
+            continue
+        ends = dict.fromkeys((plan.merged[0].knobs[name], plan.merged[-1].knobs[name]))
+        told.append(f"{name} {' … '.join(map(_value, ends))}")
+    return ", ".join(told)
+
+
+def bytes_text(count: float) -> str:
+    """Say a number of bytes in three digits: 6.14 kB."""
+    for unit in _UNITS:
+        if count < 1000 or unit == _UNITS[-1]:
+            break
+        count /= 1000
+    return f"{count:.3g} {unit}"
 
 
 def _value(value: Any) -> str:
     if isinstance(value, tuple):
-        told = [_value(v) for v in value]
-        return told[0] if len(set(told)) == 1 else " ".join(told)
+        return " ".join(_value(v) for v in value)
     return f"{value:.4g}" if isinstance(value, float) else str(value).lower()
 
 

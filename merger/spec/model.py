@@ -55,7 +55,9 @@ class MergeSpec:
     out_dtype: str | None = None
     tokenizer_source: str | None = None
     chat_template: str | None = None
-    notes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False)
+    # What a merger.yaml recorded of the merge it rebuilds: no part of the spec itself.
+    provenance: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     @property
     def operator(self) -> Operator:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from merger.errors import MergerError, UnknownNameError
+from merger.errors import MergerError, SpecError, UnknownNameError
 from merger.operators import OPERATORS, Operator
 from merger.registry import unknown
 from merger.spec.check import check_spec
@@ -20,7 +20,7 @@ from merger.spec.setting import Rule, Setting, Value
 
 _TOP = (
     *("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype"),
-    *("tokenizer_source", "tokenizer", "chat_template"),
+    *("tokenizer_source", "tokenizer", "chat_template", "provenance"),
 )
 _REFUSED = {
     "modules": "Merge each module's checkpoint by its own config.",
@@ -46,6 +46,14 @@ def load_spec(path: str | Path) -> MergeSpec:
 def spec_from_mapping(document: Any, where: Where | None = None) -> MergeSpec:
     """Build a spec from plain data, as YAML gives it; raises a SpecError with the place."""
     return _Parser(where or Where()).spec(document)
+
+
+def dtype_of(name: str, place: str) -> str:
+    """Return the full name of a dtype to write (`bf16` -> `bfloat16`)."""
+    if name.lower() in DTYPES:
+        return DTYPES[name.lower()]
+    error = unknown("dtype", name, DTYPES)
+    raise SpecError(f"{place}: {error.law}", error.remedy)
 
 
 class _Parser:
@@ -75,6 +83,7 @@ class _Parser:
             tokenizer_source=self.tokenizer(top),
             chat_template=self.text(top, "chat_template", ()),
             notes=tuple(self.notes),
+            provenance=self.provenance(top),
         )
         check_spec(spec, self.where)
         return spec
@@ -116,10 +125,7 @@ class _Parser:
 
     def dtype(self, top: Mapping[str, Any], key: str) -> str | None:
         name = self.text(top, key, ())
-        if name is None or name.lower() in DTYPES:
-            return DTYPES[name.lower()] if name else None
-        error = unknown("dtype", name, DTYPES)
-        raise self.where.error((key,), error.law, error.remedy)
+        return dtype_of(name, self.where(key)) if name else None
 
     def tokenizer(self, top: Mapping[str, Any]) -> str | None:
         source = self.text(top, "tokenizer_source", ())
@@ -127,6 +133,12 @@ class _Parser:
             return source
         table = self.mapping(top["tokenizer"], ("tokenizer",), ("source",))
         return self.text(table, "source", ("tokenizer",)) or source
+
+    def provenance(self, top: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        value = top.get("provenance")
+        if value is None or isinstance(value, Mapping):
+            return value
+        raise self.where.error(("provenance",), "provenance is no mapping", "Remove the key.")
 
     def experts(self, value: Any, operator: Operator) -> tuple[ExpertSpec, ...]:
         made = []

@@ -1,0 +1,74 @@
+"""merger explain: what a merge would do, tensor by tensor, without doing it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from merger.cli.app import app
+from merger.cli.merge import Base, Device, Dtype, Expert, Family, Json, Memory, Method, Seed, Set
+
+if TYPE_CHECKING:
+    from merger.engine.models import Opened
+    from merger.plan import Plan
+
+
+@app.command("explain")
+def explain(
+    config: Annotated[str | None, typer.Argument(help="A merge config (mergekit YAML).")] = None,
+    method: Method = None,
+    base: Base = None,
+    expert: Expert = None,
+    settings: Set = None,
+    dtype: Dtype = None,
+    memory: Memory = "1GB",
+    family: Family = None,
+    seed: Seed = None,
+    device: Device = "cpu",
+    as_json: Json = False,
+) -> None:
+    """Show every output tensor with its operator, resolved knobs, dtype, bytes; and the cost."""
+    from merger.cli.flags import size
+    from merger.cli.merge import spec_of
+    from merger.engine.models import opened
+    from merger.errors import UsageError
+
+    if (config is None) == (method is None):
+        raise UsageError("give either a config or --method", "merger explain --help")
+    spec = spec_of(config, method, base, expert, settings, dtype, seed)
+    with opened(spec, family=family) as models:
+        show(models, size(memory, "--memory"), as_json=as_json, device=device)
+
+
+def show(models: Opened, memory: int, *, as_json: bool, device: str) -> None:
+    """Print a plan: table and totals for people, or one JSON document."""
+    from merger.cli.console import data, out, say, table
+    from merger.engine.budget import Budget
+    from merger.plan import plan_document, plan_rows
+    from merger.plan.text import COLUMNS, bytes_text, shared_text
+
+    plan = models.plan
+    peak = Budget.of(memory, device=device).peak(plan)
+    if as_json:
+        found = {m: str(c.path) for m, c in models.checkpoints.items()}
+        data(plan_document(plan) | {"models": found, "peak_memory": peak, "seconds": seconds(plan)})
+        return
+    for choice in models.choices.values():
+        say(choice)
+    table(shared_text(plan), COLUMNS, plan_rows(plan))
+    for drop in plan.dropped:
+        out(f"dropped: {drop.model} {drop.tensor} ({drop.reason})")
+    for note in plan.notes:
+        out(note)
+    counts = f"{len(plan.merged)} merged, {len(plan.copied)} copied, {len(plan.dropped)} dropped"
+    out(f"{counts}; {bytes_text(plan.nbytes)} to write")
+    cost = f"about {max(1, round(seconds(plan)))} s where a disk moves 1 GB/s"
+    out(f"{cost}; peak memory {bytes_text(peak)}")
+
+
+def seconds(plan: Plan) -> float:
+    """Predict the time of a merge at a disk's 1 GB/s: read every input, write the output once."""
+    from merger.engine.budget import step_bytes
+
+    return (sum(map(step_bytes, plan.steps)) + plan.nbytes) / 1e9

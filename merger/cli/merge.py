@@ -1,0 +1,168 @@
+"""merger merge: make one model out of several, from a config file or from flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from merger.cli.app import app
+from merger.errors import UsageError
+
+if TYPE_CHECKING:
+    from merger.engine.folder import Merged
+    from merger.engine.models import Opened
+    from merger.spec import MergeSpec
+
+Places = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[CONFIG.yaml] OUT", help="A merge config (mergekit YAML), a new folder."
+    ),
+]
+Method = Annotated[str | None, typer.Option(help="Operator, instead of a config file.")]
+Base = Annotated[str | None, typer.Option(help="Model the experts started from.")]
+Expert = Annotated[
+    list[str] | None, typer.Option("--expert", metavar="NAME=W", help="A model and its weight.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KNOB=VALUE", help="A knob; NAME.KNOB=VALUE for one expert."),
+]
+Memory = Annotated[str, typer.Option(help="Memory the whole process may hold.")]
+Dtype = Annotated[str | None, typer.Option(help="Dtype to write: bf16, fp16, fp32.")]
+Family = Annotated[str | None, typer.Option(help="Family whose aliases are used first.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of operators that draw at random.")]
+Device = Annotated[str, typer.Option(help="Where the arithmetic runs: cpu, cuda.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+@app.command("merge")
+def merge(
+    places: Places = None,
+    method: Method = None,
+    base: Base = None,
+    expert: Expert = None,
+    settings: Set = None,
+    dtype: Dtype = None,
+    memory: Memory = "1GB",
+    shard_size: Annotated[str, typer.Option(help="Largest file of weights.")] = "5GB",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan, write nothing.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing model.")] = False,
+    allow_nan: Annotated[bool, typer.Option("--allow-nan", help="Let NaN through.")] = False,
+    family: Family = None,
+    seed: Seed = None,
+    device: Device = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="Threads of the arithmetic.")] = 1,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Name every tensor.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Merge models into a new folder: from a config, or by --method, --base and --expert."""
+    from merger.cli.explain import show
+    from merger.cli.flags import size
+    from merger.engine.models import opened
+
+    config, out = _places(places or [], method, dry_run)
+    spec = spec_of(config, method, base, expert, settings, dtype, seed)
+    limit, shards = size(memory, "--memory"), size(shard_size, "--shard-size")
+    with opened(spec, family=family) as models:
+        if dry_run or out is None:
+            show(models, limit, as_json=as_json, device=device)
+            return
+        flags = {"resume": resume, "force": force, "allow_nan": allow_nan}
+        options = {"shard_size": shards, "device": device, "threads": threads, **flags}
+        _write(models, out, limit, options, verbose=verbose, as_json=as_json)
+
+
+def _places(places: list[str], method: str | None, dry_run: bool) -> tuple[str | None, Path | None]:
+    """Tell the config from the output: with --method there is no config."""
+    wanted = 1 if method else 2
+    fewest = wanted - 1 if dry_run else wanted
+    if not fewest <= len(places) <= wanted:
+        asked = "OUT" if method else "CONFIG.yaml OUT"
+        given = " ".join(places) or "nothing"
+        raise UsageError(f"the command takes {asked}, and {given} is given", "merger merge --help")
+    config = None if method else places[0]
+    out = Path(places[-1]) if len(places) == wanted else None
+    return config, out
+
+
+def spec_of(
+    config: str | None,
+    method: str | None,
+    base: str | None,
+    experts: list[str] | None,
+    settings: list[str] | None,
+    dtype: str | None,
+    seed: int | None,
+) -> MergeSpec:
+    """Build the spec from a config file or from flags; --dtype and --seed hold for both."""
+    from dataclasses import replace
+
+    from merger.cli.flags import spec_from_flags
+    from merger.spec import Setting, load_spec
+    from merger.spec.parse import dtype_of
+
+    if config is not None:
+        if given := [
+            n for n, v in (("--base", base), ("--expert", experts), ("--set", settings)) if v
+        ]:
+            law = f"{config} and {', '.join(given)} are given together"
+            raise UsageError(law, "Change the config, or use --method instead of it.")
+        spec = load_spec(config)
+    else:
+        spec = spec_from_flags(method or "", base, experts or [], settings or [])
+    if seed is not None and "seed" in spec.operator.knobs:
+        spec = replace(spec, knobs={**spec.knobs, "seed": Setting.of(seed)})
+    return replace(spec, out_dtype=dtype_of(dtype, "--dtype")) if dtype else spec
+
+
+def _write(
+    models: Opened,
+    out: Path,
+    memory: int,
+    options: dict[str, object],
+    *,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    from merger.cli.console import progress, say
+    from merger.engine.folder import merge_to_folder
+
+    for choice in models.choices.values():
+        say(choice)
+    try:
+        with progress(f"merge ({models.plan.spec.method})", len(models.plan.steps)) as bar:
+            merged = merge_to_folder(
+                models,
+                out,
+                memory=memory,
+                progress=lambda step: bar.step(note=step.name if verbose else ""),
+                **options,  # type: ignore[arg-type]
+            )
+    except KeyboardInterrupt:
+        say(f"paused: run the same command with --resume to go on with {out}.partial")
+        raise
+    _report(models, merged, as_json=as_json)
+
+
+def _report(models: Opened, merged: Merged, *, as_json: bool) -> None:
+    from merger.cli.console import data, say
+
+    plan = models.plan
+    if as_json:
+        dropped = [vars(d) for d in plan.dropped]
+        counts = {"merged": len(plan.merged), "copied": len(plan.copied), "dropped": dropped}
+        told = {"out": str(merged.out), "bytes": plan.nbytes, **counts, "notes": merged.notes}
+        data(told | {"models": {m: str(c.path) for m, c in models.checkpoints.items()}})
+        return
+    for drop in plan.dropped:
+        say(f"dropped: {drop.model} {drop.tensor} ({drop.reason})")
+    for note in merged.notes:
+        say(note)
+    copied = f", {len(plan.copied)} copied" if plan.copied else ""
+    say(f"{merged.out}: {len(plan.merged)} tensors merged{copied}, {plan.nbytes:,} bytes")
