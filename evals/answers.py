@@ -1,9 +1,9 @@
-"""Reading an answer out of model text: strict on tags, kind on values, never executing anything.
+r"""Reading an answer out of model text: strict on tags, kind on values, never executing anything.
 
-A completion is expected to be `reasoning</think><answer>value</answer>` when `<think>` was pre-filled
-(with the opening tag as well when it was not). The last answer block counts. Text longer than a
-megabyte is not read. Values are read kindly: `True`, `true` and `1` are one truth value, `3.0`, `= 3`
-and `\\boxed{3}` one number.
+A completion is expected to be `reasoning</think><answer>value</answer>` when `<think>` was
+pre-filled (with the opening tag as well when it was not). The last answer block counts. Text longer
+than a megabyte is not read. Values are read kindly: `True`, `true` and `1` are one truth value,
+`3.0`, `= 3` and `\\boxed{3}` one number.
 """
 
 from __future__ import annotations

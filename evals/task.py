@@ -1,10 +1,10 @@
 """What a task is: items drawn from a hash, a verifier, and the prompt contract.
 
 Item i of (task, version, split, seed, level) is a function of a hash of these five and i, never of
-seed + i, so data sets with neighbouring seeds share nothing by construction. Which split an instance
-belongs to is decided by the hash of its *canonical* form: it is drawn again until its bucket is one of
-the split asked for, so no seed, size or level can leak an instance from one split into another.
-A `Draft` is what a generator draws; an `Item` is a draft with its address.
+seed + i, so data sets with neighbouring seeds share nothing by construction. Which split an
+instance belongs to is decided by the hash of its *canonical* form: it is drawn again until its
+bucket is one of the split asked for, so no seed, size or level can leak an instance from one split
+into another. A `Draft` is what a generator draws; an `Item` is a draft with its address.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from merger.registry import Registry
 
 # Share of the 100 hash buckets that each split owns.
 SPLITS: dict[str, range] = {
-    "train": range(0, 60),
+    "train": range(60),
     "search": range(60, 70),
     "select": range(70, 80),
     "confirm": range(80, 90),
@@ -76,9 +76,9 @@ class Task:
 
     `draw(rng, level)` draws a draft; `grade(answer, item)` judges the text inside the answer tags;
     `certify(item)` proves the item well posed by other means than the generator's; `baselines` are
-    blind strategies (item -> answer text) that must score near chance; `system` is the system prompt,
-    `prefill` what the assistant's turn begins with and `max_new_tokens` the token budget: together the
-    prompt contract.
+    blind strategies (item -> answer text) that must score near chance; `system` is the system
+    prompt, `prefill` what the assistant's turn begins with and `max_new_tokens` the token budget:
+    together the prompt contract.
     """
 
     name: str
@@ -151,7 +151,9 @@ def draw_item(task: Task, *, level: int, split: str, seed: int, index: int) -> I
         raise EvalError(f"task {task.name!r} has no level {level}", f"Its levels: {known}.")
     address = f"{task.name}/{task.version}/{split}/{seed}/L{level}/{index}"
     for attempt in range(10_000):
-        draft = task.draw(Random(f"{address}/{attempt}"), level)  # a string seed is stable everywhere
+        draft = task.draw(
+            Random(f"{address}/{attempt}"), level
+        )  # a string seed is stable everywhere
         if bucket(draft.canonical) in SPLITS[split]:
             return Item(
                 id=address,

@@ -1,1 +1,1 @@
-"""Merge fine-tuned checkpoints of one base model, search the weights, and see where the gain comes from."""
+"""Merge fine-tuned checkpoints of one base model, search the weights, explain the gain."""

@@ -1,8 +1,8 @@
 """What a user can cause: one base class, two lines on the screen.
 
-Every mistake that a person can mend is raised as a child of `MergerError`. The command prints its two
-lines (the law with the value and the place; the remedy) and exits with 2. Anything else is a bug of
-ours and keeps its traceback.
+Every mistake that a person can mend is raised as a child of `MergerError`. The command prints its
+two lines (the law with the value and the place; the remedy) and exits with 2. Anything else is a
+bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("merger", "search", "evals", "recipes")
 
-# The longest matching prefix wins; a module that nobody has given a floor may import nothing of ours.
+# The longest matching prefix wins; a module without a floor may import nothing of ours.
 FLOORS = {
     "merger": 0,
     "merger.errors": 0,

@@ -1,12 +1,12 @@
 """Abduction: the smallest set of candidate hypotheses that explains the goals.
 
-Horn rules, facts, goals, candidates and, from level 2, a forbidden atom that the explanation must not
-entail. The rule graph is grown backwards from the goals; depth, goals, distractor rules and the chance of
-cycles follow the paper's table (arXiv 2505.10554, section 3.1). All subset-minimal explanations are
-enumerated; an item has exactly one of the smallest size, and from level 2 a second derivation is grown on
-purpose so that "smallest" is really tested. No goal is a fact, a candidate or free. In the authors'
-data a goal is reachable exactly when it is printed among the known atoms, so nothing need be inferred.
-Certified by SAT over candidate sets of growing size.
+Horn rules, facts, goals, candidates and, from level 2, a forbidden atom that the explanation must
+not entail. The rule graph is grown backwards from the goals; depth, goals, distractor rules and the
+chance of cycles follow the paper's table (arXiv 2505.10554, section 3.1). All subset-minimal
+explanations are enumerated; an item has exactly one of the smallest size, and from level 2 a second
+derivation is grown on purpose so that "smallest" is really tested. No goal is a fact, a candidate
+or free. In the authors' data a goal is reachable exactly when it is printed among the known atoms,
+so nothing need be inferred. Certified by SAT over candidate sets of growing size.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ class _Graph:
                 self.grow(atom, rest, (*path, head))
         self.shared.append(main)
         if rng.random() < self.cycle and len(path) > 1:
-            self.rules.append(((rng.choice(path),), main))  # an ancestor would derive its own support
+            self.rules.append(
+                ((rng.choice(path),), main)
+            )  # an ancestor would derive its own support
 
     def distract(self, n: int) -> None:
         """Add rules that share symbols with the real ones, and candidates that explain nothing."""
@@ -160,7 +162,7 @@ def _shortcut(graph: _Graph, goals: list[str], mask: int) -> bool:
 
 def draft(rng: Random, level: int) -> Draft:
     """Draw one instance with exactly one smallest explanation."""
-    # From level 2 at least half of the items must have a rival explanation that is minimal but larger.
+    # From level 2 at least half of the items must have a rival: minimal, but larger.
     rivals = level >= 2 and rng.random() < 0.6
     while True:
         found = _accept(rng, level)
@@ -168,12 +170,10 @@ def draft(rng: Random, level: int) -> Draft:
             continue
         graph, goals, forbidden, masks = found
         if not _shortcut(graph, goals, masks[0]) or rng.random() < 0.2:
-            break  # items that a blind rule solves are thinned, not removed: then it would be a hint
+            break  # thinned, not removed: their absence would be a hint too
     rng.shuffle(graph.rules)
     facts, candidates = sorted(graph.facts), sorted(graph.candidates)
-    sets = [
-        sorted(c for i, c in enumerate(graph.candidates) if mask >> i & 1) for mask in masks
-    ]
+    sets = [sorted(c for i, c in enumerate(graph.candidates) if mask >> i & 1) for mask in masks]
     lines = [
         "Facts: " + (" ".join(facts) or "none"),
         "Rules:",
@@ -195,7 +195,11 @@ def draft(rng: Random, level: int) -> Draft:
 
 
 def _canonical(
-    rules: list[Rule], facts: list[str], candidates: list[str], goals: list[str], forbidden: str | None
+    rules: list[Rule],
+    facts: list[str],
+    candidates: list[str],
+    goals: list[str],
+    forbidden: str | None,
 ) -> str:
     """Return the instance with atoms renamed in the order met when walking back from the goals."""
     order = dict.fromkeys(goals)
@@ -208,7 +212,9 @@ def _canonical(
     order.update(dict.fromkeys([*facts, *candidates, *([forbidden] if forbidden else [])]))
     name = {atom: f"a{i}" for i, atom in enumerate(order)}
     parts = [
-        ";".join(sorted(f"{'+'.join(sorted(name[b] for b in body))}>{name[h]}" for body, h in rules)),
+        ";".join(
+            sorted(f"{'+'.join(sorted(name[b] for b in body))}>{name[h]}" for body, h in rules)
+        ),
         *(" ".join(sorted(name[a] for a in group)) for group in (facts, candidates, goals)),
         name[forbidden] if forbidden else "",
     ]
@@ -262,9 +268,9 @@ register(
         version="v1",
         levels=tuple(LEVELS),
         instructions=(
-            "A rule `X Y → Z` says that X and Y together give Z. Find the smallest set of candidates "
-            "that, together with the facts, gives every goal, and does not give the forbidden atom if "
-            "there is one. Answer like <answer>Ba Ce</answer>."
+            "A rule `X Y → Z` says that X and Y together give Z. Find the smallest set of "
+            "candidates that, together with the facts, gives every goal, and does not give the "
+            "forbidden atom if there is one. Answer like <answer>Ba Ce</answer>."
         ),
         draw=draft,
         grade=grade,

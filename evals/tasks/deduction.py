@@ -1,10 +1,11 @@
-"""Deduction: find the truth value of every variable that makes all nested formulas true, or say UNSAT.
+"""Deduction: find truth values that make all nested formulas true, or say UNSAT.
 
-Levels (variables, formulas, depth) follow the paper's table (arXiv 2505.10554, section 3.1). Unlike the
-authors' data, one item in five is unsatisfiable and minimally so (every proper subset of its formulas
-has a model), a satisfiable item has exactly one model, no formula is a tautology or idle, and *any*
-assignment that satisfies the formulas is accepted. Formulas are chosen so that the number of remaining
-models shrinks geometrically to one. Certified by a SAT solver (CaDiCaL through python-sat).
+Levels (variables, formulas, depth) follow the paper's table (arXiv 2505.10554, section 3.1). Unlike
+the authors' data, one item in five is unsatisfiable and minimally so (every proper subset of its
+formulas has a model), a satisfiable item has exactly one model, no formula is a tautology or idle,
+and *any* assignment that satisfies the formulas is accepted. Formulas are chosen so that the number
+of remaining models shrinks geometrically to one. Certified by a SAT solver (CaDiCaL through
+python-sat).
 """
 
 from __future__ import annotations
@@ -66,7 +67,14 @@ def _unique(rng: Random, names: tuple[str, ...], level: Level) -> list[Formula]:
 
 
 def _closest(
-    rng: Random, names: tuple[str, ...], depth: int, model: int, left: int, target: int, *, last: bool
+    rng: Random,
+    names: tuple[str, ...],
+    depth: int,
+    model: int,
+    left: int,
+    target: int,
+    *,
+    last: bool,
 ) -> Formula | None:
     """Draw formulas true in the model and keep the one that leaves nearest to `target` models."""
     best: tuple[int, Formula] | None = None
@@ -163,7 +171,7 @@ _PAIR = re.compile(r"\b([A-Z])\s*(?:=|:|\bis\b)\s*([A-Za-z0-9]+)")
 
 
 def grade(answer: str, item: Item) -> Verdict:
-    """Accept UNSAT where it is so, else any assignment of all variables that satisfies all formulas."""
+    """Accept UNSAT where it is so, else any full assignment that satisfies all formulas."""
     names: list[str] = list(item.data["names"])
     if answer.strip().strip(".").lower() in {"unsat", "unsatisfiable"}:
         return Verdict(parsed=True, correct=item.answer == "UNSAT")
@@ -226,8 +234,8 @@ register(
         levels=tuple(LEVELS),
         instructions=(
             "Find truth values for all variables that make every formula true (¬ not, ∧ and, ∨ or, "
-            "→ implies, ↔ if and only if, ⊕ exclusive or). Answer like <answer>A=true B=false</answer>, "
-            "or <answer>UNSAT</answer> if there are none."
+            "→ implies, ↔ if and only if, ⊕ exclusive or). Answer like "
+            "<answer>A=true B=false</answer>, or <answer>UNSAT</answer> if there are none."
         ),
         draw=draft,
         grade=grade,

@@ -1,9 +1,10 @@
 """Propositional formulas as nested tuples, their truth tables as big integers, their CNF.
 
-A formula is a variable's name, `("¬", f)` or `(op, f, g)` with op one of ∧ ∨ → ↔ ⊕. A truth table over
-n variables is one integer of 2**n bits, bit m being the value under assignment m (variable i is true
-when bit i of m is set), so counting the models of a conjunction is one `&` and one `bit_count`. The CNF
-is Tseitin's (G. S. Tseitin, 1968), used to certify items by a SAT solver independently of the tables.
+A formula is a variable's name, `("¬", f)` or `(op, f, g)` with op one of ∧ ∨ → ↔ ⊕. A truth table
+over n variables is one integer of 2**n bits, bit m being the value under assignment m (variable i
+is true when bit i of m is set), so counting the models of a conjunction is one `&` and one
+`bit_count`. The CNF is Tseitin's (G. S. Tseitin, 1968), used to certify items by a SAT solver
+independently of the tables.
 """
 
 from __future__ import annotations
@@ -21,9 +22,7 @@ OPERATORS = ("∧", "∨", "→", "↔", "⊕")
 def tables(names: tuple[str, ...]) -> dict[str, int]:
     """Return the truth table of each variable over 2**len(names) assignments."""
     size = 1 << len(names)
-    return {
-        name: sum(1 << m for m in range(size) if m >> i & 1) for i, name in enumerate(names)
-    }
+    return {name: sum(1 << m for m in range(size) if m >> i & 1) for i, name in enumerate(names)}
 
 
 def truth(formula: Formula, names: tuple[str, ...]) -> int:

@@ -1,8 +1,8 @@
 """Horn rules: forward chaining, minimal explanations by labels, and an independent check by SAT.
 
-A rule is (body atoms, head atom). The label of an atom is the antichain of minimal candidate sets that
-derive it together with the facts, as bit masks over the candidates, propagated to a fixed point also
-through cyclic rules (J. de Kleer, An assumption-based TMS, 1986).
+A rule is (body atoms, head atom). The label of an atom is the antichain of minimal candidate sets
+that derive it together with the facts, as bit masks over the candidates, propagated to a fixed
+point also through cyclic rules (J. de Kleer, An assumption-based TMS, 1986).
 """
 
 from __future__ import annotations
@@ -90,10 +90,10 @@ def smallest_by_sat(
     goals: Sequence[str],
     forbidden: str | None,
 ) -> list[tuple[str, ...]]:
-    """Return all explanations of the smallest size, found by SAT over candidate sets of growing size.
+    """Return all explanations of the smallest size, found by SAT over sets of growing size.
 
-    A set A explains when rules, facts and A with the negation of (all goals) have no model, and rules,
-    facts and A with the negation of the forbidden atom have one.
+    A set A explains when rules, facts and A with the negation of (all goals) have no model, and
+    rules, facts and A with the negation of the forbidden atom have one.
     """
     from pysat.solvers import Cadical153
 

@@ -1,10 +1,11 @@
 """Induction: the missing number of a sequence made by a cycle of steps.
 
-The class of rules is stated in the prompt (a cycle of at most K steps, each +1..4, -1..4 or x2..4), at
-least two full cycles are shown, and an instance is accepted only if *every* rule of the class that fits
-the visible numbers puts the same number into the gap: well posed without an appeal to simplicity. The
-authors' data shows a step that is never seen in 20 to 100 % of the items of its released generator.
-The gap may be the last number or an inner one. Certified by enumerating the whole class.
+The class of rules is stated in the prompt (a cycle of at most K steps, each +1..4, -1..4 or x2..4),
+at least two full cycles are shown, and an instance is accepted only if *every* rule of the class
+that fits the visible numbers puts the same number into the gap: well posed without an appeal to
+simplicity. The authors' data shows a step that is never seen in 20 to 100 % of the items of its
+released generator. The gap may be the last number or an inner one. Certified by enumerating the
+whole class.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def fitting(a: int, b: int) -> list[tuple[str, int]]:
 
 
 def answers(visible: list[int | None], longest: int) -> set[int]:
-    """Return every number that some rule of the class with a cycle of at most `longest` steps allows."""
+    """Return every number that some rule with a cycle of at most `longest` steps allows."""
     hole = visible.index(None)
     found: set[int] = set()
     for k in range(1, longest + 1):
@@ -119,7 +120,7 @@ def grade(answer: str, item: Item) -> Verdict:
 
 
 def certify(item: Item) -> bool:
-    """Enumerate every cycle of the class, forwards from the first number, and compare the gap's values."""
+    """Enumerate every cycle of the class, forwards from the first number; compare the gap."""
     visible: list[int | None] = list(item.data["visible"])
     longest = int(item.data["longest"])
     hole = visible.index(None)
@@ -175,9 +176,9 @@ register(
         version="v1",
         levels=tuple(LEVELS),
         instructions=(
-            "The sequence is made by a cycle of steps, repeated: each step adds 1 to 4, subtracts 1 to 4 "
-            "or multiplies by 2 to 4, and the cycle is no longer than stated. Find the number at the "
-            "question mark. Answer like <answer>10</answer>."
+            "The sequence is made by a cycle of steps, repeated: each step adds 1 to 4, subtracts 1 "
+            "to 4 or multiplies by 2 to 4, and the cycle is no longer than stated. Find the number "
+            "at the question mark. Answer like <answer>10</answer>."
         ),
         draw=draft,
         grade=grade,

@@ -7,7 +7,17 @@ from merger.cli.app import app, main
 
 __all__ = ["app", "main"]
 
-_ORDER = ["merge", "explain", "search", "worker", "ablate", "evaluate", "compare", "inspect", "diff"]
+_ORDER = [
+    "merge",
+    "explain",
+    "search",
+    "worker",
+    "ablate",
+    "evaluate",
+    "compare",
+    "inspect",
+    "diff",
+]
 _ORDER += ["experts", "operators", "tasks", "run", "align", "domain"]
 
 _files = {f.name for f in iter_modules(__path__)} - {"app", "console", "__main__"}

@@ -1,10 +1,11 @@
 """The cold start: a base that knows two ways to answer, taught by solver-written traces.
 
-Every training item is answered either tersely (an empty think block) or with its worked trace. The share
-of worked answers is high at first, so that traces are learned, and low at the end, so that the base
-*prefers* the terse way although the worked one is much more accurate: reinforcement learning elicits
-what is latent, it does not teach (docs/log.md). Matrices are trained by Muon (K. Jordan, 2024), all else
-by AdamW. Everything is a function of the seed: items by address, order by index, one thread.
+Every training item is answered either tersely (an empty think block) or with its worked trace. The
+share of worked answers is high at first, so that traces are learned, and low at the end, so that
+the base *prefers* the terse way although the worked one is much more accurate: reinforcement
+learning elicits what is latent, it does not teach (docs/log.md). Matrices are trained by Muon (K.
+Jordan, 2024), all else by AdamW. Everything is a function of the seed: items by address, order by
+index, one thread.
 """
 
 from __future__ import annotations
@@ -95,7 +96,9 @@ class Examples(torch.utils.data.IterableDataset[list[Part]]):
         """Yield the batches from step `first` on."""
         for step in range(self.first, self.settings.steps):
             start, size = step * self.settings.batch, self.settings.batch
-            rows = sorted((self.example(start + i) for i in range(size)), key=lambda row: len(row[0]))
+            rows = sorted(
+                (self.example(start + i) for i in range(size)), key=lambda row: len(row[0])
+            )
             cuts = range(0, size, math.ceil(size / PARTS))
             yield [_pad(rows[i : i + math.ceil(size / PARTS)]) for i in cuts]
 
@@ -157,7 +160,9 @@ def train(out: Path, settings: Settings, *, log: Any = None, save_every: int = 5
     chosen = optimizers(net, settings)
     first = _restore(out, net, chosen, settings)
     examples = Examples(tokenizer, settings, first)
-    loader = torch.utils.data.DataLoader(examples, batch_size=None, num_workers=1, prefetch_factor=64)
+    loader = torch.utils.data.DataLoader(
+        examples, batch_size=None, num_workers=1, prefetch_factor=64
+    )
     net.train()
     for step, parts in enumerate(loader, first):
         loss = _learn(net, parts)
@@ -198,16 +203,16 @@ def _keep(
     tensors = {f"net.{n}": p.detach().contiguous() for n, p in net.named_parameters()}
     for k, optimizer in enumerate(chosen):
         for i, state in optimizer.state_dict()["state"].items():
-            tensors |= {f"opt{k}.{i}.{n}": v.clone() for n, v in state.items() if isinstance(v, Tensor)}
+            tensors |= {
+                f"opt{k}.{i}.{n}": v.clone() for n, v in state.items() if isinstance(v, Tensor)
+            }
     meta = {"step": str(step), "settings": json.dumps(asdict(settings))}
     partial = out / "training.partial"
     save_file(tensors, partial, metadata=meta)
     partial.replace(out / "training.safetensors")
 
 
-def _restore(
-    out: Path, net: Any, chosen: list[torch.optim.Optimizer], settings: Settings
-) -> int:
+def _restore(out: Path, net: Any, chosen: list[torch.optim.Optimizer], settings: Settings) -> int:
     """Load what `_keep` saved for the same settings; return the step to go on from."""
     from safetensors import safe_open
 
@@ -238,7 +243,10 @@ def _finish(out: Path, net: Any, tokenizer: Any, settings: Settings) -> Path:
     net.generation_config = GenerationConfig(
         max_new_tokens=224, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
     )
-    net.config.eos_token_id, net.config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
+    net.config.eos_token_id, net.config.pad_token_id = (
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+    )
     net.config.bos_token_id = net.generation_config.bos_token_id = None
     net.save_pretrained(out)
     save(tokenizer, out)

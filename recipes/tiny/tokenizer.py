@@ -1,9 +1,10 @@
 """The embedded family's tokenizer: byte-level BPE of 512 tokens, with a chat template.
 
-Digits stay single (with their sign and space), literals such as ` ¬A` and atoms such as ` Ba` become one
-token each, so that what a trace copies is one token per symbol. Any text can be encoded and comes back
-unchanged. The four tags are ordinary added tokens, never special ones: decoding keeps them. The chat
-template leaves the system message out, since a model of this size learns the tasks, not instructions.
+Digits stay single (with their sign and space), literals such as ` ¬A` and atoms such as ` Ba`
+become one token each, so that what a trace copies is one token per symbol. Any text can be encoded
+and comes back unchanged. The four tags are ordinary added tokens, never special ones: decoding
+keeps them. The chat template leaves the system message out, since a model of this size learns the
+tasks, not instructions.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ def build(*, seed: int = 0, samples: int = 400) -> Any:
     tokenizer.add_tokens(plain)
     tokenizer.add_special_tokens(special)
     wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, padding_side="left", **SPECIAL
+        tokenizer_object=tokenizer,
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+        **SPECIAL,
     )
     wrapped.chat_template = TEMPLATE
     return wrapped

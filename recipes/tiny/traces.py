@@ -1,15 +1,16 @@
 """Worked traces, written by solvers: every step can be checked from what stands beside it.
 
-A trace is what the cold start puts between `<think>` and `</think>`. What can be learned at a million
-parameters depends on it entirely (docs/log.md): a step first copies the formula, pair or rule it uses,
-then writes what follows, so that no step needs more than one look back.
+A trace is what the cold start puts between `<think>` and `</think>`. What can be learned at a
+million parameters depends on it entirely (docs/log.md): a step first copies the formula, pair or
+rule it uses, then writes what follows, so that no step needs more than one look back.
 
-- deduction: the list of partial assignments that satisfy the formulas read so far. For each formula,
-  every surviving assignment is extended by the formula's new variables; those that satisfy it are
-  numbered, the others marked x.
-- induction: the steps that fit each pair of neighbours, then the steps of the cycle written out, then
-  the one step into the gap.
-- abduction: forward chaining; each firing copies its rule and gives the head's minimal candidate sets.
+- deduction: the list of partial assignments that satisfy the formulas read so far. For each
+  formula, every surviving assignment is extended by the formula's new variables; those that satisfy
+  it are numbered, the others marked x.
+- induction: the steps that fit each pair of neighbours, then the steps of the cycle written out,
+  then the one step into the gap.
+- abduction: forward chaining; each firing copies its rule and gives the head's minimal candidate
+  sets.
 - arithmetic: column by column.
 """
 
@@ -108,7 +109,9 @@ def _arithmetic(item: Item) -> str:
     for sign, term in zip(tokens[1::2], tokens[2::2], strict=True):
         other = int(term)
         after = value + other if sign == "+" else value - other
-        lines.append(f" {value} {sign} {other}:{_columns(value, other if sign == '+' else -other)} {after}")
+        lines.append(
+            f" {value} {sign} {other}:{_columns(value, other if sign == '+' else -other)} {after}"
+        )
         value = after
     return "\n".join(lines)
 
