@@ -1,0 +1,57 @@
+"""The model card of a checkpoint that RL made: where it came from, with what, how it went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from recipes.rl.settings import Settings, as_record
+
+_METHODS = {
+    "reinforce++": "REINFORCE++ (rewards whitened over the tokens of the batch)",
+    "grpo": "GRPO (a baseline per group of answers)",
+}
+
+
+def make_card(model: Path, settings: Settings, curve: Sequence[dict[str, Any]]) -> str:
+    """Return the text of README.md: front matter, origin, settings, first and last steps."""
+    record = {k: v for k, v in as_record(settings).items() if k != "task"}
+    knobs = "\n".join(f"| {key} | {value} |" for key, value in record.items())
+    verb = "align" if settings.algorithm == "reinforce++" else "domain"
+    return f"""---
+library_name: transformers
+tags: [merger, reinforcement-learning]
+---
+# {model.name}, trained on {settings.task}
+
+{_METHODS[settings.algorithm]} on generated items of the task `{settings.task}`, split `train`,
+from `{model.name}`. Every prompt was new when it was answered.
+
+    merger {verb} {model.name} --task {settings.task} --seed {settings.seed} --out OUT
+
+{_story(curve)}
+
+| setting | value |
+|---|---|
+{knobs}
+
+`curve.jsonl` has a row for every step, `completions/` every prompt and answer.
+"""
+
+
+def _story(curve: Sequence[dict[str, Any]], window: int = 10) -> str:
+    """Compare the first steps of a run with its last ones."""
+    if not curve:
+        return "No step was made."
+    ends = {"first": curve[:window], "last": curve[-window:]}
+    lines = ["| steps | reward | correct | format | tokens |", "|---|---|---|---|---|"]
+    for name, rows in ends.items():
+        cells = [_mean(rows, key) for key in ("reward", "correct", "format", "length")]
+        numbers = " | ".join(f"{cell:.3f}" for cell in cells)
+        lines.append(f"| {name} {len(rows)} | {numbers} |")
+    return "\n".join(lines)
+
+
+def _mean(rows: Sequence[dict[str, Any]], key: str) -> float:
+    return sum(row[key] for row in rows) / len(rows)

@@ -1,0 +1,85 @@
+"""From easy to hard: which level the next prompt comes from, and when a level is left.
+
+Every prompt is a new item, answered before it is trained on, so the share of right answers among
+the prompts of the current level is a held-out measure that costs nothing extra. A level is left
+when that share, over the last few steps, reaches a bound, or when the level's part of the steps is
+spent (what an easy level saves goes to the harder ones). A tenth of the prompts come from levels
+already left, so that they are not forgotten.
+
+The state is a function of the rewards seen: a resumed run replays its curve and stands where it
+was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+
+from recipes.rl.settings import Settings
+
+
+@dataclass
+class Curriculum:
+    """Levels in the order of training, and where the run stands among them."""
+
+    levels: tuple[int, ...]
+    steps: int
+    promote_at: float = 0.8
+    window: int = 5
+    replay: float = 0.1
+    seed: int = 0
+    _place: int = 0
+    _done: int = 0
+    _until: int = 0
+    _recent: deque[float] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self._enter(0)
+
+    @property
+    def level(self) -> int:
+        """The level that is being learned."""
+        return self.levels[self._place]
+
+    def level_of(self, slot: int) -> int:
+        """Return the level for prompt number `slot` of the run: the current one, or a replay."""
+        rng = Random(f"curriculum/{self.seed}/{slot}")
+        if self._place and rng.random() < self.replay:
+            return rng.choice(self.levels[: self._place])
+        return self.level
+
+    def report(self, correct: float | None) -> bool:
+        """Note one step's share of right answers at the current level; True if it is now left.
+
+        None says that the step had no prompt of this level.
+        """
+        self._done += 1
+        if correct is not None:
+            self._recent.append(correct)
+        last = self._place == len(self.levels) - 1
+        if last or not (self._learned() or self._done >= self._until):
+            return False
+        self._enter(self._place + 1)
+        return True
+
+    def _learned(self) -> bool:
+        full = len(self._recent) == self.window
+        return full and sum(self._recent) / self.window >= self.promote_at
+
+    def _enter(self, place: int) -> None:
+        self._place = place
+        self._recent = deque(maxlen=self.window)
+        self._until = self._done + (self.steps - self._done) // (len(self.levels) - place)
+
+
+def make_curriculum(settings: Settings, levels: tuple[int, ...]) -> Curriculum:
+    """Start the curriculum that the settings describe, over the levels given."""
+    return Curriculum(
+        levels=levels,
+        steps=settings.steps,
+        promote_at=settings.promote_at,
+        window=settings.window,
+        replay=settings.replay,
+        seed=settings.seed,
+    )

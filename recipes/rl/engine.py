@@ -1,0 +1,265 @@
+"""The one door to TRL: its GRPO trainer, told what the paper means.
+
+REINFORCE++ is TRL's GRPO trainer with another advantage; the rest is configuration. What TRL would
+do differently unless told: the KL is k3 without an importance weight; the reference is the frozen
+base at every level, named through the config because the trainer reloads it from there; prompts
+are strings rendered beforehand, so that a pre-filled `<think>` stays open, encoded without extra
+special tokens. On a CPU the answers come from our own decoder, and no time is spent on padding.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch import Tensor
+from transformers.trainer_callback import PrinterCallback
+from transformers.utils import logging
+from trl import GRPOConfig, GRPOTrainer
+
+from evals.batching import run as decode
+from evals.generate import Answerer, Request, load_model
+from evals.generate import Settings as Sampling
+from evals.task import get_task
+from recipes.rl.curriculum import make_curriculum
+from recipes.rl.curve import line, make_row
+from recipes.rl.feed import COLUMNS, Feed
+from recipes.rl.folder import Workplace
+from recipes.rl.objectives import reinforce_pp_advantage
+from recipes.rl.packing import chunks, pack
+from recipes.rl.settings import Settings
+
+Log = Callable[[str], None]
+# Answers that a CPU puts through the model at once, unless told: what its cache holds is faster.
+CPU_ROWS = 16
+
+
+class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
+    """TRL's trainer, fed by slots, with the token-weighted advantage and the fast decoder."""
+
+    def __init__(self, feed: Feed, place: Workplace, log: Log, **kwargs: Any) -> None:
+        """Take the feed that answers for prompts and rewards; the rest goes to TRL."""
+        self.feed, self.place, self.say = feed, place, log
+        self._seen = torch.empty(0, len(COLUMNS))
+        self._slots: list[int] = []
+        self._level: dict[str, Any] = {}
+        self._since = 0.0
+        super().__init__(reward_funcs=feed.rewards(), **kwargs)
+        self.remove_callback(PrinterCallback)
+
+    def replay(self, curve: list[dict[str, Any]]) -> None:
+        """Bring the curriculum to where a curve left it."""
+        for row in curve:
+            self.feed.curriculum.report(row["level_correct"])
+
+    def run(self, start: Path | None) -> None:
+        """Train to the end, from a checkpoint of the trainer's own if there is one."""
+        self._since = time.monotonic()
+        with _quiet():
+            self.train(resume_from_checkpoint=str(start) if start else None)
+
+    def save(self, folder: Path) -> None:
+        """Write the weights as safetensors; LoRA is folded in, sharded weights are gathered."""
+        if self.feed.settings.lora:
+            self.accelerator.unwrap_model(self.model).merge_and_unload().save_pretrained(folder)
+        else:
+            self.save_model(str(folder))
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Write no card with each checkpoint: ours is written at the end."""
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Add the step to the curve; the last call of a run, a summary, is not one."""
+        super().log(logs, start_time)
+        if "rewards/reward/mean" not in logs or not self.is_world_process_zero():
+            return
+        now = time.monotonic()
+        step = self.state.global_step // self.feed.settings.updates
+        row = make_row(step, logs, **self._level, seconds=round(now - self._since, 3))
+        self._since = now
+        self.place.add_row(row)
+        self.say(line(row, self.feed.settings.steps))
+
+    def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        encoded = self.processing_class(text=prompts, add_special_tokens=False)
+        return encoded["input_ids"], None, {}
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        """Repack the micro batches of a step when its answers have just been made."""
+        first = super()._prepare_inputs(generation_batch)
+        if self._step % self.args.steps_per_generation:
+            return first
+        self._buffered_inputs = pack(self._buffered_inputs, self.args.gradient_accumulation_steps)
+        return self._buffered_inputs[0]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """Answer the slots' prompts and, for REINFORCE++, put its advantage in GRPO's place."""
+        self._slots = [row["slot"] for row in inputs]
+        out: dict[str, Any] = super()._generate_and_score_completions(self.feed.rows(self._slots))
+        if self.feed.settings.algorithm == "reinforce++":
+            lengths = self.accelerator.gather(out["completion_mask"].sum(dim=1))
+            advantages = reinforce_pp_advantage(self._seen[:, 0], lengths)
+            first = self.accelerator.process_index * len(inputs)
+            out["advantages"] = advantages[first : first + len(inputs)]
+            for _ in range(len(advantages)):  # what GRPO had put into the log of completions
+                self._logs["advantages"].pop()
+            self._logs["advantages"].extend(advantages.tolist())
+        return out
+
+    def _calculate_rewards(self, inputs: Any, prompts: Any, texts: Any, ids: Any) -> Tensor:
+        """Keep the columns of all processes and tell the curriculum how its level went."""
+        self._seen = super()._calculate_rewards(inputs, prompts, texts, ids)
+        curriculum = self.feed.curriculum
+        here = self._seen[:, COLUMNS.index("level")] == curriculum.level
+        right = self._seen[here, COLUMNS.index("correct")]
+        share = right.mean().item() if len(right) else None
+        self._level = {"level": curriculum.level, "level_correct": share}
+        if curriculum.report(share):
+            self.say(f"level {self._level['level']} left, now level {curriculum.level}")
+        return self._seen
+
+    def _generate_single_turn(
+        self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
+    ) -> tuple[list[list[int]], Any]:
+        """Answer by our own decoder where it knows the model; a prompt is read once a group."""
+        if self.feed.answerer.engine != "fast" or self.args.use_vllm:
+            answers, logps = super()._generate_single_turn(prompt_ids, *args, **kwargs)
+            return answers, logps
+        settings, step = self.feed.settings, self.state.global_step
+        wanted = [
+            Request(f"{step}/{slot}", place, tuple(tokens), settings.max_new_tokens)
+            for place, (slot, tokens) in enumerate(zip(self._slots, prompt_ids, strict=True))
+        ]
+        sampling = Sampling(temperature=settings.temperature, seed=settings.seed)
+        with torch.no_grad():
+            groups = list(decode(self.feed.answerer, wanted, sampling))
+        said = {request.sample: tokens for group in groups for request, tokens, _ in group}
+        return [said[place] for place in range(len(wanted))], None
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: Any,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Score the reference and the old policy in chunks of like length."""
+        whole = super()._get_per_token_logps_and_entropies
+        if torch.is_grad_enabled() or not batch_size or kwargs.get("compute_entropy"):
+            return whole(model, input_ids, attention_mask, logits_to_keep, batch_size, **kwargs)
+        answers_at = input_ids.shape[1] - logits_to_keep
+        logps = torch.zeros(input_ids.shape[0], logits_to_keep, device=input_ids.device)
+        for rows, left, right in chunks(attention_mask, batch_size):
+            ids, mask = input_ids[rows, left:right], attention_mask[rows, left:right]
+            kept = right - answers_at
+            logps[rows, :kept] = whole(model, ids, mask, kept, **kwargs)[0].float()
+        return logps, None, None
+
+
+def make_trainer(
+    model: Path, reference: Path, settings: Settings, place: Workplace, log: Log
+) -> Trainer:
+    """Load a policy and all that trains it; raises what loading a model or a task can raise."""
+    task = get_task(settings.task)
+    policy, tokenizer = load_model(model, dtype="bfloat16" if _on_gpu() else "float32")
+    # The trainer reloads its reference from the path that stands here, whatever the policy is.
+    policy.config._name_or_path = str(reference)
+    curriculum = make_curriculum(settings, settings.levels or task.levels)
+    feed = Feed(task, Answerer(policy, tokenizer), curriculum, settings)
+    slots = settings.steps * settings.prompts_per_step
+    with _quiet():
+        return Trainer(
+            feed,
+            place,
+            log,
+            model=policy,
+            processing_class=tokenizer,
+            args=arguments(settings, place.trainer),
+            train_dataset=Dataset.from_dict({"prompt": [""] * slots, "slot": list(range(slots))}),
+            peft_config=_lora(settings),
+        )
+
+
+def arguments(settings: Settings, folder: Path) -> GRPOConfig:
+    """Say the settings in TRL's words."""
+    per_update = settings.answers // settings.updates // int(os.environ.get("WORLD_SIZE", "1"))
+    micro = settings.micro_batch or (per_update if _on_gpu() else _divisor(per_update, CPU_ROWS))
+    return GRPOConfig(
+        output_dir=str(folder),
+        seed=settings.seed,
+        max_steps=settings.steps * settings.updates,
+        # A generation batch is a step's answers; it is cut into `updates` updates of `micro` rows.
+        generation_batch_size=settings.answers,
+        num_generations=settings.group,
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=per_update // micro,
+        num_iterations=1,
+        shuffle_dataset=False,
+        temperature=settings.temperature,
+        top_p=1.0,
+        top_k=0,
+        max_completion_length=settings.max_new_tokens,
+        learning_rate=settings.lr,
+        lr_scheduler_type="constant",
+        weight_decay=0.01,
+        max_grad_norm=1.0,
+        beta=settings.beta,
+        use_bias_correction_kl=False,
+        epsilon=settings.clip,
+        entropy_coef=settings.entropy,
+        loss_type="dapo",  # the mean over all tokens of an update, whatever the micro batch
+        scale_rewards="group",
+        reward_weights=[1.0] + [0.0] * (len(COLUMNS) - 1),
+        mask_truncated_completions=False,
+        use_cpu=not _on_gpu(),
+        bf16=_on_gpu(),
+        gradient_checkpointing=_on_gpu(),
+        use_vllm=settings.vllm,
+        vllm_mode="colocate",
+        vllm_max_model_length=settings.max_prompt_tokens + settings.max_new_tokens,
+        vllm_enable_sleep_mode=True,
+        logging_steps=settings.updates,
+        log_completions=True,
+        num_completions_to_print=0,
+        save_steps=settings.save_every * settings.updates,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what the libraries say about their own calls: bars and deprecations at every step."""
+    logging.disable_progress_bar()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def _divisor(number: int, limit: int) -> int:
+    """Return the largest divisor of a number that is at most the limit."""
+    return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
+
+
+def _on_gpu() -> bool:
+    return torch.cuda.is_available()
+
+
+def _lora(settings: Settings) -> Any:
+    """Return the adapter's config, or None; with one, the base itself is the reference."""
+    if not settings.lora:
+        return None
+    from peft import LoraConfig
+
+    rank = settings.lora
+    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", lora_dropout=0.0)

@@ -1,0 +1,88 @@
+"""What the trainer is fed: prompts for its slots, and scores for its answers.
+
+A slot is a number: prompt 7 of a run is slot 7 whatever happens to the process, and its item is a
+function of (task, level, seed, slot). So nothing about the data needs saving for a resumed run to
+see what an unbroken one would have seen. Scores are those of the task's own verifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evals.generate import Answerer
+from evals.rewards import REWARDS
+from evals.task import Item, Score, Task, draw_item
+from merger.errors import RecipeError
+from recipes.rl.curriculum import Curriculum
+from recipes.rl.settings import Settings
+
+RewardFunction = Callable[..., list[float]]
+# The columns of a step: the reward counts, the others are watched.
+COLUMNS = ("reward", "correct", "format", "worked", "level")
+# Redrawn items of a slot are this far apart, beyond any number of slots a run has.
+STRIDE = 1_000_000_007
+
+
+@dataclass(frozen=True)
+class Feed:
+    """Turns slots into prompts of the right level, and answers into rewards."""
+
+    task: Task
+    answerer: Answerer
+    curriculum: Curriculum
+    settings: Settings
+
+    def rows(self, slots: Sequence[int]) -> list[dict[str, Any]]:
+        """Return prompt, item and slot for each slot, as the trainer takes them.
+
+        The prompt is a string, rendered here: the trainer would close a pre-filled turn.
+        """
+        made = {slot: self._row(slot) for slot in sorted(set(slots))}
+        return [made[slot] for slot in slots]
+
+    def rewards(self) -> list[RewardFunction]:
+        """Return one function per column; each takes the answers' token ids and their items.
+
+        Text is decoded here as in every evaluation: special tokens kept, the last one cut.
+        """
+        seen: dict[tuple[str, tuple[int, ...]], tuple[float, ...]] = {}
+
+        def column(place: int) -> RewardFunction:
+            def values(completion_ids: list[list[int]], item: list[Item], **_: Any) -> list[float]:
+                if place == 0:
+                    seen.clear()
+                keys = [(one.id, tuple(ids)) for one, ids in zip(item, completion_ids, strict=True)]
+                for key, one in zip(keys, item, strict=True):
+                    if key not in seen:
+                        seen[key] = self._measure(key[1], one)
+                return [seen[key][place] for key in keys]
+
+            values.__name__ = COLUMNS[place]
+            return values
+
+        return [column(place) for place in range(len(COLUMNS))]
+
+    def _measure(self, ids: tuple[int, ...], item: Item) -> tuple[float, ...]:
+        said = ids[:-1] if ids and ids[-1] in self.answerer.ends else ids
+        text = self.answerer.tokenizer.decode(
+            said, skip_special_tokens=False, clean_up_tokenization_spaces=False
+        )
+        score: Score = self.task.check(text, item)
+        reward = REWARDS[self.settings.reward](score)
+        worked = bool(text.split("</think>")[0].strip())
+        return reward, float(score.correct), float(score.format), float(worked), float(item.level)
+
+    def _row(self, slot: int) -> dict[str, Any]:
+        level, limit = self.curriculum.level_of(slot), self.settings.max_prompt_tokens
+        for attempt in range(100):
+            index, seed = slot + attempt * STRIDE, self.settings.seed
+            item = draw_item(self.task, level=level, split="train", seed=seed, index=index)
+            prompt = self.answerer.prompt(self.task, item)
+            if len(self.answerer.tokenizer.encode(prompt, add_special_tokens=False)) <= limit:
+                return {"prompt": prompt, "item": item, "slot": slot}
+        raise RecipeError(
+            f"{self.task.name} level {level}: 100 items in a row exceed {limit} prompt tokens",
+            "Raise max_prompt_tokens or train on easier levels.",
+        )

@@ -1,0 +1,90 @@
+"""The folder a run of RL leaves: a plain checkpoint, its learning curve, its card.
+
+Work happens in OUT.partial (curve.jsonl and settings.json in it, the trainer's own checkpoints
+below `trainer/`) and OUT appears by one rename when all is there. A left-over OUT.partial of the
+same settings and input is continued; one of other settings is refused, never mixed.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from merger.errors import OutputError
+
+CURVE = "curve.jsonl"
+RECORD = "settings.json"
+# What a tokenizer and a generation are made of, beside the weights.
+SIDECARS = ("config.json", "generation_config.json", "chat_template*", "added_tokens.json")
+SIDECARS += ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt")
+
+
+class Workplace:
+    """OUT.partial while the run lasts, OUT afterwards."""
+
+    def __init__(self, out: Path, record: Mapping[str, Any], *, resume: bool) -> None:
+        self.out, self.record = out, json.loads(json.dumps(record))
+        self.part = out.with_name(f"{out.name}.partial")
+        self._check(resume)
+
+    @property
+    def trainer(self) -> Path:
+        """Where the trainer keeps its checkpoints and the completions it saw."""
+        return self.part / "trainer"
+
+    def open(self) -> None:
+        """Make the folder and note what the run is, so that only the same run continues it."""
+        self.trainer.mkdir(parents=True, exist_ok=True)
+        (self.part / RECORD).write_text(json.dumps(self.record, indent=2) + "\n")
+
+    def checkpoint(self) -> Path | None:
+        """Return the trainer's last whole checkpoint, or None."""
+        found = {int(p.name.split("-")[1]): p for p in self.trainer.glob("checkpoint-*")}
+        whole = [n for n, p in found.items() if (p / "trainer_state.json").exists()]
+        return found[max(whole)] if whole else None
+
+    def curve(self, steps: int) -> list[dict[str, Any]]:
+        """Return the rows of the curve up to a step; rows beyond it will be made again."""
+        path = self.part / CURVE
+        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return [row for row in rows if row["step"] <= steps]
+
+    def write_curve(self, rows: list[dict[str, Any]]) -> None:
+        """Replace the curve."""
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (self.part / CURVE).write_text(text)
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """Append one step to the curve."""
+        with (self.part / CURVE).open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def finish(self, source: Path, card: str) -> None:
+        """Copy the sidecars from the input, write the card, drop the scratch, appear as OUT."""
+        for pattern in SIDECARS:
+            for path in source.glob(pattern):
+                shutil.copyfile(path, self.part / path.name)
+        (self.part / "README.md").write_text(card)
+        completions = self.trainer / "completions"
+        if completions.exists():
+            completions.replace(self.part / "completions")
+        shutil.rmtree(self.trainer)
+        (self.part / "training_args.bin").unlink(missing_ok=True)
+        self.part.replace(self.out)
+
+    def _check(self, resume: bool) -> None:
+        if self.out.exists():
+            raise OutputError(f"{self.out} exists", "Choose another OUT or remove it.")
+        left = self.part / RECORD
+        if not left.exists():
+            return
+        if not resume:
+            raise OutputError(f"{self.part} is left from a run", "Remove it or resume.")
+        before = json.loads(left.read_text())
+        if before != self.record:
+            keys = sorted(k for k in {*before, *self.record} if before.get(k) != self.record.get(k))
+            law = f"{self.part} is left from a run that differs in {', '.join(keys)}"
+            raise OutputError(law, "Remove it, choose another OUT, or repeat its settings.")
