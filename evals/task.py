@@ -47,7 +47,7 @@ class Draft:
 
 @dataclass(frozen=True)
 class Item:
-    """One question: `prompt` is the user's message, `answer` one right answer, `data` the instance."""
+    """One question: the user's message, one right answer, the instance as data."""
 
     id: str
     task: str

@@ -183,14 +183,15 @@ def draft(rng: Random, level: int) -> Draft:
     ]
     if forbidden:
         lines.append(f"Forbidden: {forbidden}")
+    rules: list[Rule] = [(tuple(body), head) for body, head in graph.rules]
     data = {
-        "rules": [(tuple(body), head) for body, head in graph.rules],
+        "rules": rules,
         "facts": facts,
         "candidates": candidates,
         "goals": goals,
         "forbidden": forbidden,
     }
-    canonical = _canonical(data["rules"], facts, candidates, goals, forbidden)
+    canonical = _canonical(rules, facts, candidates, goals, forbidden)
     return Draft("\n".join(lines), " ".join(sets[0]), canonical, data, {"minimal": sets})
 
 
@@ -222,7 +223,7 @@ def _canonical(
 
 
 def grade(answer: str, item: Item) -> Verdict:
-    """Accept a set of candidates of the smallest size that derives the goals and nothing forbidden."""
+    """Accept a smallest set of candidates that derives the goals and nothing forbidden."""
     candidates: list[str] = list(item.data["candidates"])
     words = [w for w in re.split(r"[\s,;{}()\[\]]+|\band\b", answer.strip().strip(".")) if w]
     chosen = list(dict.fromkeys(w.capitalize() for w in words[:200]))

@@ -111,7 +111,7 @@ def as_tuples(value: object) -> Formula:
     if not isinstance(value, list | tuple):
         raise TypeError(f"not a formula: {value!r}")
     parts = [as_tuples(part) for part in value[1:]]
-    return (value[0], *parts)  # type: ignore[return-value]
+    return (value[0], *parts)
 
 
 def cnf(formulas: Sequence[Formula], names: Sequence[str]) -> list[list[int]]:

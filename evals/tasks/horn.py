@@ -16,7 +16,7 @@ TOO_MANY = 512
 
 
 def derive(rules: Sequence[Rule], known: Iterable[str]) -> set[str]:
-    """Return everything that follows from the known atoms (membership only: never iterate over it)."""
+    """Return all that follows from the known atoms (test membership only, never iterate)."""
     derived = set(known)
     grew = True
     while grew:

@@ -40,7 +40,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; exit 0 done, 1 a bug (traceback), 2 the user can mend it, 130 paused."""
+    """Run the command; exit 0 done, 1 a bug (traceback), 2 the user can mend it, 130 paused."""
     try:
         app()
     except MergerError as mistake:

@@ -78,7 +78,7 @@ def model(settings: Settings) -> Any:
 
 
 class Part(NamedTuple):
-    """A part of a batch, rows of like length: tokens, labels (rows, length) int64, weights (rows,)."""
+    """Rows of like length: tokens and labels (rows, length) int64, weights (rows,)."""
 
     tokens: Tensor
     labels: Tensor
@@ -152,7 +152,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def train(out: Path, settings: Settings, *, log: Any = None, save_every: int = 500) -> Path:
-    """Train the base and write it to `out` (a transformers folder); continues where it was killed."""
+    """Train the base into a transformers folder; continues where it was killed."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = build(seed=settings.seed)

@@ -16,13 +16,12 @@ rule it uses, then writes what follows, so that no step needs more than one look
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise, product
-from typing import Any
 
 from evals.task import Item
-from evals.tasks.abduction import Rule
 from evals.tasks.formulas import as_tuples, holds, show, variables
-from evals.tasks.horn import join, minimal
+from evals.tasks.horn import Rule, join, minimal
 from evals.tasks.induction import fitting
 
 
@@ -65,8 +64,8 @@ def _induction(item: Item) -> str:
     text = ["?" if v is None else str(v) for v in visible]
     pairs = []
     for (a, b), (left, right) in zip(pairwise(visible), pairwise(text), strict=True):
-        steps = "?" if a is None or b is None else " ".join(f"{s}{v}" for s, v in fitting(a, b))
-        pairs.append(f" {left} {right} {steps}")
+        fits = "?" if a is None or b is None else " ".join(f"{s}{v}" for s, v in fitting(a, b))
+        pairs.append(f" {left} {right} {fits}")
     hole = visible.index(None)
     steps = [f"{s}{v}" for s, v in (cycle[i % len(cycle)] for i in range(len(visible) - 1))]
     last = f" {text[hole - 1]} {steps[hole - 1]} {item.answer}"
@@ -132,7 +131,7 @@ def _columns(a: int, b: int) -> str:
     return ";".join(parts) + ";"
 
 
-_WRITERS: dict[str, Any] = {
+_WRITERS: dict[str, Callable[[Item], str]] = {
     "deduction": _deduction,
     "induction": _induction,
     "abduction": _abduction,
