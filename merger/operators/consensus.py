@@ -37,8 +37,9 @@ def relative_survey(size: Size, density: Sequence[float]) -> Survey:
         return [ALL] * size.experts
 
     def wanted(i: int, nonzero: int) -> list[int]:
-        kept = size.numel if density[i] >= 1 else keep_count(density[i], nonzero)
-        return [kept if nonzero else 0]
+        if density[i] >= 1:
+            return [size.numel + 1]
+        return [keep_count(density[i], nonzero) if nonzero else 0]
 
     cuts = yield from largest(magnitudes, wanted)
     return [cut for (cut,) in cuts]

@@ -17,14 +17,24 @@ from merger.operators.knobs import Normalize, Weight
 from merger.operators.span import rounded, weighted_sum
 
 
+def shares(weight: Sequence[float]) -> list[float]:
+    """Return the weights divided by their sum; a SpecError where that is zero."""
+    total = _total(weight)
+    return [w / total for w in weight]
+
+
 def mean(experts: Tensor, weight: Sequence[float]) -> Tensor:
     """Return Σ wᵢxᵢ / Σ wᵢ of a block (k, rows, cols), rounded once."""
+    return rounded(weighted_sum(experts, weight).div_(_total(weight)), experts)
+
+
+def _total(weight: Sequence[float]) -> float:
     total = sum(weight)
-    if abs(total) < 1e-8:
-        told = ", ".join(f"{w:g}" for w in weight)
-        law = f"the weights {told} sum to zero and cannot be normalised"
-        raise SpecError(law, "Change a weight, or set normalize: false.")
-    return rounded(weighted_sum(experts, weight).div_(total), experts)
+    if abs(total) >= 1e-8:
+        return total
+    told = ", ".join(f"{w:g}" for w in weight)
+    law = f"the weights {told} sum to zero and cannot be normalised"
+    raise SpecError(law, "Change a weight, or set normalize: false.")
 
 
 @operator(

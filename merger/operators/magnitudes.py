@@ -52,8 +52,8 @@ def largest(
 
     Args:
         streams: non-negative entries (m, rows, cols) of a block.
-        wanted: (stream, its count of non-zero entries) -> the ks asked for; k ≤ 0 keeps nothing
-            and k beyond the tensor keeps all.
+        wanted: (stream, its count of non-zero entries) -> the ks asked for; k ≤ 0 keeps nothing,
+            a k beyond the tensor keeps all without looking for the threshold.
 
     Returns:
         For each stream one Cut per k, in the order asked.
@@ -134,7 +134,7 @@ class _Target:
     last: int = EVERY
 
     def __post_init__(self) -> None:
-        self.open = 0 < self.k < self.numel
+        self.open = 0 < self.k <= self.numel
 
     def narrow(self, digits: Digits) -> None:
         """Step into the bin that holds the k-th largest."""

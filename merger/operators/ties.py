@@ -31,9 +31,12 @@ def magnitudes(block: Block) -> Tensor:
 
 
 def keep_count(density: float, numel: int) -> int:
-    """Say how many entries a density keeps: never none of a tensor unless the density is zero."""
+    """Say how many entries a density keeps: never none of a tensor unless the density is zero.
+
+    At density 1 the count is beyond the tensor, so that nobody looks for a threshold.
+    """
     if density >= 1:
-        return numel
+        return numel + 1
     return max(1, int(density * numel)) if density > 0 else 0
 
 

@@ -1,0 +1,66 @@
+"""Arcee Fusion: take from one expert only what matters, the base elsewhere.
+
+Importance of an entry = |change| × KL(softmax of the expert's row ‖ softmax of the base's row).
+What reaches median + 1.5 · interquartile range is taken. Departures from mergekit: quartiles are
+exact, where it samples a million entries twice without a seed; and the dtype is the one asked for.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from merger.operators.base import operator
+from merger.operators.magnitudes import largest
+from merger.operators.survey import Block, Size, Survey
+from merger.operators.tiles import row_sums
+
+_EPS = 1e-8
+
+
+class Rank(NamedTuple):
+    """A quantile between two neighbours in the sorted entries: from the k-th largest upwards."""
+
+    k: int
+    above: int
+    share: float
+
+
+def importance(expert: Tensor, base: Tensor) -> Tensor:
+    """Return the importance (rows, cols) of each entry of an expert's block."""
+    p = torch.softmax(expert, -1) + _EPS
+    q = torch.softmax(base, -1) + _EPS
+    divergence = row_sums(p * torch.log(p / q)).clamp(min=0).to(expert.dtype)
+    return (expert - base).abs() * divergence[:, None]
+
+
+def rank(q: float, numel: int) -> Rank:
+    """Return where a quantile lies among n entries, interpolated as `numpy.quantile` does."""
+    low = int(q * (numel - 1))
+    return Rank(numel - low, max(1, numel - low - 1), q * (numel - 1) - low)
+
+
+def threshold_survey(size: Size) -> Survey:
+    """Find median + 1.5 · IQR of the importance, exactly."""
+    ranks = [rank(q, size.numel) for q in (0.25, 0.5, 0.75)]
+    wanted = [k for r in ranks for k in (r.k, r.above)]
+
+    def scores(block: Block) -> Tensor:
+        ground = block.base if block.base is not None else block.experts[0]
+        return importance(block.experts[0], ground)[None]
+
+    (cuts,) = yield from largest(scores, lambda _i, _nonzero: wanted)
+    low, median, high = (
+        cuts[2 * i].threshold * (1 - r.share) + cuts[2 * i + 1].threshold * r.share
+        for i, r in enumerate(ranks)
+    )
+    return median + 1.5 * (high - low)
+
+
+@operator("arcee_fusion", survey=threshold_survey, experts=(1, 1), paper="https://arcee.ai")
+def arcee_fusion(experts: Tensor, base: Tensor, *, facts: float) -> Tensor:
+    """Replace the entries of the base whose change matters most."""
+    taken = importance(experts[0], base) >= facts
+    return torch.where(taken, experts[0], base)
