@@ -81,7 +81,13 @@ def _record(model: Path, reference: Path | None, settings: Settings) -> dict[str
             "with LoRA the reference is the model itself, not another",
             "Leave the reference out or train all weights (lora: 0).",
         )
-    prints = {"model": open_checkpoint(model).fingerprint()}
-    if reference is not None:
-        prints["reference"] = open_checkpoint(reference).fingerprint()
-    return {**as_record(settings), **prints}
+    inputs = {"model": model} if reference is None else {"model": model, "reference": reference}
+    return {**as_record(settings), **{name: _fingerprint(path) for name, path in inputs.items()}}
+
+
+def _fingerprint(model: Path) -> str:
+    checkpoint = open_checkpoint(model)
+    try:
+        return checkpoint.fingerprint()
+    finally:
+        checkpoint.close()

@@ -54,4 +54,4 @@ def _story(curve: Sequence[dict[str, Any]], window: int = 10) -> str:
 
 
 def _mean(rows: Sequence[dict[str, Any]], key: str) -> float:
-    return sum(row[key] for row in rows) / len(rows)
+    return float(sum(row[key] for row in rows) / len(rows))

@@ -49,6 +49,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         self.feed, self.place, self.say = feed, place, log
         self._seen = torch.empty(0, len(COLUMNS))
         self._slots: list[int] = []
+        self._buffered_inputs: list[dict[str, Any]] | None = None
         self._level: dict[str, Any] = {}
         self._since = 0.0
         super().__init__(reward_funcs=feed.rewards(), **kwargs)
@@ -96,7 +97,8 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         first = super()._prepare_inputs(generation_batch)
         if self._step % self.args.steps_per_generation:
             return first
-        self._buffered_inputs = pack(self._buffered_inputs, self.args.gradient_accumulation_steps)
+        made = self._buffered_inputs or [first]
+        self._buffered_inputs = pack(made, self.args.gradient_accumulation_steps)
         return self._buffered_inputs[0]
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:

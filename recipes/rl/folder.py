@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from merger.checkpoint import open_checkpoint
+from merger.checkpoint.sidecar import copy_sidecar, dominant
 from merger.errors import OutputError
 
 CURVE = "curve.jsonl"
 RECORD = "settings.json"
-# What a tokenizer and a generation are made of, beside the weights.
-SIDECARS = ("config.json", "generation_config.json", "chat_template*", "added_tokens.json")
-SIDECARS += ("tokenizer*", "special_tokens_map.json", "vocab.*", "merges.txt")
 
 
 class Workplace:
@@ -64,9 +64,11 @@ class Workplace:
 
     def finish(self, source: Path, card: str) -> None:
         """Copy the sidecars from the input, write the card, drop the scratch, appear as OUT."""
-        for pattern in SIDECARS:
-            for path in source.glob(pattern):
-                shutil.copyfile(path, self.part / path.name)
+        made, written = open_checkpoint(self.part), Counter[str]()
+        for tensor in made.tensors.values():
+            written[tensor.dtype] += tensor.nbytes
+        made.close()
+        copy_sidecar(source, self.part, dtype=dominant(written))
         (self.part / "README.md").write_text(card)
         completions = self.trainer / "completions"
         if completions.exists():

@@ -1,0 +1,196 @@
+"""The RL engine: its numbers against the specification, its promises about killed runs."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import evals.task
+from merger.errors import OutputError, RecipeError
+from recipes.rl import objectives
+from recipes.rl.align import align
+from recipes.rl.folder import Workplace
+from recipes.rl.packing import pack
+from recipes.rl.settings import STAGE_A, STAGE_C, make_settings
+from tests import toys
+
+pytestmark = pytest.mark.slow
+SMALL = {"task": "digits", "steps": 2, "prompts_per_step": 4, "group": 4, "lr": 1e-3}
+SMALL |= {"temperature": 1.0, "max_new_tokens": 6, "reward": "binary", "save_every": 1}
+
+
+@pytest.fixture(autouse=True)
+def _digits(monkeypatch):
+    monkeypatch.setitem(evals.task.TASKS._items, "digits", toys.DIGITS)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return toys.save_model(tmp_path / "base")
+
+
+def settings(preset=STAGE_A, **more):
+    return make_settings(preset, SMALL | more)
+
+
+def curve(out: Path) -> list[dict]:
+    rows = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+
+
+def trainer(base: Path, out: Path, chosen, reference: Path | None = None):
+    from recipes.rl.engine import make_trainer
+
+    return make_trainer(base, reference or base, chosen, Workplace(out, {}, resume=True), print)
+
+
+def batch_of(made, slots):
+    """Let a trainer answer and score slots, each `group` times."""
+    made.model.train()
+    rows = [{"prompt": "", "slot": s} for s in slots for _ in range(made.num_generations)]
+    return made._generate_and_score_completions(rows)
+
+
+def test_the_output_is_a_plain_checkpoint_with_its_story(base, tmp_path):
+    """OUT holds float32 weights, the tokenizer's own bytes, a card, the curve and the answers."""
+    out = align(base, tmp_path / "out", settings())
+    assert {t.dtype for t in load_file(out / "model.safetensors").values()} == {torch.float32}
+    for name in ("config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json"):
+        assert (out / name).read_bytes() == (base / name).read_bytes()
+    assert [row["step"] for row in curve(out)] == [1, 2]
+    assert "digits" in (out / "README.md").read_text()
+    assert len(list((out / "completions").glob("*.parquet"))) == 2
+    assert not (tmp_path / "out.partial").exists()
+
+
+def test_the_weights_have_moved(base, tmp_path):
+    """Two steps change the weights; the input folder is left as it was."""
+    before = load_file(base / "model.safetensors")
+    after = load_file(align(base, tmp_path / "out", settings()) / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+    assert all(torch.equal(v, load_file(base / "model.safetensors")[k]) for k, v in before.items())
+
+
+def test_a_killed_run_continues_to_the_same_weights(base, tmp_path, monkeypatch):
+    """A run killed in its third step and started again ends as an unbroken one, bit for bit."""
+    whole = align(base, tmp_path / "whole", settings(steps=4))
+    from recipes.rl.engine import Trainer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "training_step", _dying(Trainer.training_step, after=2))
+        with pytest.raises(KeyboardInterrupt):
+            align(base, tmp_path / "cut", settings(steps=4))
+    said: list[str] = []
+    cut = align(base, tmp_path / "cut", settings(steps=4), log=said.append)
+    assert said[0] == "continuing after step 2 of 4"
+    assert curve(cut) == curve(whole)
+    assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def _dying(step, after):
+    """Return a training step that raises once `after` of them are done."""
+    calls = []
+
+    def wrapped(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) > after:
+            raise KeyboardInterrupt
+        return step(self, *args, **kwargs)
+
+    return wrapped
+
+
+def test_a_left_over_of_other_settings_is_refused(base, tmp_path):
+    """OUT.partial of another learning rate is neither continued nor overwritten."""
+    place = Workplace(tmp_path / "out", {"lr": 1.0}, resume=True)
+    place.open()
+    with pytest.raises(OutputError, match=r"differs in .*lr"):
+        align(base, tmp_path / "out", settings())
+
+
+def test_an_existing_output_is_refused(base, tmp_path):
+    """A folder that is there is never written into."""
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputError, match="exists"):
+        align(base, tmp_path / "out", settings())
+
+
+def test_advantages_are_those_of_the_specification(base, tmp_path):
+    """What the trainer puts into a batch is the token-weighted whitening of its rewards."""
+    made = trainer(base, tmp_path / "out", settings(reward="paper"))
+    batch = batch_of(made, range(4))
+    lengths = batch["completion_mask"].sum(1)
+    want = objectives.reinforce_pp_advantage(made._seen[:, 0], lengths)
+    assert lengths.unique().numel() > 1
+    assert torch.equal(batch["advantages"], want)
+
+
+def test_grpo_compares_within_groups(base, tmp_path):
+    """Stage C's advantage is the specification's group advantage."""
+    made = trainer(base, tmp_path / "out", settings(STAGE_C, prompts_per_step=8, updates=2))
+    batch = batch_of(made, range(8))
+    want = objectives.grpo_advantage(made._seen[:, 0], 4)
+    assert torch.allclose(batch["advantages"], want, atol=1e-6)
+
+
+def test_the_loss_is_that_of_the_specification(base, tmp_path):
+    """Summed over its micro batches, TRL's loss is policy_loss of the whole batch."""
+    other = toys.save_model(tmp_path / "other", seed=1)
+    chosen = settings(beta=0.1, entropy=0.0, reward="paper", micro_batch=4)
+    made = trainer(base, tmp_path / "out", chosen, reference=other)
+    batch = batch_of(made, range(4))
+    made.current_gradient_accumulation_steps = 4
+    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
+    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], 1)
+    kept = batch["completion_ids"].shape[1]
+    logits = made.model(input_ids=ids, attention_mask=mask).logits[:, -kept - 1 : -1]
+    logp = logits.log_softmax(-1).gather(2, batch["completion_ids"].unsqueeze(2)).squeeze(2)
+    reference = batch["ref_per_token_logps"]
+    mask = batch["completion_mask"]
+    want = objectives.policy_loss(
+        *(logp, logp.detach(), reference, batch["advantages"], torch.zeros_like(logp), mask),
+        beta=0.1,
+        bonus=0.0,
+    )
+    parts = [{k: v[i : i + 4] if v.dim() else v for k, v in batch.items()} for i in (0, 4, 8, 12)]
+    for part in parts:
+        part["num_items_in_batch"] = batch["num_items_in_batch"]
+    got = sum(made._compute_loss(made.model, part) for part in pack(parts, 4))
+    assert (logp.detach() - reference).abs().max() > 0.01
+    assert got.item() == pytest.approx(want.item(), abs=1e-6)
+
+
+def test_the_reference_is_the_frozen_base_whatever_the_policy(base, tmp_path):
+    """A policy of a later level is still held to the reference named, not to itself."""
+    policy = toys.save_model(tmp_path / "level2", seed=2)
+    made = trainer(policy, tmp_path / "out", settings(), reference=base)
+    frozen = made.ref_model.get_input_embeddings().weight
+    assert torch.equal(frozen, load_file(base / "model.safetensors")["model.embed_tokens.weight"])
+    assert not torch.equal(frozen, made.model.get_input_embeddings().weight)
+
+
+def test_lora_refuses_another_reference(base, tmp_path):
+    """With an adapter the base is the reference, so another one cannot be had."""
+    other = toys.save_model(tmp_path / "other", seed=1)
+    with pytest.raises(RecipeError, match="LoRA"):
+        align(base, tmp_path / "out", settings(lora=4), reference=other)
+
+
+def test_lora_writes_plain_merged_weights(base, tmp_path):
+    """The adapter is folded in: the output has the tensors of the input, moved."""
+    out = align(base, tmp_path / "out", settings(lora=4))
+    before, after = load_file(base / "model.safetensors"), load_file(out / "model.safetensors")
+    assert before.keys() == after.keys()
+
+
+def test_digits_are_learned_in_sixty_steps(tmp_path):
+    """A reward for beginning with a digit raises its share from a tenth to most answers."""
+    base = toys.save_model(tmp_path / "base", hidden=128, layers=4)
+    chosen = settings(steps=60, prompts_per_step=8, save_every=60, max_new_tokens=8)
+    rows = curve(align(base, tmp_path / "out", chosen))
+    first, last = (sum(r["correct"] for r in part) / 10 for part in (rows[:10], rows[-10:]))
+    assert first < 0.3
+    assert last > 0.6
