@@ -7,8 +7,6 @@ exact, where it samples a million entries twice without a seed; and the dtype is
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -20,14 +18,6 @@ from merger.operators.tiles import row_sums
 _EPS = 1e-8
 
 
-class Rank(NamedTuple):
-    """A quantile between two neighbours in the sorted entries: from the k-th largest upwards."""
-
-    k: int
-    above: int
-    share: float
-
-
 def importance(expert: Tensor, base: Tensor) -> Tensor:
     """Return the importance (rows, cols) of each entry of an expert's block."""
     p = torch.softmax(expert, -1) + _EPS
@@ -36,26 +26,16 @@ def importance(expert: Tensor, base: Tensor) -> Tensor:
     return (expert - base).abs() * divergence[:, None]
 
 
-def rank(q: float, numel: int) -> Rank:
-    """Return where a quantile lies among n entries, interpolated as `numpy.quantile` does."""
-    low = int(q * (numel - 1))
-    return Rank(numel - low, max(1, numel - low - 1), q * (numel - 1) - low)
-
-
 def threshold_survey(size: Size) -> Survey:
-    """Find median + 1.5 · IQR of the importance, exactly."""
-    ranks = [rank(q, size.numel) for q in (0.25, 0.5, 0.75)]
-    wanted = [k for r in ranks for k in (r.k, r.above)]
+    """Find median + 1.5 · IQR of the importance; a quantile is the entry at or below its place."""
+    wanted = [size.numel - int(q * (size.numel - 1)) for q in (0.25, 0.5, 0.75)]
 
     def scores(block: Block) -> Tensor:
         ground = block.base if block.base is not None else block.experts[0]
         return importance(block.experts[0], ground)[None]
 
     (cuts,) = yield from largest(scores, lambda _i, _nonzero: wanted)
-    low, median, high = (
-        cuts[2 * i].threshold * (1 - r.share) + cuts[2 * i + 1].threshold * r.share
-        for i, r in enumerate(ranks)
-    )
+    low, median, high = (cut.threshold for cut in cuts)
     return median + 1.5 * (high - low)
 
 

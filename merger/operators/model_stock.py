@@ -1,5 +1,4 @@
-"""Model Stock: between the base and the experts' mean, as far as their angles say (Jang et al.
-2024).
+"""Model Stock: from the base towards the experts' mean, as their angles say (Jang et al. 2024).
 
 t = N·c / (1 + (N − 1)·c) with c the mean cosine of all pairs of task vectors; the paper's c is one
 angle, the mean of pairs is mergekit's reading for N > 2. `filter_wise` measures each row by itself.

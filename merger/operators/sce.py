@@ -36,9 +36,16 @@ class Chosen(NamedTuple):
 def variance(changes: Tensor) -> Tensor:
     """Return the population variance of the task vectors (k, rows, cols) -> (rows, cols)."""
     k = changes.shape[0]
-    mean = sum(changes[1:], changes[0]) / k
-    squares = [(change - mean).square() for change in changes]
-    return sum(squares[1:], squares[0]) / k
+    mean = _sum(changes) / k
+    return _sum((changes - mean).square()) / k
+
+
+def _sum(changes: Tensor) -> Tensor:
+    # Added one by one: a reduction over the first axis promises no order.
+    total = changes[0]
+    for change in changes[1:]:
+        total = total + change
+    return total
 
 
 def selected(changes: Tensor, cut: Cut, place: Place) -> Tensor:
