@@ -34,3 +34,12 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if "gpu" in item.keywords:
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_sessionfinish(session):
+    """Fail a run that skipped anything, where MERGER_NO_SKIP says that all must run."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    skipped = reporter.stats.get("skipped", []) if reporter else []
+    if os.environ.get("MERGER_NO_SKIP") and skipped and session.exitstatus == 0:
+        reporter.write_line(f"{len(skipped)} skipped, and MERGER_NO_SKIP is set", red=True)
+        session.exitstatus = 1

@@ -1,0 +1,34 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Each builds .venv on first use.
+PYTHON ?= python3.11
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: demo test fast check format clean
+
+demo: .venv/ready
+	$(BIN)/merger search --experts ded,ind,abd --trials 24 --items 50+150
+
+test: .venv/ready
+	$(BIN)/python -m pytest -m "not gpu"
+
+fast: .venv/ready
+	$(BIN)/python -m pytest -m "not gpu and not slow"
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# The constraints pin every version; the extra `rl` is what Stage A and C of the recipes need.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[rl,dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
