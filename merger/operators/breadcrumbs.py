@@ -1,5 +1,4 @@
-"""Model Breadcrumbs: leave out the largest changes as well as the smallest (Davari & Belilovsky
-2023).
+"""Model Breadcrumbs: leave out the largest changes and the smallest (Davari, Belilovsky 2023).
 
 Of n entries the int(gamma·n) largest are dropped, then the smallest until int(density·n) are left;
 at density 1 nothing is dropped. Departure from mergekit: where gamma·n is below one no entry counts

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from merger.operators.base import Laws, operator
 from merger.operators.changes import add_all, add_elected, elected
-from merger.operators.knobs import Density, Lambda, Rescale, Seed, Unnormalized, Weight
 from merger.operators.draws import stream_key, uniform
+from merger.operators.knobs import Density, Lambda, Rescale, Seed, Unnormalized, Weight
 from merger.operators.sparse import Sparse, l1_factors, masked
 from merger.operators.survey import Block, Place, Size, Survey
 
