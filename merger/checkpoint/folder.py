@@ -13,7 +13,7 @@ import stat
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from merger.checkpoint.header import load_json
+from merger.checkpoint.header import load_json, printable
 from merger.checkpoint.refuse import refuse_folder
 from merger.errors import CheckpointError
 
@@ -54,7 +54,7 @@ def read_index(file: Path) -> dict[str, str]:
         raise CheckpointError(f"{file} has no weight_map", "Fetch or export the model again.")
     for tensor, name in table.items():
         if not isinstance(name, str) or not _plain(name):
-            law = f"{file} places {tensor[:80]!r} in {str(name)[:80]!r}, no file of the folder"
+            law = f"{file} places {tensor[:80]!a} in {str(name)[:80]!a}, no file of the folder"
             raise CheckpointError(law, "An index may only name files of its own folder.")
     return table
 
@@ -80,7 +80,9 @@ def inside(folder: Path, name: str) -> Path:
         raise CheckpointError(f"{file} is missing", "Fetch it again, or mend the link.") from error
     if not regular:
         raise CheckpointError(f"{file} is no regular file", "Check the folder.")
-    if not any(real.is_relative_to(root) for root in (home, *_blobs(folder), *_blobs(home))):
+    if real.is_relative_to(home):
+        return file
+    if not any(real.is_relative_to(root) for root in (*_blobs(folder), *_blobs(home))):
         law = f"{file} is a link that leaves its folder, to {real}"
         raise CheckpointError(law, f"Copy the file, or name the folder {real.parent} instead.")
     return file
@@ -89,6 +91,7 @@ def inside(folder: Path, name: str) -> Path:
 def _plain(name: str) -> bool:
     parts = PurePosixPath(name).parts
     bad = not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name
+    bad = bad or not printable(name)
     return not bad and not re.match(r"[A-Za-z]:", name) and name.endswith(".safetensors")
 
 

@@ -93,6 +93,15 @@ def load_json(text: bytes, file: Path) -> dict[str, Any]:
     return value
 
 
+def printable(text: str) -> bool:
+    """Say whether a string of JSON is text: it may hold half a surrogate pair, which is not."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _refuse(file: Path, law: str, cause: Exception | None = None) -> NoReturn:
     raise CheckpointError(f"{file} {law}", _AGAIN) from cause
 
@@ -133,6 +142,8 @@ def _whole(value: object) -> bool:
 def _entry(name: str, entry: object, file: Path, start: int) -> TensorInfo:
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         _refuse(file, f"describes {name!r} by something else than dtype, shape and data_offsets")
+    if not printable(name):
+        _refuse(file, f"names a tensor {name!a}, which is no text")
     dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(shape, list) or not all(map(_whole, shape)) or len(shape) > 64:
         _refuse(file, f"gives {name!r} the shape {str(shape)[:80]}")
@@ -148,7 +159,7 @@ def _entry(name: str, entry: object, file: Path, start: int) -> TensorInfo:
 
 
 def _refuse_dtype(file: Path, name: str, dtype: object) -> NoReturn:
-    if dtype in UNREAD:
+    if isinstance(dtype, str) and dtype in UNREAD:
         from merger.checkpoint.refuse import dequantise
 
         raise CheckpointError(
