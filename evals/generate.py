@@ -219,7 +219,9 @@ def load_model(path: Path | str, *, device: str = "cpu", dtype: str = "auto") ->
     (transformers 5 replaces custom tokenizers of some model types without a word).
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)

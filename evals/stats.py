@@ -27,7 +27,10 @@ class Interval(NamedTuple):
 
 
 class Paired(NamedTuple):
-    """A paired comparison: how often each side alone was right, the difference, its interval, p."""
+    """A paired comparison: how often each side alone was right, the difference, its interval, p.
+
+    `mde` is the smallest difference that so many items would show.
+    """
 
     n: int
     wins: int
@@ -183,7 +186,8 @@ def compare(
         difference=float(d.mean()) if d.size else 0.0,
         ci95=paired_bootstrap(d, clusters, seed=seed),
         p=mcnemar_exact(wins, losses) if binary else sign_flip(d, clusters, seed=seed),
-        mde=mde(x.size, float(d.std(ddof=1)) if x.size > 1 else math.nan),
+        # No pair differed: what could be seen is as if one had.
+        mde=mde(x.size, max(float(d.std()), math.sqrt(1 / x.size))) if x.size else math.inf,
     )
 
 

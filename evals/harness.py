@@ -1,0 +1,251 @@
+"""The one door to lm-eval: any of its tasks, on the live model, as rows of the ledger.
+
+What is not used, and why: `simple_evaluate` (reseeds the global random state, builds an index of
+14,000 files), its response cache (the key ignores the weights), automatic batch sizes (28 s of
+probing). Documents the ledger holds are not run again; the rest runs in chunks, each committed. The
+model's chat template is used where it has one. `NAME@metric,filter` picks a metric; otherwise the
+task's first one counts, under its first filter.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import replace
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evals.generate import Answerer, Settings
+from evals.ledger import Cell, Ledger, Row
+from evals.runner import Progress
+from evals.samples import metric_of
+from merger.errors import EvalError
+from merger.registry import unknown
+
+_CHUNK = 256  # documents between two commits
+_ROWS = 64  # rows of lm-eval's own batches
+
+
+class Wanted(NamedTuple):
+    """A task name, and the metric and filter asked for, if any."""
+
+    task: str
+    metric: str | None
+    filter: str | None
+
+
+def parse_name(name: str) -> Wanted:
+    """Read `NAME`, `NAME@metric` or `NAME@metric,filter`."""
+    task, _, choice = name.partition("@")
+    metric, _, chosen = choice.partition(",")
+    return Wanted(task, metric or None, chosen or None)
+
+
+def evaluate_lm_eval(
+    answerer: Answerer,
+    fingerprint: str,
+    name: str,
+    *,
+    ledger: Ledger,
+    limit: int | None = None,
+    include_path: str | None = None,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """Return a row for each document of an lm-eval task (of all its members, for a group).
+
+    `limit` takes the first documents only. Raises `EvalError` where the task is unknown or cannot
+    be loaded (most of them need the network once).
+    """
+    wanted = parse_name(name)
+    with _quiet():
+        tasks = _load(wanted.task, include_path)
+        lm: Any = None
+        rows: list[Row] = []
+        for task_name, task in tasks.items():
+            cell, items = _cell(answerer, fingerprint, task_name, task, wanted), _items(task, limit)
+            missing = ledger.missing(cell, list(items))
+            if progress and len(missing) < len(items):
+                progress(len(items) - len(missing), f"{task_name}: from the ledger")
+            for start in range(0, len(missing), _CHUNK):
+                lm = lm or _model(answerer)
+                chunk = [items[item] for item, _ in missing[start : start + _CHUNK]]
+                made = _run(lm, answerer, task_name, task, chunk, wanted)
+                ledger.put(cell, made)
+                if progress:
+                    progress(len(made), task_name)
+            found = ledger.rows(cell, items)
+            prefix = f"{task_name}/" if len(tasks) > 1 else ""
+            rows += [replace(found[i, 0], item=prefix + i) for i in items]
+    return rows
+
+
+def _load(name: str, include_path: str | None) -> dict[str, Any]:
+    """Return the tasks of a name: itself, or the members of a group or tag."""
+    if include_path and not Path(include_path).is_dir():
+        raise EvalError(f"there is no folder {include_path!r}", "Name the folder of task YAML.")
+    manager = _manager(include_path)
+    if include_path and name not in manager.all_tasks:
+        manager = _with_builtin(manager)
+    if name not in manager.all_tasks:
+        raise unknown("lm-eval task", name, manager.all_tasks)
+    try:
+        tasks: dict[str, Any] = manager.load(name)["tasks"]
+    except Exception as error:
+        raise EvalError(
+            f"the lm-eval task {name!r} cannot be loaded: {_first_line(error)}",
+            "Its data must be in the local cache: run it once with the network.",
+        ) from error
+    for task in tasks.values():
+        task.set_config("num_fewshot", task.get_config("num_fewshot") or 0)
+        task.set_fewshot_seed(1234)
+    return tasks
+
+
+def _manager(include_path: str | None) -> Any:
+    """Return a task manager that knows a folder only, or the built-in tasks."""
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(include_defaults=False, include_path=include_path)
+    return manager if include_path else _with_builtin(manager)
+
+
+def _with_builtin(manager: Any) -> Any:
+    """Add the built-in tasks to a manager, from an index kept in the user's cache.
+
+    Reading the 14,000 files takes some 15 s, the index half a second. It belongs to one version of
+    lm-eval in one place.
+    """
+    import lm_eval
+    from lm_eval.tasks import TaskManager
+    from lm_eval.tasks._index import Entry, Kind
+
+    root = Path(lm_eval.__file__).parent
+    place = sha256(str(root).encode()).hexdigest()[:8]
+    file = cache_folder() / f"lm_eval-{version('lm-eval')}-{place}.json"
+    if not file.is_file():
+        index = TaskManager().task_index
+        table = {n: [e.kind.name, str(e.yaml_path or ""), sorted(e.tags)] for n, e in index.items()}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(f".{os.getpid()}")
+        partial.write_text(json.dumps(table))
+        partial.replace(file)
+    for name, (kind, path, tags) in json.loads(file.read_text()).items():
+        yaml = Path(path) if path else None
+        manager.task_index.setdefault(
+            name, Entry(name=name, kind=Kind[kind], yaml_path=yaml, tags=set(tags))
+        )
+    manager._all_tasks = sorted(manager.task_index)
+    return manager
+
+
+def cache_folder() -> Path:
+    """Return our folder in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "merger"
+
+
+def _cell(answerer: Answerer, fingerprint: str, name: str, task: Any, wanted: Wanted) -> Cell:
+    """Return the ledger cell: the contract is the task's whole configuration and our choices."""
+    facts = [repr(task.dump_config()), str(bool(answerer.tokenizer.chat_template))]
+    facts += [wanted.metric or "", wanted.filter or "", version("lm-eval")]
+    contract = sha256("\x00".join(facts).encode()).hexdigest()[:12]
+    return Cell(
+        fingerprint, f"lm_eval:{name}", str(task.VERSION), contract, answerer.key(Settings(), 0)
+    )
+
+
+def _items(task: Any, limit: int | None) -> dict[str, int]:
+    """Return item id -> document number: the number and a hash of the document."""
+    return {
+        f"{number}#{_document_hash(doc)}": number
+        for number, doc in enumerate(task.eval_docs)
+        if limit is None or number < limit
+    }
+
+
+def _document_hash(doc: Any) -> str:
+    """Hash a document as lm-eval does in its sample files, so that both can be paired."""
+    from lm_eval.utils import handle_non_serializable, hash_string
+
+    text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+    return str(hash_string(text))[:12]
+
+
+def _model(answerer: Answerer) -> Any:
+    """Wrap the live model for lm-eval."""
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(
+        pretrained=answerer.model,
+        tokenizer=answerer.tokenizer,
+        batch_size=_ROWS,
+        max_length=answerer.context,
+    )
+
+
+def _run(
+    lm: Any, answerer: Answerer, name: str, task: Any, numbers: Sequence[int], wanted: Wanted
+) -> list[Row]:
+    """Run some documents of one task; numbers must ascend, or lm-eval would mislabel them."""
+    from lm_eval import evaluate
+
+    result = evaluate(
+        lm=lm,
+        task_dict={"tasks": {name: task}, "groups": {}, "group_map": {}},
+        samples={name: sorted(numbers)},
+        bootstrap_iters=0,
+        log_samples=True,
+        apply_chat_template=answerer.tokenizer.chat_template is not None,
+        fewshot_as_multiturn=answerer.tokenizer.chat_template is not None,
+    )
+    rows: dict[str, Row] = {}
+    for sample in (result or {}).get("samples", {}).get(name, []):
+        if wanted.filter in (None, sample["filter"]):
+            row = _row(sample, name, wanted)
+            rows.setdefault(row.item, row)
+    if not rows:
+        raise EvalError(f"{name} has no filter {wanted.filter!r}", "See its filter_list.")
+    return list(rows.values())
+
+
+def _row(sample: dict[str, Any], name: str, wanted: Wanted) -> Row:
+    try:
+        score = metric_of(sample, wanted.metric)
+    except KeyError as error:
+        raise EvalError(
+            f"{name} has no metric {wanted.metric or 'that is a number'!r}",
+            f"It reports {', '.join(sample['metrics'])}.",
+        ) from error
+    said = sample["resps"][0][0]
+    text = said if isinstance(said, str) else json.dumps(sample["resps"], default=str)
+    answered = not any("[invalid]" in str(r) for r in sample["filtered_resps"])
+    item = f"{sample['doc_id']}#{sample['doc_hash'][:12]}"
+    return Row(item, 0, text, "stop", 0, True, answered, score, "lm_eval")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep lm-eval's bars, prints, logs and warnings off the screen."""
+    loggers = [logging.getLogger(n) for n in ("lm_eval", "lm-eval", "datasets", "transformers")]
+    before = [log.level for log in loggers]
+    for log in loggers:
+        log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            with redirect_stderr(io.StringIO()):
+                yield
+    finally:
+        for log, level in zip(loggers, before, strict=True):
+            log.setLevel(level)

@@ -1,0 +1,199 @@
+"""`merger eval`: score models on tasks, with intervals and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from merger.cli.app import app
+
+if TYPE_CHECKING:
+    from evals.ledger import Ledger, Row
+    from evals.suite import Entry, Subject
+    from merger.cli.console import Progress
+
+Scores = dict[str, list["Row"]]
+
+
+@app.command("eval")
+def evaluate(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Folders, aliases, Hub ids.")
+    ],
+    tasks: Annotated[
+        str, typer.Option(help="Tasks, lm_eval:NAME or items.jsonl, comma-separated.")
+    ] = "ded,ind,abd",
+    split: Annotated[str, typer.Option(help="train, search, select, confirm or test.")] = "test",
+    n: Annotated[
+        int | None,
+        typer.Option("--n", min=1, help="Items a task [100; of a file or lm-eval: all]."),
+    ] = None,
+    levels: Annotated[str | None, typer.Option(help="As 1-3 or 1,2 [all].")] = None,
+    samples: Annotated[
+        int, typer.Option(min=1, help="Answers an item; above 1 set --temperature.")
+    ] = 1,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="Nucleus cut.")] = 1.0,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Token budget [the model's, else the task's].")
+    ] = None,
+    check: Annotated[
+        str, typer.Option(help="For .jsonl items: exact, number, math or package:function.")
+    ] = "exact",
+    include_path: Annotated[str | None, typer.Option(help="Folder of lm-eval task YAML.")] = None,
+    store: Annotated[
+        str, typer.Option(help="Ledger: a path or a SQLAlchemy URL.")
+    ] = "evals.sqlite",
+    family: Annotated[str | None, typer.Option(help="Family that aliases come from.")] = None,
+    engine: Annotated[str, typer.Option(help="auto, fast or hf.")] = "auto",
+    batch_tokens: Annotated[
+        int, typer.Option(min=0, help="Cache places of a batch [what fits 1 GiB].")
+    ] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16 … [as stored].")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="Of torch; 0 probes 1 against all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the items and of sampling.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Score models on tasks. What the ledger holds is never paid for again."""
+    from evals.generate import Settings
+    from evals.ledger import Ledger
+    from evals.suite import parse_levels, parse_suite
+    from merger.cli.console import data, progress, say
+
+    settings = Settings(max_new_tokens, samples, temperature, top_p, seed)
+    wanted = parse_levels(levels)
+    entries = parse_suite(
+        tasks, split=split, n=n, seed=seed, levels=wanted, check=check, include_path=include_path
+    )
+    _set_threads(threads)
+    ledger = Ledger(store)
+    found: dict[str, tuple[str, Scores]] = {}
+    total = sum(e.size for e in entries) * samples
+    for model in models:
+        subject = _subject(model, ledger, family, (device, dtype, engine, batch_tokens))
+        with progress(model, total) as bar:
+            found[model] = subject.fingerprint, _score(entries, subject, ledger, settings, bar)
+    say(f"ledger: {store}")
+    if as_json:
+        data({"models": [_document(m, *f) for m, f in found.items()], **_paired(found)})
+    else:
+        _show(found)
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    from evals.threads import best_threads
+
+    torch.set_num_threads(threads or best_threads())
+
+
+def _subject(
+    name: str, ledger: Ledger, family: str | None, how: tuple[str, str, Any, int]
+) -> Subject:
+    """Find, fingerprint and load a model, and say what was chosen."""
+    from evals.generate import Answerer, load_model
+    from evals.suite import Subject
+    from merger.checkpoint import open_checkpoint
+    from merger.cli.console import say
+    from merger.experts import resolve
+
+    device, dtype, engine, batch_tokens = how
+    found = resolve(name, family=family)
+    say(found.choice)
+    checkpoint = open_checkpoint(found.path)
+    fingerprint = checkpoint.fingerprint()
+    checkpoint.close()
+    ledger.name(fingerprint, name)
+    model, tokenizer = load_model(found.path, device=device, dtype=dtype)
+    answerer = Answerer(model, tokenizer, engine=engine, batch_tokens=batch_tokens)
+    if tokenizer.chat_template is None:
+        say(f"{name} has no chat template: it is asked with the bare texts of the prompt.")
+    return Subject(fingerprint, answerer, found.path)
+
+
+def _score(
+    entries: Sequence[Entry], subject: Subject, ledger: Ledger, settings: Any, bar: Progress
+) -> Scores:
+    """Return the rows of every entry."""
+
+    def step(n: int, note: str) -> None:
+        bar.total = max(bar.total, bar.done + n)  # how many documents lm-eval has, it tells late
+        bar.step(n, note)
+
+    return {
+        e.name: e.rows(subject, ledger=ledger, settings=settings, progress=step) for e in entries
+    }
+
+
+def _document(model: str, fingerprint: str, scores: Scores) -> dict[str, Any]:
+    """Build a model's part of the JSON document."""
+    from evals.runner import summarize
+
+    tasks: dict[str, dict[str, Any]] = {}
+    for name, rows in scores.items():
+        summary = summarize(rows)
+        tasks[name] = {
+            "n": summary.n,
+            "mean": summary.mean,
+            "ci95": list(summary.ci95),
+            "truncated": summary.truncated,
+            "no_answer": summary.no_answer,
+            "format": summary.format,
+            "tokens": summary.tokens,
+        }
+    mean = sum(t["mean"] for t in tasks.values()) / len(tasks)
+    return {"model": model, "fingerprint": fingerprint, "tasks": tasks, "mean": mean}
+
+
+def _paired(found: dict[str, tuple[str, Scores]]) -> dict[str, Any]:
+    """Compare every model with the first, item by item; nothing for one model."""
+    from evals.paired import compare_rows
+
+    (first, (_, reference)), *others = found.items()
+    pairs = [
+        {"a": first, "b": model, **compare_rows(name, reference[name], rows).document()}
+        for model, (_, scores) in others
+        for name, rows in scores.items()
+    ]
+    return {"pairs": pairs} if pairs else {}
+
+
+def _show(found: dict[str, tuple[str, Scores]]) -> None:
+    """Print the tables."""
+    from evals.paired import COLUMNS, compare_rows
+    from evals.runner import summarize
+    from merger.cli.console import table
+
+    rows = []
+    label = _labels(list(found))
+    for model, (_, scores) in found.items():
+        for name, answers in scores.items():
+            s = summarize(answers)
+            interval = f"[{100 * s.ci95.low:.1f}, {100 * s.ci95.high:.1f}]"
+            cells = (label[model], name, str(s.n), f"{100 * s.mean:.1f}", interval)
+            rows.append((*cells, f"{100 * s.truncated:.1f}", f"{100 * s.no_answer:.1f}"))
+        if len(scores) > 1:
+            mean = sum(summarize(a).mean for a in scores.values()) / len(scores)
+            rows.append((label[model], "mean", "", f"{100 * mean:.1f}", "", "", ""))
+    columns = ("model", "task", ">n", ">%", "95 %", ">truncated", ">no answer")
+    table("", columns, rows)
+    (first, (_, reference)), *others = found.items()
+    lines = [
+        (label[model], *compare_rows(name, reference[name], answers).cells())
+        for model, (_, scores) in others
+        for name, answers in scores.items()
+    ]
+    if lines:
+        table(f"against {label[first]}, on the same items", ("model", *COLUMNS), lines)
+
+
+def _labels(models: list[str]) -> dict[str, str]:
+    """Shorten paths to their last part where that names one model only."""
+    from pathlib import Path
+
+    short = {m: Path(m).name or m for m in models}
+    return {m: s if list(short.values()).count(s) == 1 else m for m, s in short.items()}
