@@ -120,6 +120,8 @@ def families() -> dict[str, Family]:
 def read_family(file: Path) -> Family:
     """Read and check a family.yaml; a SpecError names the key that is wrong."""
     table = _yaml(file)
+    if not isinstance(table, dict):
+        raise SpecError(f"{file} holds no keys", f"Known keys: {', '.join(_KEYS)}.")
     for key in table:
         if key not in _KEYS:
             wrong = unknown("key", str(key), _KEYS)
