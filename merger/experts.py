@@ -129,15 +129,21 @@ def read_family(file: Path) -> Family:
     if not isinstance(table.get("base"), str):
         raise SpecError(f"{file}: base is {table.get('base')!r}", "Name a folder or a Hub id.")
     experts = _aliases(table.get("experts"), file)
-    levels = table.get("levels") or {}
-    if not isinstance(levels, dict) or not set(levels) <= set(experts):
-        raise SpecError(
-            f"{file}: levels names no expert of the family", "Use the experts' aliases."
-        )
+    levels = _levels(table.get("levels") or {}, experts, file)
     name = str(table.get("name") or file.parent.name)
     description = str(table.get("description") or "")
-    steps = {str(k): [int(level) for level in v] for k, v in levels.items()}
-    return Family(name, description, table["base"], experts, steps, file.parent)
+    return Family(name, description, table["base"], experts, levels, file.parent)
+
+
+def _levels(table: Any, experts: Mapping[str, str], file: Path) -> dict[str, list[int]]:
+    good = isinstance(table, dict) and all(
+        expert in experts and isinstance(steps, list) and all(type(s) is int for s in steps)
+        for expert, steps in table.items()
+    )
+    if not good:
+        remedy = "Write `levels: {EXPERT: [1, 2]}` with the experts' aliases."
+        raise SpecError(f"{file}: levels is no mapping from experts to lists", remedy)
+    return dict(table)
 
 
 def _aliases(table: Any, file: Path) -> dict[str, str]:

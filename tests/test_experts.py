@@ -113,8 +113,11 @@ def test_a_broken_experts_yaml_is_told(here, text):
 
 @pytest.mark.parametrize(
     "text",
-    ["base: b\nexperts: {a: a}\nexpert: 1", "experts: {a: a}", "base: b", "base: b\nexperts: [a]"]
-    + ["base: b\nexperts: {a: a}\nlevels: {z: [1]}", "- a"],
+    [
+        *("base: b\nexperts: {a: a}\nexpert: 1", "experts: {a: a}", "base: b"),
+        *("base: b\nexperts: {a: a}\nlevels: {z: [1]}", "- a", "3", "base: b\nexperts: [a]"),
+        *("base: b\nexperts: {a: a}\nlevels: {a: 1}", "base: b\nexperts: {a: a}\nlevels: {a: [x]}"),
+    ],
 )
 def test_a_broken_family_is_told(tmp_path, text):
     """Unknown keys and missing ones are SpecErrors."""

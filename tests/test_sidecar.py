@@ -41,7 +41,7 @@ def donor(tmp_path):
 
 
 def test_everything_is_copied_byte_for_byte(donor, tmp_path):
-    """With the dtype unchanged, config too is the very bytes; weights, card and code are not taken."""
+    """With the dtype unchanged, config too is the very bytes; weights, card, code stay."""
     done = copy_sidecar(donor, tmp_path / "out", dtype="F32")
     for name, raw in (FILES | {"config.json": CONFIG}).items():
         assert (tmp_path / "out" / name).read_bytes() == raw

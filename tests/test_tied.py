@@ -1,4 +1,4 @@
-"""Tied embeddings: one storage, once; copies dropped by name; disagreement refused with a remedy."""
+"""Tied embeddings: one storage, once; copies dropped by name; disagreement refused."""
 
 import pytest
 import torch
