@@ -1,9 +1,10 @@
 """A candidate: everything that tells one merge of the same experts from another.
 
 θ = base + scale · Σ_A wτ / Σ_A w, where τ is an expert's task vector cut to its `density` largest
-non-zero entries and A are the experts that count at an entry: all (`mean`), those agreeing with the
-elected sign (`sign`) or those that change the entry at all (`ram`). Weights matter only by their
-ratios, so 1.0 / 0.2 / 0.1 and 10 / 2 / 1 are one candidate; the base is the candidate without experts.
+non-zero entries and A are the experts that count at an entry: all (`mean`), those agreeing with
+the elected sign (`sign`) or those that change the entry at all (`ram`). Weights matter only by
+their ratios, so 1.0 / 0.2 / 0.1 and 10 / 2 / 1 are one candidate; the base is the candidate
+without experts.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """From many trials to one verdict: shortlist, select, freeze, confirm.
 
-The best of many noisy scores is mostly luck, so its score is never reported. A shortlist is scored
-again on fresh `select` items; the best over both pools is frozen, on disk, before a `confirm` item
-exists; then the frozen winner meets its references once, paired, with Holm's correction. References
-are the base, the best single expert (as chosen on search items: choosing it on confirm items would
-favour it), uniform and the paper's weights. Parsimony: a simple recipe stays unless it is beaten.
+The best of many noisy scores is mostly luck, so its score is never reported. A shortlist is
+scored again on fresh `select` items; the best over both pools is frozen, on disk, before a
+`confirm` item exists; then the frozen winner meets its references once, paired, with Holm's
+correction. References are the base, the best single expert (as chosen on search items: choosing
+it on confirm items would favour it), uniform and the paper's weights. Parsimony: a simple recipe
+stays unless it is beaten.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -115,12 +116,20 @@ def overall(family: Sequence[Comparison]) -> str:
     return BETTER if verdicts == {BETTER} else SAME
 
 
-def kept(family: Sequence[Comparison], prefer: str = "simple") -> str:
-    """Return which recipe stands: "winner", or the first simple reference it does not beat."""
+def kept(family: Sequence[Comparison], same: Container[str] = (), prefer: str = "simple") -> str:
+    """Return which recipe stands: "winner", or the first simple reference it does not beat.
+
+    `same` names the references that are the winner itself: nothing simpler is looked for behind it.
+    """
     if prefer == "best":
         return "winner"
     verdicts = {c.reference: c.verdict for c in family}
-    return next((r for r in SIMPLE if verdicts.get(r, BETTER) != BETTER), "winner")
+    for name in SIMPLE:
+        if name in same:
+            return "winner"
+        if verdicts.get(name, BETTER) != BETTER:
+            return name
+    return "winner"
 
 
 def in_words(family: Sequence[Comparison], stands: str) -> str:
@@ -128,7 +137,7 @@ def in_words(family: Sequence[Comparison], stands: str) -> str:
     groups = {v: [c.reference for c in family if c.verdict == v] for v in (BETTER, SAME, WORSE)}
     link = {BETTER: "better than", SAME: "not distinguishable from", WORSE: "worse than"}
     parts = [f"{link[v]} {', '.join(names)}" for v, names in groups.items() if names]
-    blind = max((c.mde for c in family if c.verdict == SAME), default=0.0)
+    blind = max((c.mde or 0.0 for c in family if c.verdict == SAME), default=0.0)
     n = family[0].n if family else 0
     seen = f" (n={n} sees differences of {100 * blind:.1f} points)" if blind else ""
     text = f"The frozen winner is {'; '.join(parts) or 'the reference itself'}{seen}."

@@ -1,8 +1,8 @@
 """A trial, scored: look after look on the same items, stopped as soon as it has clearly lost.
 
-Rivals are the incumbent (the best candidate so far that saw every item) and a fixed reference, which
-luck cannot have picked. Both are read from the study and the ledger, not from this process's memory,
-so that workers and resumed runs race against the same marks.
+Rivals are the incumbent (the best candidate so far that saw every item) and a fixed reference,
+which luck cannot have picked. Both are read from the study and the ledger, not from this
+process's memory, so that workers and resumed runs race against the same marks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from search.objective import Objective, Scores, means
 from search.racing import looks, paired_estimate, worse
 from search.study import Study
 from search.trial import Outcome, Proposal
-from search.world import World, health, scores
+from search.world import Answers, World, health, scores
 
 
 class Contest:
@@ -31,21 +31,30 @@ class Contest:
         """Score a proposal; the outcome tells how many items it saw and why it was stopped."""
         candidate, per_task = proposal.candidate, self.world.pools.sizes["search"]
         rivals = self.rivals(candidate) if proposal.raced and self.rule != "none" else {}
-        facts: dict[str, Any] = {"fingerprint": self.world.fingerprint(candidate)}
-        for end in looks(per_task, len(self.world.tasks)):
+        mark = self.world.fingerprint(candidate)
+        ends = looks(per_task, len(self.world.tasks))
+        for end in ends[:-1]:
             answers = self.world.answers(candidate, "search", end)
-            marks = scores(answers)
-            facts["items"] = sum(map(len, marks.values()))
-            stop = self._lost(marks, rivals) if end < per_task else None
-            if stop:
-                rival, evidence = stop
-                found = paired_estimate(marks, rivals[rival])
-                facts |= {"raced_out": True, "lost_to": rival, "evidence": evidence}
-                break
-        else:
-            found = means(marks)
-            facts["raced_out"] = False
-        facts |= {"means": found, "health": health(answers)}
+            lost = self._lost(scores(answers), rivals)
+            if lost:
+                return self._outcome(
+                    mark, answers, paired_estimate(scores(answers), rivals[lost[0]]), lost
+                )
+        answers = self.world.answers(candidate, "search")
+        return self._outcome(mark, answers, means(scores(answers)), None)
+
+    def _outcome(
+        self, mark: str, answers: Answers, found: dict[str, float], lost: tuple[str, float] | None
+    ) -> Outcome:
+        facts: dict[str, Any] = {
+            "fingerprint": mark,
+            "items": sum(map(len, answers.values())),
+            "means": found,
+            "health": health(answers),
+            "raced_out": lost is not None,
+        }
+        if lost:
+            facts |= {"lost_to": lost[0], "evidence": lost[1]}
         return Outcome(self.objective.values(found), facts)
 
     def rivals(self, candidate: Candidate) -> dict[str, Scores]:

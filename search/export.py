@@ -1,8 +1,8 @@
 """A candidate as a merge config: exact in our own words, and in mergekit's where it has the words.
 
-Ours is what was scored, bit for bit. mergekit's is exact for a plain average (`linear`) and equal to
-rounding for a scaled one (`task_arithmetic`); for a cut or elected change its nearest methods are
-`ties` and `ram`, which differ, and the file says so.
+Ours is what was scored, bit for bit. mergekit's is exact for a plain average (`linear`) and equal
+to rounding for a scaled one (`task_arithmetic`); for a cut or elected change its nearest methods
+are `ties` and `ram`, which differ, and the file says so.
 """
 
 from __future__ import annotations
@@ -51,15 +51,14 @@ def mergekit_config(
     shares = candidate.shares
     rest = {"dtype": "float32"} | ({"out_dtype": dtype} if dtype else {})
     scaled = [_model(models[name], candidate.scale * p) for name, p in shares.items()]
-    head = {"base_model": base}
     if candidate.plain:
-        config = {"merge_method": "task_arithmetic", "models": scaled, **head}
+        config = _head("task_arithmetic", base) | {"models": scaled}
         return config | {"parameters": {"normalize": False}} | rest, "equal up to rounding"
     if candidate.consensus == "ram":
-        config = {"merge_method": "ram", **head}
+        config = _head("ram", base)
         config["models"] = [{"model": models[name]} for name in shares]
         return config | rest, "not the same: mergekit's ram has no shares, scale or density"
-    config = {"merge_method": "ties", **head}
+    config = _head("ties", base)
     config["models"] = [
         _model(models[name], p, density=candidate.density) for name, p in shares.items()
     ]
@@ -78,3 +77,7 @@ def to_yaml(config: Config, *notes: str) -> str:
 
 def _model(name: str, weight: float, **knobs: float) -> Config:
     return {"model": name, "parameters": {"weight": weight, **knobs}}
+
+
+def _head(method: str, base: str) -> Config:
+    return {"merge_method": method, "base_model": base}

@@ -2,7 +2,8 @@
 
 `mean` weighs tasks equally however many items each has, `weighted:ded=2,ind=1` as told (tasks not
 named do not count), `min` takes the worst task, `pareto` keeps one number a task. Scores are the
-per-item marks of each task in one fixed order, so that any two candidates can be paired item by item.
+per-item marks of each task in one fixed order, so that any two candidates can be paired item by
+item.
 """
 
 from __future__ import annotations

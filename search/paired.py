@@ -1,13 +1,13 @@
-"""Two models on the same items, compared under an objective: difference, interval, exact p, verdict.
+"""Two models on the same items, compared under an objective: difference, interval, p, verdict.
 
-The interval is a paired bootstrap within each task (items are drawn anew, tasks are not), so tasks keep
-the weights that the objective gives them. p is exact: McNemar's where tasks weigh the same, the
-sign-flip test of the weighted sum where they do not; for `min`, which is no sum, it is the bootstrap's.
+The interval is a paired bootstrap within each task (items are drawn anew, tasks are not), so
+tasks keep the weights that the objective gives them. p is exact: McNemar's where tasks weigh the
+same, the sign-flip test of the weighted sum where they do not; for `min`, which is no sum, it is
+the bootstrap's.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -38,7 +38,7 @@ class Comparison:
     losses: int
     p: float
     p_holm: float
-    mde: float
+    mde: float | None
     verdict: str
     tasks: dict[str, dict[str, Any]]
 
@@ -68,7 +68,7 @@ def versus(
         losses=sum(t.losses for t in counts.values()),
         p=p,
         p_holm=p,
-        mde=mde(1, float(draws.std())) if draws.std() > 0 else math.nan,
+        mde=mde(1, float(draws.std())) if draws.std() > 0 else None,
         verdict=SAME,
         tasks={t: _by_task(scores[t], rival[t], seed) for t in scores},
     )

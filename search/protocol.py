@@ -1,8 +1,8 @@
 """The order of a search: prepare, search, select, freeze, confirm, verdict.
 
-Each phase leaves its result in the run folder or the ledger and is passed over when it is there, so
-a resumed run continues in the phase where it was killed. Whoever runs this gives a `Screen`, so that
-nothing here knows about terminals.
+Each phase leaves its result in the run folder or the ledger and is passed over when it is there,
+so a resumed run continues in the phase where it was killed. Whoever runs this gives a `Screen`,
+so that nothing here knows about terminals.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ from search.world import World, scores
 NOISY = 0.01
 
 
+# Called with a finished trial and the best one so far.
+Told = Callable[[Trial, Trial | None], None]
+
+
 class Steps(Protocol):
     """A piece of work that moves on by steps."""
 
@@ -59,8 +63,8 @@ class Screen(Protocol):
     def progress(self, label: str, total: int) -> AbstractContextManager[Steps]:
         """Show the progress of work with a known number of steps."""
 
-    def told(self, trial: Trial, best: Trial | None, done: int, total: int) -> None:
-        """Show a finished trial."""
+    def trials(self, done: int, total: int) -> AbstractContextManager[Told]:
+        """Show the trials as they finish; the manager gives what is called with each."""
 
 
 @dataclass
@@ -130,9 +134,7 @@ class Search:
             f"A/A: {facts['aa']['differ']} of {facts['aa']['items']} marks differ when asked again."
         )
         if noise > NOISY:
-            say(
-                f"     warning: {noise:.1%} noise of the engine; differences below that mean nothing"
-            )
+            say(f"     warning: {noise:.1%} noise of the engine; no Δ below that means anything")
         share = facts["discordance"] or 0.1
         n = o.n_confirm * tasks
         seen = 100 * mde(n, math.sqrt(share))
@@ -179,12 +181,13 @@ class Search:
             spent = sum(done) + (sum(done) / len(done) if done else 0.0)
             return o.seconds is None or not done or spent + reserve < o.seconds
 
-        self.study.run(self.contest(), more=more, told=self._told)
+        with self.screen.trials(self.study.finished(), o.trials) as told:
+            self.study.run(self.contest(), more=more, told=lambda t: told(t, self.best()))
 
-    def _told(self, trial: Trial) -> None:
+    def best(self) -> Trial | None:
+        """Return the best trial that saw every item, the earlier one of equals."""
         full = [t for t in self.study.trials() if t.full]
-        best = max(full, key=lambda t: (self._value(t), -t.number)) if full else None
-        self.screen.told(trial, best, self.study.finished(), self.options.trials)
+        return max(full, key=lambda t: (self._value(t), -t.number)) if full else None
 
     def _value(self, trial: Trial) -> float:
         return self.objective.value(trial.facts["means"])
@@ -205,7 +208,8 @@ class Search:
         winner = Candidate.from_mapping(frozen["candidate"])
         rivals = confirm_references(frozen["best_expert"], self.options.experts)
         family = confirm(self.world, winner, rivals, self.objective)
-        stands = kept(family, self.options.prefer)
+        same = rivals.keys() - {c.reference for c in family}
+        stands = kept(family, same, self.options.prefer)
         final = rivals.get(stands, winner)
         document = {
             "schema": "merger.confirm/1",
@@ -224,8 +228,9 @@ class Search:
 
 
 def _stated(candidate: Candidate, world: World) -> dict[str, Any]:
-    facts = {"name": candidate.describe(), "key": candidate.key}
-    return candidate.to_mapping() | facts | {"fingerprint": world.fingerprint(candidate)}
+    facts: dict[str, Any] = {"name": candidate.describe(), "key": candidate.key}
+    facts["fingerprint"] = world.fingerprint(candidate)
+    return candidate.to_mapping() | {"shares": candidate.shares} | facts
 
 
 def _inside(study: Study, start: Start) -> bool:
@@ -240,6 +245,3 @@ def _clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
-
-
-Told = Callable[[Trial], None]

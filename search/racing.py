@@ -1,13 +1,13 @@
 """Racing: a candidate that is clearly worse on the same items is stopped before the last item.
 
-At each look the candidate's wins and losses against a rival are put to an exact one-sided sign test;
-where tasks weigh differently, to the exact sign-flip test of the weighted sum, of which the sign test
-is the special case of equal weights. Repeated looks at p < .05 stop an equal candidate in 5–8 % of
-races, which costs nothing worth having; `strict` uses an e-value instead, valid at any stopping time
-(uniform mixture over win rates below ½: E = 2^(b+c+1) · B(b+1, c+1) · I½(b+1, c+1)). Optuna's
-WilcoxonPruner is not used: it splits the many ties between the signs and fades as items are added.
-A stopped candidate is told its paired estimate, rival's mean + mean difference so far, whose noise is
-far below that of its own partial mean.
+At each look the candidate's wins and losses against a rival are put to an exact one-sided sign
+test; where tasks weigh differently, to the exact sign-flip test of the weighted sum, of which the
+sign test is the special case of equal weights. Repeated looks at p < .05 stop an equal candidate
+in 5–8 % of races, which costs nothing worth having; `strict` uses an e-value instead, valid at
+any stopping time (uniform mixture over win rates below ½: E = 2^(b+c+1) · B(b+1, c+1) · I½(b+1,
+c+1)). Optuna's WilcoxonPruner is not used: it splits the many ties between the signs and fades as
+items are added. A stopped candidate is told its paired estimate, rival's mean + mean difference
+so far, whose noise is far below that of its own partial mean.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Stop:
 def worse(
     rule: str, candidate: Scores, rival: Scores, weights: Mapping[str, float]
 ) -> float | None:
-    """Return the evidence if the rule says that the candidate is worse than the rival, else None."""
+    """Return the evidence if the rule says that the candidate is worse, else None."""
     if rule not in RULES:
         raise unknown("racing rule", rule, RULES)
     if rule == "none" or not weights:

@@ -1,10 +1,10 @@
-"""The folder of a search: what was asked, what was frozen, what came out; every file whole or absent.
+"""The folder of a search: what was asked, frozen and found; every file is whole or absent.
 
-manifest.json          options, models with their hashes, seeds: all that a resume needs
-ledger.sqlite          every answer and score, committed as made
-study.log              Optuna's journal (or a storage URL in the manifest)
-frozen.json            the winner, written once, before any confirm item is drawn
-winner.yaml, winner.mergekit.yaml, confirm.json, report.json, report.md
+- manifest.json: options, models with their hashes, seeds: all that a resume needs
+- ledger.sqlite: every answer and score, committed as made
+- study.log: Optuna's journal (or a storage URL in the manifest)
+- frozen.json: the winner, written once, before any confirm item is drawn
+- winner.yaml, winner.mergekit.yaml, confirm.json, report.json, report.md: what came out
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,18 @@ from merger.errors import OutputError, SearchError
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for; kept in the manifest, so a resume needs the folder alone."""
+    """What the user asked for; kept in the manifest, so a resume needs the folder alone.
+
+    `experts` and `base` are short names, `sources` says what each stands for: an absolute folder,
+    an alias or a Hub id, so that a run can be continued from anywhere.
+    """
 
     experts: tuple[str, ...]
     base: str
     tasks: tuple[str, ...]
+    sources: Mapping[str, str] = field(default_factory=dict)
     family: str | None = None
-    levels: tuple[int, ...] | None = None
+    levels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     trials: int = 60
     seconds: float | None = None
     objective: str = "mean"
@@ -42,15 +47,22 @@ class Options:
     prefer: str = "simple"
     storage: str | None = None
     store: str | None = None
-    dtype: str = "float32"
+    dtype: str | None = None
     device: str = "cpu"
     max_new_tokens: int | None = None
 
+    def to_mapping(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Options:
-        """Read what `asdict` wrote into JSON."""
+        """Read what `to_mapping` gave."""
         known = {f.name for f in fields(cls)}
-        kept = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known}
+        kept: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known
+        }
+        kept["levels"] = {task: tuple(levels) for task, levels in data.get("levels", {}).items()}
         return cls(**kept)
 
 
@@ -96,7 +108,9 @@ class Run:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.path} cannot be made: {error.strerror}", "") from error
-        self.write("manifest.json", {"schema": "merger.run/1", "options": asdict(options), **facts})
+        self.write(
+            "manifest.json", {"schema": "merger.run/1", "options": options.to_mapping(), **facts}
+        )
 
     def note(self, **facts: Any) -> None:
         """Add facts to the manifest."""

@@ -1,11 +1,12 @@
 """The search space: shares on the simplex × scale × relative density × consensus.
 
-Shares come from K − 1 numbers in [0, 1] by stick-breaking with the power that makes uniform numbers
-into uniform shares (p₁ = 1 − (1 − u₁)^(1/(K−1)), the same on the rest), so no direction is dead as one
-of K free weights is under `linear`'s normalisation, and single experts are corners that can be reached.
-Scale goes up to K: two experts that change different entries are both kept whole at scale 2, which
-averaging never does. Density is relative to each task vector's own non-zero entries: RL changes few
-entries, and an absolute density above that share would be a ridge where nothing happens.
+Shares come from K − 1 numbers in [0, 1] by stick-breaking with the power that makes uniform
+numbers into uniform shares (p₁ = 1 − (1 − u₁)^(1/(K−1)), the same on the rest), so no direction
+is dead as one of K free weights is under `linear`'s normalisation, and single experts are corners
+that can be reached. Scale goes up to K: two experts that change different entries are both kept
+whole at scale 2, which averaging never does. Density is relative to each task vector's own non-
+zero entries: RL changes few entries, and an absolute density above that share would be a ridge
+where nothing happens.
 """
 
 from __future__ import annotations

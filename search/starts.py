@@ -1,9 +1,9 @@
 """Warm starts: the points a search scores before it proposes any of its own.
 
 They are used three times: as baselines of the report, as what the sampler learns from first, and,
-since single experts, pairs … and the uniform average are all coalitions of the experts, as an exact
-Shapley table that costs nothing more. The paper's 1.0 / 0.2 / 0.1 stands twice: normalised, as
-mergekit's `linear` computes it, and with its literal sum as scale, as its equation reads.
+since single experts, pairs … and the uniform average are all coalitions of the experts, as an
+exact Shapley table that costs nothing more. The paper's 1.0 / 0.2 / 0.1 stands twice: normalised,
+as mergekit's `linear` computes it, and with its literal sum as scale, as its equation reads.
 """
 
 from __future__ import annotations
@@ -68,12 +68,10 @@ def warm_starts(experts: Sequence[str], norms: Mapping[str, float] | None = None
     `norms` are the lengths of the task vectors, for shares that make every expert's change equally
     long. References come first: every later candidate is raced against one of them.
     """
-    seen: set[str] = set()
-    return [
-        s
-        for s in _starts(experts, norms)
-        if not (s.candidate.key in seen or seen.add(s.candidate.key))
-    ]  # type: ignore[func-returns-value]
+    different: dict[str, Start] = {}
+    for start in _starts(experts, norms):
+        different.setdefault(start.candidate.key, start)
+    return list(different.values())
 
 
 def _starts(experts: Sequence[str], norms: Mapping[str, float] | None) -> Iterator[Start]:
@@ -99,16 +97,13 @@ def fill(space: Space, n: int, seed: int) -> list[Params]:
     design = qmc.Sobol(len(numbers), scramble=True, rng=seed).random_base2((n - 1).bit_length())
     points: list[Params] = []
     for i, row in enumerate(design[:n]):
-        point: Params = {
-            name: _spread(knob, float(z))
-            for (name, knob), z in zip(numbers.items(), row, strict=True)
-        }
-        words = {
-            k: knob.words[i % len(knob.words)]
-            for k, knob in knobs.items()
-            if isinstance(knob, Choice)
-        }
-        points.append(point | words)
+        point: Params = {}
+        for (name, knob), z in zip(numbers.items(), row, strict=True):
+            point[name] = _spread(knob, float(z))
+        for name, other in knobs.items():
+            if isinstance(other, Choice):
+                point[name] = other.words[i % len(other.words)]
+        points.append(point)
     return points
 
 

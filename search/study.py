@@ -1,12 +1,12 @@
 """The one door to Optuna: proposals out, outcomes in; nothing of Optuna is seen outside.
 
-The study is an index, the ledger is the truth: a study holds points, values and a few facts, and a
-resumed run recomputes whatever else it needs from item scores that are already paid for. Departures
-from the usual loop: no pruner (a trial raced out is COMPLETE with its paired estimate, since
-samplers learn nothing from PRUNED), the sampler is seeded from the count of finished trials (one
-seed for ever would repeat the same points after every resume), a candidate that was interrupted is
-enqueued again, a torn last line of the journal is cut off before it is opened (Optuna would fail on
-it for ever), and three failures in a row end the run.
+The study is an index, the ledger is the truth: a study holds points, values and a few facts, and
+a resumed run recomputes whatever else it needs from item scores that are already paid for.
+Departures from the usual loop: no pruner (a trial raced out is COMPLETE with its paired estimate,
+since samplers learn nothing from PRUNED), the sampler is seeded from the count of finished trials
+(one seed for ever would repeat the same points after every resume), a candidate that was
+interrupted is enqueued again, a torn last line of the journal is cut off before it is opened
+(Optuna would fail on it for ever), and three failures in a row end the run.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Study:
         """
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self.budget = space, trials
         self._seed, self._sampler, self._directions = f"{seed}/{worker}", sampler, directions
         self._failures = 0
@@ -69,7 +69,7 @@ class Study:
         self._study.sampler = self._make_sampler()
 
     def enqueue(self, starts: Sequence[Start], points: Sequence[Params] = ()) -> None:
-        """Queue warm starts and further points in this order; what is known already is passed over."""
+        """Queue warm starts, then further points; what is known already is passed over."""
         for start in starts:
             facts = {"source": start.source, "raced": start.raced}
             facts["candidate"] = start.candidate.to_mapping()
@@ -122,7 +122,6 @@ class Study:
 
     def work(self, evaluate: Evaluate, *, told: Callable[[Trial], None]) -> None:
         """Take trials of a shared study, through `Study.optimize` so that a heartbeat is kept."""
-        import optuna
 
         def objective(trial: optuna.Trial) -> Sequence[float]:
             return self._evaluate(trial, evaluate).values
@@ -227,7 +226,7 @@ def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
     if name == "random":
         return made.RandomSampler(seed=seed)
     try:
-        import cmaes  # noqa: F401
+        import cmaes  # type: ignore[import-not-found]  # noqa: F401
     except ImportError as error:
         raise UsageError(
             "sampler cmaes needs the package cmaes", "pip install 'merger[cmaes]'"

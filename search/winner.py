@@ -1,0 +1,58 @@
+"""What a finished search leaves to be used: the recipe that stands, as configs and as a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from merger.engine import merge_to_folder
+from merger.engine.models import opened
+from merger.provenance import fill_selection
+from merger.spec import load_spec
+from search.candidate import Candidate
+from search.export import merge_config, mergekit_config, to_yaml
+from search.live import find_models
+from search.protocol import Search
+
+CONFIG = "winner.yaml"
+MERGEKIT = "winner.mergekit.yaml"
+
+
+def write_winner(search: Search, confirmed: dict[str, Any]) -> None:
+    """Write winner.yaml, winner.mergekit.yaml and, where another stands, frozen.yaml."""
+    run, options = search.run, search.options
+    models = find_models(options)
+    winner, frozen = (Candidate.from_mapping(confirmed[k]) for k in ("winner", "frozen"))
+    head = f"{confirmed['verdict']}: {confirmed['words']}"
+    marks = f"weights {confirmed['winner']['fingerprint']}"
+    config = merge_config(winner, models.names, models.base, options.dtype)
+    run.write_text(CONFIG, to_yaml(config, f"merger merge {CONFIG} OUT", head, marks))
+    config, near = mergekit_config(winner, models.names, models.base, options.dtype)
+    run.write_text(MERGEKIT, to_yaml(config, f"{near} to {CONFIG}", "Put folders for the models."))
+    if frozen != winner:
+        config = merge_config(frozen, models.names, models.base, options.dtype)
+        run.write_text(
+            "frozen.yaml", to_yaml(config, "The frozen winner; it did not beat winner.yaml")
+        )
+
+
+def save_model(search: Search, confirmed: dict[str, Any], out: Path) -> list[str]:
+    """Merge winner.yaml into a new folder, with what it was selected on in its card."""
+    spec = load_spec(str(search.run.path / CONFIG))
+    with opened(spec, family=search.options.family) as models:
+        merged = merge_to_folder(models, out, device=search.options.device)
+    fill_selection(merged.out, selection(search, confirmed))
+    return merged.notes
+
+
+def selection(search: Search, confirmed: dict[str, Any]) -> dict[str, str]:
+    """Return what the weights were selected on, for a model card."""
+    o = search.options
+    tasks = ", ".join(t.name for t in search.world.tasks)
+    return {
+        "objective": str(search.objective),
+        "tasks": tasks,
+        "items": f"{o.n_search} search and {o.n_select} select items a task, seed {o.seed}",
+        "confirmed on": f"{o.n_confirm} items a task, seed {o.confirm_seed}, drawn after freezing",
+        "verdict": confirmed["words"],
+    }
