@@ -25,9 +25,9 @@ def diff(
     """Compare experts with their base: norms, cosines, sign conflicts, sparsity, cast loss."""
     import torch
 
-    from merger.cli.console import data
+    from merger.cli.console import data, table
     from merger.errors import UsageError
-    from merger.geometry import lineage
+    from merger.geometry import lineage, short
 
     if per not in _SCOPES:
         raise UsageError(f"--per is {per!r}", f"One of {', '.join(_SCOPES)}.")
@@ -39,10 +39,11 @@ def diff(
         data(geometry.to_json() | {"lineage": told})
         return
     _show(geometry, per)
-    from merger.cli.console import out
-
-    for verdict in verdicts:
-        out(verdict.text)
+    table(
+        "lineage",
+        ["expert", "verdict", "why"],
+        [[short(v.expert), v.kind, v.text] for v in verdicts],
+    )
 
 
 def _measure(base: str, experts: list[str], family: str | None, *, quiet: bool) -> Geometry:
@@ -65,9 +66,10 @@ def _measure(base: str, experts: list[str], family: str | None, *, quiet: bool) 
 
 def _show(geometry: Geometry, per: str) -> None:
     from merger.cli.console import say, table
+    from merger.geometry import short
 
     total = geometry.total()
-    _experts(geometry, {"all": total}, f"experts against {geometry.base}", "scope")
+    _experts(geometry, {"all": total}, f"experts against {short(geometry.base)}", "scope")
     pairs = [(n, p) for n, p in _pairs(geometry, total)]
     if pairs:
         head = ["pair", ">cosine", ">sign conflict", ">overlap"]
@@ -84,6 +86,7 @@ def _show(geometry: Geometry, per: str) -> None:
 
 def _experts(geometry: Geometry, groups: dict[str, Sums], title: str, scope: str) -> None:
     from merger.cli.console import table
+    from merger.geometry import short
 
     head = [scope, "expert", ">norm", ">relative", ">changed", ">bf16 kept", ">bf16 error"]
     rows = []
@@ -91,22 +94,21 @@ def _experts(geometry: Geometry, groups: dict[str, Sums], title: str, scope: str
         f = sums.figures()
         for i, name in enumerate(geometry.experts):
             keys = ("norm", "relative", "changed", "bf16_survive", "bf16_error")
-            rows.append([group if i == 0 else "", _short(name), *(_f(f[key][i]) for key in keys)])
+            rows.append(
+                [group if i == 0 else "", short(name)[-18:], *(_f(f[key][i]) for key in keys)]
+            )
     table(title, head, rows)
 
 
 def _pairs(geometry: Geometry, sums: Sums) -> list[tuple[str, dict[str, Any]]]:
+    from merger.geometry import short
+
     found = []
     for key, figures in sums.figures()["pairs"].items():
         i, j = map(int, key.split(","))
         names = geometry.experts[i], geometry.experts[j]
-        found.append((" · ".join(map(_short, names)), figures))
+        found.append((" · ".join(short(n)[-18:] for n in names), figures))
     return found
-
-
-def _short(name: str) -> str:
-    # The last part of a path is what tells experts apart; 80 columns hold no more.
-    return name.rstrip("/").rsplit("/", 1)[-1][-18:]
 
 
 def _f(value: float | None) -> str:

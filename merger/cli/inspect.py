@@ -45,6 +45,11 @@ def _row(info: Any) -> dict[str, Any]:
     return {"name": info.name, "dtype": info.dtype, "shape": list(info.shape), "bytes": info.nbytes}
 
 
+def _title(model: str) -> str:
+    """Return a title of one line: the end of a long path."""
+    return model if len(model) <= 72 else f"…{model[-71:]}"
+
+
 def _show(facts: dict[str, Any], checkpoint: Checkpoint, *, tensors: bool) -> None:
     from merger.cli.console import say, table
 
@@ -55,7 +60,7 @@ def _show(facts: dict[str, Any], checkpoint: Checkpoint, *, tensors: bool) -> No
     rows += [["tokenizer", ", ".join(facts["tokenizer"]) or "none"]]
     rows += [["chat_template", "yes" if facts["chat_template"] else "none"]]
     rows += [["note", note] for note in facts["notes"]]
-    table(facts["model"], ["", ""], rows)
+    table(_title(facts["model"]), ["", ""], rows)
     if tensors:
         infos = checkpoint.tensors.values()
         listed = [[i.name, i.dtype, "×".join(map(str, i.shape)), f"{i.nbytes:,}"] for i in infos]

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from merger.geometry.measure import Geometry
+from merger.geometry.streamed import Geometry
 from merger.geometry.sums import Sums
 
 # Cosine of expert and base over matrices: 0.99 and more for fine-tunes, near 0 for strangers.
@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
 
     expert: str
     kind: str
-    text: str
+    text: str  # the reason in words and figures, without the expert's name
 
     @property
     def ok(self) -> bool:
@@ -45,25 +45,30 @@ def lineage(geometry: Geometry) -> list[Verdict]:
     return [_together(geometry, sums, i, v) for i, v in enumerate(verdicts)]
 
 
+def short(name: str) -> str:
+    """Return the last part of a path, which is what tells models apart on a screen."""
+    return name.rstrip("/").rsplit("/", 1)[-1]
+
+
 def _alone(geometry: Geometry, sums: Sums, i: int) -> Verdict:
-    name, base = geometry.experts[i], geometry.base
+    name, base = geometry.experts[i], short(geometry.base)
     figures = sums.figures()
     relative, cosine = figures["relative"][i] or 0.0, figures["base_cosine"][i] or 0.0
     told = f"|task vector| is {relative:.3g} of |{base}|, cosine with it {cosine:.3f}"
     unlike = geometry.unlike.get(name, 0)
     if not np.isfinite(relative):
-        return Verdict(name, "unlike", f"{name}: holds values that are not finite")
+        return Verdict(name, "unlike", "holds values that are not finite")
     if unlike > len(geometry.tensors):
-        text = f"{name}: another architecture than {base}: {unlike} tensors have no counterpart"
+        text = f"another architecture than {base}: {unlike} tensors have no counterpart"
         return Verdict(name, "unlike", text)
     if relative == 0:
-        return Verdict(name, "identical", f"{name}: every weight equals {base}")
+        return Verdict(name, "identical", f"every weight equals {base}")
     if cosine < FOREIGN:
-        return Verdict(name, "foreign", f"{name}: foreign to {base}, no descendant of it: {told}")
+        return Verdict(name, "foreign", f"foreign to {base}, no descendant of it: {told}")
     if cosine < FAR:
-        text = f"{name}: far from {base}: a wrong base, or very long training: {told}"
+        text = f"far from {base}: a wrong base, or very long training: {told}"
         return Verdict(name, "far", text)
-    return Verdict(name, "fine", f"{name}: fine, descends from {base}: {told}")
+    return Verdict(name, "fine", f"descends from {base}: {told}")
 
 
 def _together(geometry: Geometry, sums: Sums, i: int, verdict: Verdict) -> Verdict:
@@ -76,8 +81,8 @@ def _together(geometry: Geometry, sums: Sums, i: int, verdict: Verdict) -> Verdi
         return verdict
     lowest = float(min(cosines))
     text = (
-        f"{verdict.expert}: wrong base? its task vector shares its direction with the other "
+        "wrong base? its task vector shares its direction with the other "
         f"experts' (cosine {lowest:.3f} or more): they descend from a model nearer than "
-        f"{geometry.base}, or are one expert twice"
+        f"{short(geometry.base)}, or are one expert twice"
     )
     return Verdict(verdict.expert, "wrong base", text)
