@@ -42,7 +42,7 @@ def diff(
     table(
         "lineage",
         ["expert", "verdict", "why"],
-        [[short(v.expert), v.kind, v.text] for v in verdicts],
+        [[short(v.expert), v.kind, v.why] for v in verdicts],
     )
 
 

@@ -28,7 +28,12 @@ class Verdict(NamedTuple):
 
     expert: str
     kind: str
-    text: str  # the reason in words and figures, without the expert's name
+    why: str  # in words and figures
+
+    @property
+    def text(self) -> str:
+        """Return the reason as a line of its own."""
+        return f"{short(self.expert)}: {self.why}"
 
     @property
     def ok(self) -> bool:
