@@ -28,7 +28,7 @@ from merger.spec import spec_from_mapping
 from search.candidate import Candidate
 from search.export import merge_config
 from search.run import Options, Run
-from search.world import Pools, World
+from search.world import Holder, Pools, World
 
 # Parameters beyond which a model is sampled, and entries of each tensor then read.
 _LARGE, _SAMPLE = 1_000_000_000, 1_000_000
@@ -164,7 +164,7 @@ def open_world(run: Run, models: Models) -> World:
     model, tokenizer = load_model(folder, device=options.device, dtype=dtype)
     resident = Resident(model, [models.base, *models.names.values()], device=options.device)
     return World(
-        LiveMerge(resident, models, options.dtype),
+        Holder(LiveMerge(resident, models, options.dtype)),
         Answerer(model, tokenizer),
         tasks,
         pools_of(options),

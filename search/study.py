@@ -12,8 +12,6 @@ interrupted is enqueued again, a torn last line of the journal is cut off before
 from __future__ import annotations
 
 import hashlib
-import os
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from merger.errors import SearchError, UsageError
 from merger.registry import unknown
 from search.candidate import Candidate
+from search.crash import alive, mend_journal, this_worker
 from search.space import Choice, Params, Range, Space
 from search.starts import Start
 from search.trial import Evaluate, Outcome, Proposal, Trial
@@ -85,7 +84,7 @@ class Study:
 
         count = 0
         for trial in self._study.get_trials(False, (optuna.trial.TrialState.RUNNING,)):
-            if _alive(trial.user_attrs.get("worker", "")):
+            if alive(trial.user_attrs.get("worker", "")):
                 continue
             self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             retries = int(trial.user_attrs.get("retries", 0)) + 1
@@ -153,7 +152,7 @@ class Study:
         facts = trial.user_attrs
         given = facts.get("candidate")
         point = Candidate.from_mapping(given) if given else self.space.candidate(trial.params)
-        trial.set_user_attr("worker", f"{socket.gethostname()}:{os.getpid()}")
+        trial.set_user_attr("worker", this_worker())
         trial.set_user_attr("candidate", point.to_mapping())
         source = facts.get("source", self.sampler_name)
         trial.set_user_attr("source", source)
@@ -266,34 +265,3 @@ def _open(place: str) -> Any:
             f"the storage {place!r} cannot be opened: {str(error).splitlines()[0]}",
             "Give journal:///folder/study.log, sqlite:////folder/study.db or postgresql+psycopg://….",
         ) from error
-
-
-def mend_journal(path: Path, lock: Any) -> int:
-    """Cut a journal back to its last whole line, under its lock; return the bytes cut."""
-    if not path.exists():
-        return 0
-    lock.acquire()
-    try:
-        with path.open("r+b") as file:
-            raw = file.read()
-            whole = raw.rfind(b"\n") + 1
-            file.truncate(whole)
-        return len(raw) - whole
-    finally:
-        lock.release()
-
-
-def _alive(worker: str) -> bool:
-    """Say whether a trial's process may still run; of other hosts nothing is known, so yes."""
-    host, _, pid = worker.rpartition(":")
-    if not pid:
-        return False
-    if host != socket.gethostname():
-        return True
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return int(pid) != os.getpid()

@@ -14,7 +14,7 @@ from evals.generate import Completion, Request, Settings
 from evals.ledger import Ledger
 from evals.task import Draft, Task
 from search.candidate import Candidate
-from search.world import Pools, World
+from search.world import Holder, Pools, World
 
 EXPERTS = ("ded", "ind", "abd")
 TOP = np.array([0.6, 0.3, 0.1])
@@ -57,7 +57,11 @@ def nature(name):
 def solved(candidate, name, height=0.8):
     """Say whether the candidate gets the item right."""
     ease, response = nature(name)
-    p = [candidate.scale * candidate.shares.get(e, 0.0) for e in EXPERTS] if candidate.weights else [0] * 3
+    p = (
+        [candidate.scale * candidate.shares.get(e, 0.0) for e in EXPERTS]
+        if candidate.weights
+        else [0] * 3
+    )
     return bool(ease + worth(candidate, height) + response @ np.array([*p, candidate.scale]) > 0)
 
 
@@ -96,7 +100,9 @@ class Answerer:
             if self.die_after is not None and len(self.asked) >= self.die_after:
                 raise KeyboardInterrupt
             self.asked += [(self.merged.candidate.key, r.name.split("\x00")[0]) for r in group]
-            yield [(Request(r.name.split("\x00")[0], r.sample, (), 1), self.say(r.name)) for r in group]
+            yield [
+                (Request(r.name.split("\x00")[0], r.sample, (), 1), self.say(r.name)) for r in group
+            ]
 
     def answer(self, prompts, settings=None, *, default=64):
         return [self.say(p) for p in prompts]
@@ -113,7 +119,7 @@ def world(ledger=":memory:", n=30, confirm=60, height=0.8, die_after=None, seed=
     sizes = {"search": n, "select": n, "confirm": confirm}
     pools = Pools(sizes, dict.fromkeys(sizes, seed))
     answerer = Answerer(merged, height, die_after)
-    return World(merged, answerer, tasks, pools, Ledger(ledger), Settings())
+    return World(Holder(merged), answerer, tasks, pools, Ledger(ledger), Settings())
 
 
 def truth(candidate: Candidate, n=20_000, height=0.8) -> float:

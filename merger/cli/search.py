@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +12,6 @@ from merger.cli.app import app
 
 if TYPE_CHECKING:
     from search.protocol import Search
-    from search.run import Run
 
 
 @app.command("search")
@@ -63,6 +60,7 @@ def search(
     from dataclasses import fields
     from datetime import datetime
 
+    from merger.cli.pausing import pausing
     from merger.cli.screen import Screen
     from search.ask import Asked, options_of, seconds_of
     from search.run import Run
@@ -76,28 +74,10 @@ def search(
         options = options_of(Asked(**{f.name: asked[f.name] for f in fields(Asked)}))
         folder = out or Path("runs") / datetime.now().strftime("search-%Y%m%d-%H%M%S")
         run = create(folder, options, screen, allow_lineage=allow_lineage)
-    with pausing(run):
+    with pausing(f"merger search --resume {run.path}"):
         opened = open_search(run, screen)
         document = opened.go()
         _finish(opened, document, save, as_json=as_json)
-
-
-@contextmanager
-def pausing(run: Run) -> Iterator[None]:
-    """Treat SIGTERM as Ctrl-C, and tell how to go on."""
-    from merger.cli.console import say
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(f"paused; every score made is kept. Go on: merger search --resume {run.path}")
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _finish(search: Search, document: dict[str, Any], save: Path | None, *, as_json: bool) -> None:

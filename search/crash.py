@@ -1,0 +1,44 @@
+"""What a killed process leaves behind: half a line in a journal, a trial that nobody runs."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+
+def this_worker() -> str:
+    """Return the name under which this process takes trials."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def alive(worker: str) -> bool:
+    """Say whether a trial's process may still run; of other hosts nothing is known, so yes."""
+    host, _, pid = worker.rpartition(":")
+    if not pid:
+        return False
+    if host != socket.gethostname():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return int(pid) != os.getpid()
+
+
+def mend_journal(path: Path, lock: Any) -> int:
+    """Cut a journal back to its last whole line, under its lock; return the bytes cut."""
+    if not path.exists():
+        return 0
+    lock.acquire()
+    try:
+        with path.open("r+b") as file:
+            raw = file.read()
+            whole = raw.rfind(b"\n") + 1
+            file.truncate(whole)
+        return len(raw) - whole
+    finally:
+        lock.release()
