@@ -196,6 +196,19 @@ def test_short_writes_are_continued(tmp_path, monkeypatch):
     assert torch.equal(read(tmp_path / "out")["lm_head.weight"], tensors["lm_head.weight"])
 
 
+def test_more_shards_than_open_files(tmp_path):
+    """Where the soft limit on open files is low, it is raised rather than met."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (used + 8, hard))
+    try:
+        save(tmp_path / "out", tensors := llama_tensors(layers=3), 1)
+        assert open_checkpoint(tmp_path / "out").tensors.keys() == tensors.keys()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def test_wrong_blocks_are_bugs(tmp_path):
     """Another dtype, another width, rows outside or twice, and a commit too early raise."""
     with Writer(tmp_path / "out", [("t", "F32", (4, 3))]) as writer:

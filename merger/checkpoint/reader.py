@@ -19,6 +19,7 @@ from torch import Tensor
 from merger.checkpoint.dtypes import bytes_of, torch_dtype
 from merger.checkpoint.fingerprint import digest_of, fingerprint_of, header_fingerprint_of
 from merger.checkpoint.folder import inside, read_json, weight_files
+from merger.checkpoint.handles import open_file
 from merger.checkpoint.header import TensorInfo, read_header
 from merger.checkpoint.refuse import refuse_quantised
 from merger.errors import CheckpointError
@@ -92,7 +93,7 @@ class FolderCheckpoint:
             if file not in self._files:
                 try:
                     # O_NONBLOCK: a pipe in the place of a shard must not hang us.
-                    self._files[file] = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+                    self._files[file] = open_file(file, os.O_RDONLY | os.O_NONBLOCK)
                 except OSError as error:
                     law = f"{file} cannot be opened: {error.strerror}"
                     raise CheckpointError(law, "Check that it can be read.") from error

@@ -21,6 +21,7 @@ from torch import Tensor
 from merger.checkpoint import journal
 from merger.checkpoint.dtypes import bytes_of, torch_dtype
 from merger.checkpoint.folder import INDEX
+from merger.checkpoint.handles import open_file
 from merger.checkpoint.layout import Planned, Shard, layout
 from merger.checkpoint.place import (
     check_place,
@@ -103,7 +104,7 @@ class Writer:
 
     def _open(self, shard: Shard) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        fd = self._fds[shard.name] = os.open(self.folder / shard.name, flags, 0o666)
+        fd = self._fds[shard.name] = open_file(self.folder / shard.name, flags)
         os.ftruncate(fd, shard.size)
         _pwrite(fd, memoryview(shard.header), 0)
         if not self._missing[shard.name]:
