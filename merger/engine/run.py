@@ -14,7 +14,7 @@ from merger.engine.ahead import Behind, one_ahead
 from merger.engine.blocks import Blocks
 from merger.engine.budget import Budget
 from merger.engine.sinks import Sink
-from merger.errors import MismatchError
+from merger.errors import MergerError, MismatchError
 from merger.operators import OPERATORS, Size, run_survey
 from merger.plan import Plan, Step
 
@@ -94,9 +94,10 @@ class _Work:
         known = self._facts(facts)
         operator, dtype = OPERATORS[self.step.operator], torch_dtype(self.step.dtype)
         for block in self.blocks():
-            made = operator(
-                block.experts, block.base, knobs=self.step.knobs, facts=known, place=block.place
-            )
+            with _named(self.step):
+                made = operator(
+                    block.experts, block.base, knobs=self.step.knobs, facts=known, place=block.place
+                )
             out = made.to("cpu", dtype)
             if self.step.dtype == "F16" and not self._allow_nan:
                 _check_overflow(self.step, out)
@@ -112,7 +113,8 @@ class _Work:
         if cache is not None and key in cache:
             return cache[key]
         size = Size(step.rows, step.cols, len(step.sources))
-        found = run_survey(operator.surveyed(size, step.knobs), self.blocks)
+        with _named(step):
+            found = run_survey(operator.surveyed(size, step.knobs), self.blocks)
         if cache is not None:
             cache[key] = found
         return found
@@ -128,6 +130,17 @@ def _check_overflow(step: Step, out: Tensor) -> None:
     if not torch.isfinite(out).all():
         law = f"{step.name} has entries beyond ±65504, which float16 cannot hold"
         raise MismatchError(law, "Write bfloat16 or float32: --dtype bf16.")
+
+
+@contextmanager
+def _named(step: Step) -> Iterator[None]:
+    """Say which tensor an operator's complaint is about: operators know no names."""
+    try:
+        yield
+    except MergerError as error:
+        if step.name in error.law:
+            raise
+        raise type(error)(f"{step.name}: {error.law}", error.remedy) from error
 
 
 @contextmanager

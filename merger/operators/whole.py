@@ -41,7 +41,7 @@ def merge_tensors(
     made = OPERATORS[name]
     shape = experts[0].shape
     rows = [t.reshape(-1, shape[-1] if shape else 1) for t in experts]
-    ground = None if base is None else base.reshape(rows[0].shape)
+    ground = base.reshape(rows[0].shape) if base is not None and made.base != "unused" else None
     size = Size(rows[0].shape[0], rows[0].shape[1], len(rows))
     given = made.defaults(len(rows)) | knobs
 

@@ -1,0 +1,210 @@
+"""The walk over a plan: the same bytes however it is cut, in its memory, and honest about NaN."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from merger.checkpoint import open_checkpoint
+from merger.engine import Budget, DictSink, merge_to_folder, opened, run_plan
+from merger.errors import CheckpointError, MismatchError, OutputError, SpecError, UsageError
+from merger.operators import OPERATORS
+from merger.spec import merge_spec, spec_from_mapping
+from tests.checkpoints import llama_tensors, write_model
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def family(tmp_path, monkeypatch):
+    """Write base, ded and ind (experts near the base, in bfloat16) and stand beside them."""
+    monkeypatch.chdir(tmp_path)
+    base = llama_tensors(0)
+    for i, name in enumerate(("base", "ded", "ind")):
+        step = llama_tensors(10 + i)
+        tensors = {n: (t + 0.05 * i * step[n]).bfloat16() for n, t in base.items()}
+        write_model(tmp_path / name, tensors, dtype="bfloat16")
+    return tmp_path
+
+
+def made(spec, budget=None, **options):
+    """Return a merge's tensors."""
+    with opened(spec) as models:
+        sink = DictSink()
+        run_plan(models.plan, models.checkpoints, sink, budget=budget, **options)
+    return sink.tensors
+
+
+def spec_of(name, **rest):
+    """Return a spec of an operator over ded and ind with middling knobs."""
+    op = OPERATORS[name]
+    models = ["ded", "ind"][: op.experts[1] or 2]
+    each = {"weight": 0.7, "density": 0.5} | {"scale": 0.9, "epsilon": 0.1, "gamma": 0.05}
+    own = {n: v for n, v in each.items() if n in op.knobs and op.knobs[n].each}
+    shared = {"t": 0.4} if "t" in op.knobs else {}
+    return merge_spec(name, dict.fromkeys(models, own), base="base", knobs=shared, **rest)
+
+
+@pytest.mark.parametrize("name", list(OPERATORS))
+def test_blocks_and_threads_change_no_byte(family, name):
+    """One row at a time and not held, or all at once with two threads: the same bytes."""
+    whole = made(spec_of(name), threads=2)
+    rows = made(spec_of(name), Budget(1 << 16, block=8))
+    assert whole.keys() == rows.keys()
+    assert all(torch.equal(whole[n], rows[n]) for n in whole)
+
+
+@pytest.mark.parametrize("name", ["linear", "ties", "dare_ties", "slerp"])
+def test_rounding_happens_once(family, name):
+    """Merging into bfloat16 is merging into float32 and rounding the result."""
+    fine = made(spec_of(name, dtype="float32"))
+    coarse = made(spec_of(name, out_dtype="bfloat16", dtype="float32"))
+    assert {t.dtype for t in fine.values()} == {torch.float32}
+    assert all(torch.equal(fine[n].bfloat16(), coarse[n]) for n in fine)
+
+
+def test_a_model_merged_with_itself_is_itself(family):
+    """A weighted mean of one model with itself changes no bit, in bfloat16 too."""
+    write_model(family / "twin", load_file(family / "ded" / "model.safetensors"))
+    mean = made(merge_spec("linear", {"ded": 0.6, "twin": 0.4}))
+    kept = load_file(family / "ded" / "model.safetensors")
+    assert all(torch.equal(mean[n], kept[n]) for n in kept)
+
+
+def test_shards_change_no_byte(family):
+    """Inputs in one file or in five, outputs in one file or in many: the same tensors."""
+    one = made(spec_of("ties"))
+    for name in ("base", "ded", "ind"):
+        tensors = load_file(family / name / "model.safetensors")
+        (family / name / "model.safetensors").unlink()
+        write_model(family / name, tensors, shards=5)
+    with opened(spec_of("ties")) as models:
+        merge_to_folder(models, family / "out", shard_size=1_000)
+    assert len(list((family / "out").glob("*.safetensors"))) > 2
+    written = open_checkpoint(family / "out")
+    assert {n: i.shape for n, i in written.tensors.items()} == {
+        n: tuple(t.shape) for n, t in one.items()
+    }
+    for name, tensor in one.items():
+        assert torch.equal(written.read(name).view(tensor.shape), tensor)
+
+
+def test_hash_seed_changes_no_byte(family):
+    """Two processes with other hash seeds write the same file."""
+    files = []
+    for seed in ("1", "2"):
+        out = family / f"out{seed}"
+        flags = ["--base", "base", "--expert", "ded=1", "--expert", "ind=0.3"]
+        run = [sys.executable, "-m", "merger.cli", "merge", "--method", "dare_ties", *flags]
+        run += ["--set", "density=0.5", str(out)]
+        env = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": str(ROOT)}
+        subprocess.run(run, check=True, capture_output=True, env=env, cwd=family)
+        files.append((out / "model.safetensors").read_bytes())
+    assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_bad_number_is_named(family, value):
+    """NaN or infinity in an input is an error with expert, tensor and place; or goes through."""
+    tensors = load_file(family / "ind" / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 5] = value
+    write_model(family / "ind", tensors)
+    told = r"ind: model.layers.1.mlp.up_proj.weight holds \w+ \(row 3, column 5\)"
+    with opened(spec_of("linear")) as models, pytest.raises(CheckpointError, match=told):
+        merge_to_folder(models, family / "out")
+    assert not list(family.glob("out*"))
+    merged = made(spec_of("linear"), allow_nan=True)
+    assert int((~merged["model.layers.1.mlp.up_proj.weight"].isfinite()).sum()) == 1
+
+
+def test_numbers_too_large_for_float16_are_refused(family):
+    """An overflow in the written dtype is an error, not an infinity."""
+    tensors = load_file(family / "ded" / "model.safetensors")
+    write_model(family / "ded", {n: t * 1e6 for n, t in tensors.items()})
+    with pytest.raises(MismatchError, match="float16 cannot hold"):
+        made(merge_spec("linear", {"ded": 1.0}, dtype="float16"))
+
+
+def test_an_operators_complaint_names_the_tensor(family):
+    """Weights that cancel in one kind of tensor are told with the tensor's name."""
+    rule = [{"filter": "q_proj", "value": -1.0}, {"value": 1.0}]
+    weights = {"ded": {"weight": rule}, "ind": 1.0}
+    with pytest.raises(SpecError, match=r"q_proj.weight: the weights -1, 1 sum to zero"):
+        made(merge_spec("linear", weights))
+
+
+def test_a_budget_that_cannot_hold_is_refused():
+    """Less memory than the process already holds is an error that says how much is needed."""
+    with pytest.raises(UsageError, match="leaves too little"):
+        Budget.of(1_000_000)
+
+
+def test_a_killed_merge_goes_on(family):
+    """Finished shards of an interrupted run are kept, and the result is the same."""
+    with opened(spec_of("ties")) as models:
+        merge_to_folder(models, family / "whole", shard_size=1_000)
+    count = 0
+
+    def stop(step):
+        nonlocal count
+        count += 1
+        if count == 12:
+            raise KeyboardInterrupt
+
+    with opened(spec_of("ties")) as models, pytest.raises(KeyboardInterrupt):
+        merge_to_folder(models, family / "out", shard_size=1_000, progress=stop)
+    assert (family / "out.partial").exists()
+    seen = []
+    with opened(spec_of("ties")) as models:
+        options = {"resume": True, "progress": lambda step: seen.append(step.name)}
+        merge_to_folder(models, family / "out", shard_size=1_000, **options)
+    assert 0 < len(seen) < len(llama_tensors())
+    one, two = (open_checkpoint(family / n).fingerprint() for n in ("whole", "out"))
+    assert one == two
+
+
+def test_another_merge_does_not_go_on(family):
+    """What another spec left behind is not resumed."""
+    with opened(spec_of("ties")) as models, pytest.raises(KeyboardInterrupt):
+        merge_to_folder(models, family / "out", progress=_interrupt)
+    with opened(spec_of("linear")) as models, pytest.raises(OutputError, match="another spec"):
+        merge_to_folder(models, family / "out", resume=True)
+
+
+def test_rebuilding_checks_the_inputs(family):
+    """merger.yaml rebuilds the model, and refuses once an input has changed."""
+    from merger.spec import load_spec
+
+    with opened(spec_of("ties")) as models:
+        merge_to_folder(models, family / "out")
+    with opened(load_spec(family / "out" / "merger.yaml")) as models:
+        merge_to_folder(models, family / "again")
+    same = [(family / n / "model.safetensors").read_bytes() for n in ("out", "again")]
+    assert same[0] == same[1]
+    write_model(family / "ind", {n: t.bfloat16() for n, t in llama_tensors(99).items()})
+    with (
+        opened(load_spec(family / "out" / "merger.yaml")) as models,
+        pytest.raises(MismatchError, match="changed"),
+    ):
+        merge_to_folder(models, family / "third")
+
+
+def test_stacked_layers_load(family):
+    """A folder made of slices loads in transformers with its new number of layers."""
+    from transformers import AutoModelForCausalLM
+
+    ranges = (("ded", [0, 2]), ("ind", [0, 2]))
+    part = [{"sources": [{"model": m, "layer_range": r}]} for m, r in ranges]
+    spec = spec_from_mapping({"merge_method": "passthrough", "slices": part})
+    with opened(spec) as models:
+        merge_to_folder(models, family / "out")
+    model = AutoModelForCausalLM.from_pretrained(family / "out")
+    assert model.config.num_hidden_layers == 4
+
+
+def _interrupt(step):
+    raise KeyboardInterrupt

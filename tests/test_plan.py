@@ -1,0 +1,136 @@
+"""Plans: every tensor accounted for, every mismatch told at once."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+
+from merger.checkpoint import open_checkpoint
+from merger.errors import MismatchError
+from merger.plan import make_plan, plan_document
+from merger.plan.make import stream_keys
+from merger.spec import merge_spec, spec_from_mapping
+from tests.checkpoints import llama_tensors, write_model
+
+
+@pytest.fixture
+def models(tmp_path):
+    """Return a function that writes models and plans a spec over them."""
+
+    def plan(spec, **changed):
+        for i, name in enumerate(("base", "ded", "ind")):
+            write_model(tmp_path / name, changed.get(name, llama_tensors(i)))
+        return make_plan(spec, {m: open_checkpoint(tmp_path / m) for m in spec.models})
+
+    return plan
+
+
+TA = merge_spec("task_arithmetic", {"ded": 1.0, "ind": 0.5}, base="base")
+
+
+def test_every_output_is_planned_once(models):
+    """The plan covers each tensor of the base once, in the order of its file."""
+    plan = models(TA)
+    assert [s.name for s in plan.steps] == list(dict.fromkeys(s.name for s in plan.steps))
+    assert {s.name for s in plan.steps} == set(llama_tensors())
+    assert plan.nbytes == sum(t.nbytes for t in llama_tensors().values())
+    assert not plan.dropped
+
+
+def test_all_mismatches_are_told_at_once(models):
+    """A missing tensor, a shape and a dtype that differ are in one error, each with its model."""
+    wrong = llama_tensors(1)
+    del wrong["model.norm.weight"]
+    wrong["lm_head.weight"] = torch.zeros(13, 8)
+    wrong["model.layers.0.input_layernorm.weight"] = torch.zeros(8, dtype=torch.int64)
+    with pytest.raises(MismatchError) as caught:
+        models(TA, ded=wrong)
+    law = caught.value.law
+    assert "3 tensors" in law
+    assert "model.norm.weight is missing in ded" in law
+    assert "[13, 8] in ded" in law
+    assert "I64 in ded" in law
+
+
+def test_what_is_left_out_is_named(models):
+    """A tensor that only an expert has is dropped, and the plan says so."""
+    plan = models(TA, ded=llama_tensors(1) | {"score.weight": torch.zeros(2, 8)})
+    assert [(d.model, d.tensor) for d in plan.dropped] == [("ded", "score.weight")]
+
+
+def test_whole_numbers_are_copied_from_the_base(models):
+    """Integer and bool tensors are no weights: the base's are kept, and it is told."""
+    extra = {"rope.position_ids": torch.arange(4), "mask": torch.tensor([True, False])}
+    everyone = {n: llama_tensors(i) | extra for i, n in enumerate(("base", "ded", "ind"))}
+    plan = models(TA, **everyone)
+    assert {s.name for s in plan.copied} == set(extra)
+    assert all(s.sources[0].model == "base" for s in plan.copied)
+    assert any("rope.position_ids (I64) is copied from base" in n for n in plan.notes)
+
+
+def test_the_head_is_planned_once_where_it_is_tied(tmp_path):
+    """A tied model that stores its head twice gives one tensor, and the drop is named."""
+    tied = llama_tensors(0)
+    tied["lm_head.weight"] = tied["model.embed_tokens.weight"].clone()
+    write_model(tmp_path / "tied", tied, tie_word_embeddings=True)
+    spec = merge_spec("linear", {"tied": 1.0})
+    plan = make_plan(spec, {"tied": open_checkpoint(tmp_path / "tied")})
+    assert "lm_head.weight" not in {s.name for s in plan.steps}
+    assert [d.tensor for d in plan.dropped] == ["lm_head.weight"]
+
+
+def test_gradients_follow_the_layers(models):
+    """A gradient runs from first to last layer; embeddings and head take its first value."""
+    models_ = [{"model": "ded", "parameters": {"weight": [0.0, 1.0]}}]
+    base = {"merge_method": "task_arithmetic", "base_model": "base", "models": models_}
+    plan = models(spec_from_mapping(base))
+    found = {s.name: s.knobs["weight"][0] for s in plan.steps}
+    assert found["model.layers.0.mlp.up_proj.weight"] == 0.0
+    assert found["model.layers.1.mlp.up_proj.weight"] == 1.0
+    assert found["lm_head.weight"] == found["model.norm.weight"] == 0.0
+
+
+def test_a_tensor_without_a_value_is_an_error(models):
+    """Filters that leave a tensor out of a required knob are told with the tensor."""
+    rule = [{"filter": "mlp", "value": 1.0}]
+    listed = [{"model": "ded", "parameters": {"weight": rule}}]
+    spec = spec_from_mapping(
+        {"merge_method": "task_arithmetic", "base_model": "base", "models": listed}
+    )
+    with pytest.raises(MismatchError, match=r"lm_head.weight is taken by no filter of weight"):
+        models(spec)
+
+
+def test_slices_stack_layers(models):
+    """Layers of slices are numbered through, and config learns how many there are."""
+    part = [
+        {"sources": [{"model": m, "layer_range": r}]} for m, r in (("ded", [0, 2]), ("ind", [1, 2]))
+    ]
+    plan = models(spec_from_mapping({"merge_method": "passthrough", "slices": part}))
+    ups = {s.name: s.sources[0] for s in plan.steps if "up_proj" in s.name}
+    assert [(s.model, s.tensor.split(".")[2]) for s in ups.values()] == [
+        ("ded", "0"), ("ded", "1"), ("ind", "1"),
+    ]  # fmt: skip
+    assert list(ups) == [f"model.layers.{i}.mlp.up_proj.weight" for i in range(3)]
+    assert plan.config_changes == {"num_hidden_layers": 3}
+    source = {s.name: s.sources[0].model for s in plan.steps}
+    assert (source["model.embed_tokens.weight"], source["lm_head.weight"]) == ("ded", "ind")
+    assert any(d.tensor.startswith("model.layers.0.") and d.model == "ind" for d in plan.dropped)
+
+
+def test_streams_belong_to_names_not_to_places():
+    """An expert keeps its draws wherever its folder lies; equal names are told apart."""
+    here, there = stream_keys(["ded", "x/ind"], "t"), stream_keys(["/abs/ded", "ind"], "t")
+    assert here == there
+    same = stream_keys(["a/ckpt", "b/ckpt"], "t")
+    assert len({*same, *here, *stream_keys(["ded", "ind"], "u")}) == 6
+
+
+def test_a_plan_is_plain_data(models):
+    """The document of `--json` holds every step with its resolved knobs."""
+    import json
+
+    document = json.loads(json.dumps(plan_document(models(TA))))
+    assert document["merged"] == len(document["steps"])
+    assert document["steps"][0]["knobs"]["weight"] == [1.0, 0.5]
+    assert all(a["tensor"] != b["tensor"] for a, b in pairwise(document["steps"]))

@@ -1,0 +1,87 @@
+"""A live model as a merge: bit for bit the written one, again and again."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from merger.checkpoint import open_checkpoint
+from merger.engine import merge_to_folder, opened
+from merger.errors import MismatchError
+from merger.resident import Resident
+from merger.spec import merge_spec
+from tests.checkpoints import llama_tensors, write_model
+
+WEIGHTS = {"ded": 0.7, "ind": 0.3}
+
+
+@pytest.fixture(params=[torch.float32, torch.bfloat16])
+def family(request, tmp_path, monkeypatch):
+    """Write base, ded and ind in one dtype and stand beside them."""
+    monkeypatch.chdir(tmp_path)
+    base = llama_tensors(0)
+    for i, name in enumerate(("base", "ded", "ind")):
+        step = llama_tensors(10 + i)
+        tensors = {n: (t + 0.05 * i * step[n]).to(request.param) for n, t in base.items()}
+        write_model(tmp_path / name, tensors, dtype=str(request.param).split(".")[1])
+    return tmp_path
+
+
+def specs():
+    """Return a few merges of the family."""
+    trim = {n: {"weight": w, "density": 0.4} for n, w in WEIGHTS.items()}
+    return [
+        merge_spec("linear", WEIGHTS, base="base"),
+        merge_spec("ties", trim, base="base"),
+        merge_spec("consensus", trim, base="base", knobs={"consensus": "ram", "scale": 1.3}),
+        merge_spec("dare_linear", trim, base="base", knobs={"seed": 3}),
+    ]
+
+
+def resident(folder):
+    """Load the base as a live model."""
+    model = AutoModelForCausalLM.from_pretrained(folder / "base", dtype="auto")
+    return Resident(model, ["base", "ded", "ind"])
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_equals_the_written_folder_bit_for_bit(family, index):
+    """The live model and the file have one fingerprint, and the file's tensors are in the model."""
+    live, spec = resident(family), specs()[index]
+    fingerprint = live.apply(spec)
+    with opened(spec) as models:
+        merge_to_folder(models, family / "out")
+    written = open_checkpoint(family / "out")
+    assert fingerprint == written.fingerprint() == live.fingerprint()
+    state = live.module.state_dict()
+    for name, info in written.tensors.items():
+        assert torch.equal(state[name], written.read(name).view(info.shape))
+
+
+def test_nothing_builds_up(family):
+    """After other merges the first one is the same again: nothing is added to what was there."""
+    live = resident(family)
+    first = live.apply(specs()[1])
+    others = [live.apply(spec) for spec in specs()]
+    assert live.apply(specs()[1]) == first
+    assert len({first, *others}) == len(specs())
+
+
+def test_surveys_are_kept_while_their_knobs_stay(family):
+    """New weights at the same density need no new thresholds; a new density does."""
+    live = resident(family)
+    live.apply(specs()[1])
+    known = len(live._facts)
+    heavier = {n: {"weight": 2 * w, "density": 0.4} for n, w in WEIGHTS.items()}
+    live.apply(merge_spec("ties", heavier, base="base"))
+    assert len(live._facts) == known
+    denser = {n: {"weight": w, "density": 0.6} for n, w in WEIGHTS.items()}
+    live.apply(merge_spec("ties", denser, base="base"))
+    assert len(live._facts) == 2 * known
+
+
+def test_a_model_that_would_round_is_refused(family):
+    """A module narrower than the merge is refused: it could not hold what the file holds."""
+    model = AutoModelForCausalLM.from_pretrained(family / "base", dtype=torch.float16)
+    live = Resident(model, ["base", "ded", "ind"])
+    with pytest.raises(MismatchError, match="dtype"):
+        live.apply(merge_spec("linear", WEIGHTS, base="base", dtype="float32"))

@@ -1,0 +1,120 @@
+"""Merge configs: what is understood, and what is refused with line and remedy."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merger.errors import SpecError
+from merger.names import depth, layer_of, matches, module_of, stacks, with_layer
+from merger.operators import OPERATORS
+from merger.spec import Setting, load_spec, merge_spec, spec_from_mapping
+from tests.strategies import value
+
+LINEAR = "merge_method: linear\nmodels:\n- model: a\n  parameters:\n    weight: 1\n"
+
+
+def read(tmp_path, text):
+    """Load a config written to a file."""
+    file = tmp_path / "m.yml"
+    file.write_text(text)
+    return load_spec(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "remedy"),
+    [
+        ("merge_method: linaer\nmodels: []\n", "line 1.*'linaer'", "Did you mean 'linear'"),
+        (LINEAR.replace("weight", "wieght"), "line 5.*'wieght'", "Did you mean 'weight'"),
+        (LINEAR + "normalise: true\n", "line 6.*'normalise'", "Known: .*parameters"),
+        (LINEAR + "modules: {}\n", "line 6.*'modules' is not supported", "own config"),
+        (LINEAR + "dtype: bfloat\n", "line 6.*'bfloat'", "Did you mean 'bfloat16'"),
+        (LINEAR + "parameters:\n  normalize: 3\n", "line 7.*normalize is 3", "true or false"),
+        (LINEAR.replace("1", "heavy"), "line 5.*weight is 'heavy'", "a number"),
+        (LINEAR.replace("1", ".nan"), "line 5.*weight is nan", "a number"),
+        (LINEAR.replace("    weight: 1", "    weight: 1\n    weight: 2"), "line .*twice", "line 6"),
+        (LINEAR + "slices: []\n", "either models or slices", "Keep one"),
+        ("merge_method: [\n", "line", "Mend the YAML"),
+        ("merge_method: linear\nmodels:\n- model: a\n", "line 2.*a has no weight", "weight: VALUE"),
+        (LINEAR.replace("linear", "ties"), "base_model is missing", "base_model: NAME"),
+        (LINEAR.replace("linear", "slerp"), "weight", "Known: .*t"),
+    ],
+)
+def test_a_wrong_config_is_refused_with_its_line(tmp_path, text, place, remedy):
+    """The error names file, line and key, and says what to do."""
+    with pytest.raises(SpecError, match=place) as caught:
+        read(tmp_path, text)
+    assert caught.match(f"(?s){remedy}")
+    assert "m.yml" in str(caught.value)
+
+
+def test_a_global_knob_at_a_model_is_refused():
+    """Normalize belongs to the merge, not to one model."""
+    models = [{"model": "a", "parameters": {"weight": 1, "normalize": False}}]
+    with pytest.raises(SpecError, match="top `parameters`"):
+        spec_from_mapping({"merge_method": "linear", "models": models})
+
+
+def test_keys_without_effect_are_noted():
+    """int8_mask changes nothing, so a config that has it works and says so."""
+    models = [{"model": "a", "parameters": {"weight": 1}}]
+    document = {"merge_method": "linear", "models": models, "parameters": {"int8_mask": True}}
+    assert "no effect" in spec_from_mapping(document).notes[0]
+
+
+def test_numbers_without_a_dot_are_numbers(tmp_path):
+    """YAML takes 1e-5 for text; a knob takes it for a number."""
+    text = "merge_method: ram\nbase_model: b\nmodels:\n- model: a\nparameters:\n  epsilon: 1e-6\n"
+    assert read(tmp_path, text).knobs["epsilon"].at("x", 0) == 1e-6
+
+
+@settings(max_examples=40)
+@given(st.data())
+def test_a_spec_survives_its_own_yaml(data):
+    """Written out and read again, a spec is equal."""
+    op = OPERATORS[data.draw(st.sampled_from(list(OPERATORS)))]
+    count = max(2, op.experts[0]) if op.experts[1] != 1 else 1
+    drawn = {n: data.draw(value(k, count)) for n, k in op.knobs.items()}
+    each = {n: v for n, v in drawn.items() if op.knobs[n].each}
+    experts = {f"m{i}": {n: v[i] for n, v in each.items()} for i in range(count)}
+    shared = {n: v for n, v in drawn.items() if n not in each}
+    spec = merge_spec(op.name, experts, base="b", knobs=shared, dtype="bf16")
+    again = spec_from_mapping(spec.to_mapping())
+    assert again == spec
+    assert again.hash() == spec.hash()
+
+
+def test_rules_are_tried_in_order_and_gradients_are_linear():
+    """The first filter that takes a tensor wins; between its values a gradient is a line."""
+    models = [
+        {
+            "model": "a",
+            "parameters": {"weight": [{"filter": "mlp", "value": [0, 1, 0]}, {"value": 7}]},
+        }
+    ]
+    weight = (
+        spec_from_mapping({"merge_method": "linear", "models": models}).experts[0].knobs["weight"]
+    )
+    assert [weight.at("x.mlp.up", t) for t in (0, 0.25, 0.5, 1)] == [0, 0.5, 1, 0]
+    assert weight.at("x.attn.q", 0.5) == 7
+
+
+def test_a_gradient_reaches_both_ends():
+    """At depth 0 and 1 a gradient is its first and last value exactly."""
+    setting = Setting.of([0.1, 0.5, 0.9])
+    assert (setting.at("x", 0.0), setting.at("x", 1.0)) == (0.1, 0.9)
+
+
+def test_names_tell_layers_and_modules():
+    """A layer is the first whole number between dots; what stands before it is the stack."""
+    name = "model.layers.3.mlp.experts.7.up_proj.weight"
+    assert layer_of(name) == ("model.layers", 3)
+    assert with_layer(name, 11) == "model.layers.11.mlp.experts.7.up_proj.weight"
+    assert layer_of("lm_head.weight") is None
+    counts = stacks([name, "visual.blocks.1.attn.qkv.weight"])
+    assert counts == {"model.layers": 4, "visual.blocks": 2}
+    assert depth(name, counts) == 1.0
+    assert depth("model.norm.weight", counts) == 0.0
+    assert module_of("model.layers.0.self_attn.q_norm.weight") == "norm"
+    assert module_of(name) == "mlp"
+    assert matches("*", name)
+    assert not matches("self_attn", name)
