@@ -6,7 +6,8 @@ This is the public door of the room; it knows the disk format and nothing of mer
 from merger.checkpoint.dtypes import FLOATS, ITEMSIZE, dtype_code, dtype_name, torch_dtype
 from merger.checkpoint.fingerprint import fingerprint_of, header_fingerprint_of, tensor_digest
 from merger.checkpoint.header import TensorInfo
-from merger.checkpoint.reader import Checkpoint, open_checkpoint
+from merger.checkpoint.opening import open_checkpoint
+from merger.checkpoint.reader import Checkpoint
 from merger.checkpoint.writer import Writer
 
 __all__ = [

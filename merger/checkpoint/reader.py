@@ -156,14 +156,6 @@ class FolderCheckpoint:
             self.close()
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Open a model folder or a .safetensors file, having checked all it says about itself.
-
-    Raises a CheckpointError for anything broken, missing, or of a kind that is not read.
-    """
-    return FolderCheckpoint(Path(path))
-
-
 def _config(folder: Path) -> dict[str, Any] | None:
     file = folder / "config.json"
     if not os.path.lexists(file):

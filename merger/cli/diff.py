@@ -57,7 +57,7 @@ def _measure(base: str, experts: list[str], family: str | None, *, quiet: bool) 
         if not quiet:
             say(one.choice)
     ground = open_checkpoint(found[base].path)
-    opened = {name: open_checkpoint(found[name].path) for name in dict.fromkeys(experts)}
+    opened = {name: open_checkpoint(found[name].path, ground) for name in dict.fromkeys(experts)}
     with progress("diff", len(ground.tensors)) as bar:
         return measure(
             ground, opened, base_name=base, progress=lambda name: bar.step(1, name[-24:])

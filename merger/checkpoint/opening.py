@@ -1,0 +1,26 @@
+"""Open whatever a path holds: a model folder, one file of weights, or a LoRA adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from merger.checkpoint.adapter import CONFIG, AdapterCheckpoint, is_adapter
+from merger.checkpoint.folder import inside, read_json
+from merger.checkpoint.reader import Checkpoint, FolderCheckpoint
+from merger.errors import CheckpointError
+
+
+def open_checkpoint(path: str | Path, base: Checkpoint | None = None) -> Checkpoint:
+    """Open a model folder or a .safetensors file, having checked all it says about itself.
+
+    A folder that holds a LoRA adapter stands for `base` with its change, and needs one. Raises a
+    CheckpointError for anything broken, missing, or of a kind that is not read.
+    """
+    folder = Path(path)
+    if not is_adapter(folder):
+        return FolderCheckpoint(folder)
+    if base is None:
+        trained = read_json(inside(folder, CONFIG)).get("base_model_name_or_path")
+        law = f"{folder} is a LoRA adapter, which is no model without its base ({trained})"
+        raise CheckpointError(law, "Name the base of the merge: `base_model:` or --base.")
+    return AdapterCheckpoint(folder, base)
