@@ -60,7 +60,7 @@ def _yaml_of(task: Task, asked: dict[str, Any], budget: int) -> str:
         "dataset_kwargs": {"task": task.name, **asked},
         "output_type": "generate_until",
         "test_split": "test",
-        "description": task.system + "\n\n",
+        "description": task.system,  # the system message, with --apply_chat_template
         "doc_to_target": "answer",
         "gen_prefix": task.prefill,
         "target_delimiter": "",

@@ -8,6 +8,7 @@ trusted, and a file whose texts were changed, or made by another version, is ref
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ def item_document(item: Item) -> dict[str, Any]:
     return document | {"certificate": dict(item.certificate)}
 
 
+@lru_cache(maxsize=100_000)  # a hard item takes half a second to draw
 def item_at(address: str) -> Item:
     """Draw the item of an address task/version/split/seed/Llevel/index."""
     parts = address.split("/")

@@ -1,8 +1,8 @@
 """Sample files that lm-eval writes with `--log_samples`, read as scores by item.
 
-One line a document and filter. A document is known by its hash (so that files of two harness runs
-can be paired), with its number where one text occurs twice. The score is the first metric the line
-names; with several filters the last one counts, as the strictest is listed first by convention.
+One line a document and filter. A document is known by its number and hash, so that files of two
+harness runs can be paired. The score is the first metric the line names that is a number, under the
+filter that comes first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def read_samples(path: Path) -> dict[str, dict[str, float]]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             item, score = _read(f"{path}:{number}", line)
-            scores[item] = score
+            scores.setdefault(item, score)
     return {task: scores}
 
 

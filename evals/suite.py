@@ -239,8 +239,8 @@ def parse_levels(text: str | None) -> tuple[int, ...] | None:
     try:
         found: list[int] = []
         for part in text.split(","):
-            low, _, high = part.partition("-")
-            found += range(int(low), int(high or low) + 1)
+            low, dash, high = part.partition("-")
+            found += range(int(low), int(high if dash else low) + 1)
     except ValueError:
         found = []
     if not found:

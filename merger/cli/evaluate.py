@@ -64,12 +64,11 @@ def evaluate(
     from merger.cli.console import data, progress, say
 
     settings = Settings(max_new_tokens, samples, temperature, top_p, seed)
-    wanted = parse_levels(levels)
+    wanted, ledger = parse_levels(levels), Ledger(store)
     entries = parse_suite(
         tasks, split=split, n=n, seed=seed, levels=wanted, check=check, include_path=include_path
     )
     _set_threads(threads)
-    ledger = Ledger(store)
     found: dict[str, tuple[str, Scores]] = {}
     total = sum(e.size for e in entries) * samples
     for model in models:

@@ -1,0 +1,141 @@
+"""`merger eval` and `merger compare` as users type them."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from evals.ledger import Cell, Ledger, Row
+from merger.cli import app
+from merger.errors import EvalError, UnknownNameError, UsageError
+from tests.toy_folder import toy_folders  # noqa: F401  a fixture
+
+FEW = ["--n", "6", "--levels", "1", "--max-new-tokens", "12", "--threads", "1"]
+
+
+def run(*words):
+    result = CliRunner().invoke(app, [str(w) for w in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_json_has_the_promised_shape(toy_folders, here):  # noqa: F811
+    """Each model has its fingerprint, and each task n, mean, interval, truncated, no_answer."""
+    one, two = toy_folders
+    result = run("eval", one, two, "--tasks", "arith,ind", *FEW, "--json")
+    document = json.loads(result.stdout)
+    assert [m["model"] for m in document["models"]] == [str(one), str(two)]
+    first, second = document["models"]
+    assert first["fingerprint"] != second["fingerprint"]
+    assert set(first["tasks"]) == {"arithmetic", "induction"}
+    facts = first["tasks"]["arithmetic"]
+    assert {"n", "mean", "ci95", "truncated", "no_answer"} <= set(facts)
+    assert facts["n"] == 6
+    assert facts["ci95"][0] <= facts["mean"] <= facts["ci95"][1]
+    pair = document["pairs"][0]
+    assert (pair["a"], pair["b"], pair["n"]) == (str(one), str(two), 6)
+
+
+def test_the_second_run_is_free(toy_folders, here, monkeypatch):  # noqa: F811
+    """What the ledger holds is not generated again, and the tables are the same."""
+    words = ("eval", *toy_folders, "--tasks", "arith", *FEW)
+    first = run(*words)
+    monkeypatch.setattr("evals.generate.Answerer.run", lambda *a: pytest.fail("paid twice"))
+    assert run(*words).stdout == first.stdout
+    assert "truncated" in first.stdout
+    assert "against one" in first.stdout
+
+
+def test_own_items_are_scored_by_the_check_asked_for(toy_folders, here):  # noqa: F811
+    """A file of items is a task; another check scores the same answers anew."""
+    (here / "my.jsonl").write_text('{"prompt": "2 + 2", "answer": "4"}\n')
+    (here / "mine.py").write_text("def always(text, item):\n    return item['answer'] == '4'\n")
+    means = []
+    for check in ("number", "mine:always"):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(str(here))
+            result = run(
+                "eval", toy_folders[0], "--tasks", "my.jsonl", "--check", check, *FEW, "--json"
+            )
+        means.append(json.loads(result.stdout)["models"][0]["tasks"]["my"]["mean"])
+    assert means == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--tasks", "deductoin"], UnknownNameError),
+        (["--tasks", ""], UsageError),
+        (["--levels", "one"], UsageError),
+        (["--split", "dev"], EvalError),
+        (["--samples", "4"], EvalError),
+        (["--store", "no/such/folder/l.sqlite"], EvalError),
+    ],
+)
+def test_a_mistake_is_told_before_a_model_is_loaded(words, error, here, monkeypatch):
+    """Wrong names, ranges and places are found first."""
+    monkeypatch.setattr("evals.generate.load_model", lambda *a, **k: pytest.fail("loaded"))
+    with pytest.raises(error):
+        run("eval", "whatever", *words)
+
+
+def row(item, correct):
+    return Row(item, 0, "", "stop", 1, True, True, correct, "s")
+
+
+def ledger_of_two(path):
+    store = Ledger(path)
+    for print_, name, wins in (("aaaaaa1", "base", 3), ("bbbbbb2", "merged", 9)):
+        cell = Cell(print_, "sums", "v1", "c", "s")
+        store.put(cell, [row(f"i{k}", float(k < wins)) for k in range(12)])
+        store.name(print_, name)
+
+
+def test_compare_reads_two_models_of_a_ledger(here):
+    """Models are named by name or by the beginning of their fingerprint; flips are listed."""
+    ledger_of_two(here / "evals.sqlite")
+    for a, b in (("base", "merged"), ("aaaaaa", "bbbbbb2")):
+        document = json.loads(run("compare", a, b, "--flips", "--json").stdout)
+        task = document["tasks"][0]
+        assert (task["n"], task["wins"], task["losses"]) == (12, 6, 0)
+        assert task["gained"] == [f"i{k}" for k in range(3, 9)]
+        assert task["p"] == pytest.approx(2 / 2**6)
+    shown = run("compare", "base", "merged", "--flips").stdout
+    assert "sums gained 6" in shown
+    assert "+50.0" in shown
+
+
+def test_compare_reads_lm_eval_samples(here):
+    """Two sample files are paired by document, whatever their order."""
+    lines = [
+        {"doc_id": i, "doc_hash": f"h{i}", "filter": "none", "metrics": ["acc"]} for i in range(8)
+    ]
+    for name, right in (("a", {0, 1}), ("b", {1, 2, 3})):
+        rows = [line | {"acc": float(line["doc_id"] in right)} for line in lines]
+        rows = rows if name == "a" else rows[::-1]
+        file = here / name / "samples_gsm8k_2026-01-01T00-00-00.jsonl"
+        file.parent.mkdir()
+        file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    files = sorted(here.glob("*/*.jsonl"))
+    task = json.loads(run("compare", *files, "--json").stdout)["tasks"][0]
+    assert (task["task"], task["n"], task["wins"], task["losses"]) == ("gsm8k", 8, 2, 1)
+
+
+def test_compare_says_what_it_cannot_find(here):
+    """An unknown model, no ledger, or nothing in common are mistakes with a remedy."""
+    with pytest.raises(EvalError, match="no ledger"):
+        run("compare", "base", "merged")
+    ledger_of_two(here / "evals.sqlite")
+    with pytest.raises(UnknownNameError, match="Did you mean 'merged'"):
+        run("compare", "base", "mergd")
+    store = Ledger(here / "evals.sqlite")
+    store.put(Cell("c" * 8, "other", "v1", "c", "s"), [row("i0", 1.0)])
+    with pytest.raises(EvalError, match="no task in common"):
+        run("compare", "base", "cccccc")

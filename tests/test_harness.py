@@ -1,0 +1,159 @@
+"""Laws of the door to lm-eval: its tasks on the live model, our tasks for plain lm-eval."""
+
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from evals.export import write_folder
+from evals.generate import Answerer, Settings
+from evals.harness import evaluate_lm_eval, parse_name
+from evals.ledger import Ledger
+from evals.runner import evaluate
+from evals.task import get_task, items
+from merger.errors import EvalError, UnknownNameError
+from tests.toy_models import toy_model, toy_tokenizer
+
+CHOICES = """
+task: toy_choice
+dataset_path: json
+dataset_kwargs: {data_files: {test: FILE}}
+output_type: multiple_choice
+test_split: test
+doc_to_text: question
+doc_to_choice: "{{options}}"
+doc_to_target: gold
+num_fewshot: 0
+metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]
+metadata: {version: 1.0}
+"""
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Answerer(toy_model(context=2048), toy_tokenizer())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Write a local multiple-choice task of 9 documents."""
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    rows = [
+        {"question": f"{i} + 1 =", "options": [str(i + 1), str(i), "no"], "gold": 0}
+        for i in range(9)
+    ]
+    data = tmp_path / "data.jsonl"
+    data.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    (tmp_path / "yaml").mkdir()
+    (tmp_path / "yaml" / "toy.yaml").write_text(CHOICES.replace("FILE", str(data)))
+    return tmp_path / "yaml"
+
+
+def choice(model, folder, store, **options):
+    return evaluate_lm_eval(
+        model, "f0", "toy_choice", ledger=store, include_path=str(folder), **options
+    )
+
+
+def test_an_lm_eval_task_gives_a_row_a_document(model, folder):
+    """Rows carry the document's number and hash, and its score is the task's metric."""
+    rows = choice(model, folder, Ledger(":memory:"))
+    assert [r.item.split("#")[0] for r in rows] == [str(i) for i in range(9)]
+    assert {r.correct for r in rows} <= {0.0, 1.0}
+
+
+def test_scores_are_those_of_plain_lm_eval(model, folder):
+    """The mean over our rows is the number lm-eval itself reports for the live model."""
+    from lm_eval import evaluate as plain
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.tasks import TaskManager
+
+    loaded = TaskManager(include_defaults=False, include_path=str(folder)).load(["toy_choice"])
+    lm = HFLM(pretrained=model.model, tokenizer=model.tokenizer, batch_size=4, max_length=2048)
+    chat = {"apply_chat_template": True, "fewshot_as_multiturn": True}
+    report = plain(lm=lm, task_dict=loaded, bootstrap_iters=0, log_samples=False, **chat)
+    rows = choice(model, folder, Ledger(":memory:"))
+    mean = sum(r.correct for r in rows) / len(rows)
+    assert mean == pytest.approx(report["results"]["toy_choice"]["acc,none"])
+
+
+def test_only_missing_documents_are_run(model, folder, monkeypatch):
+    """Going from three documents to nine runs six, correctly labelled; other weights share none."""
+    import lm_eval
+
+    asked, run = [], lm_eval.evaluate
+    monkeypatch.setattr(lm_eval, "evaluate", lambda **k: asked.append(k["samples"]) or run(**k))
+    store = Ledger(":memory:")
+    three = choice(model, folder, store, limit=3)
+    nine = choice(model, folder, store)
+    assert asked == [{"toy_choice": [0, 1, 2]}, {"toy_choice": [3, 4, 5, 6, 7, 8]}]
+    assert nine[:3] == three
+    assert nine == choice(model, folder, Ledger(":memory:"))
+
+
+def test_the_global_random_state_is_left_alone(model, folder):
+    """A search's own random stream is not reseeded by an evaluation."""
+    before, level = torch.random.get_rng_state(), logging.getLogger("lm_eval").level
+    choice(model, folder, Ledger(":memory:"))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert logging.getLogger("lm_eval").level == level
+
+
+def test_metrics_are_chosen_by_name(model, folder):
+    """NAME@metric,filter picks one; a metric the task lacks is named with those it has."""
+    assert parse_name("gsm8k@exact_match,strict-match") == ("gsm8k", "exact_match", "strict-match")
+    with pytest.raises(EvalError, match=r"no metric 'f1'[\s\S]*acc"):
+        evaluate_lm_eval(
+            model, "f", "toy_choice@f1", ledger=Ledger(":memory:"), include_path=str(folder)
+        )
+
+
+@pytest.mark.slow
+def test_an_unknown_task_suggests_the_nearest(model, folder, monkeypatch, tmp_path):
+    """A typo is answered with the name probably meant, from the built-in index too."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name, nearest in (("toy_choise", "toy_choice"), ("gsm8kk", "gsm8k")):
+        with pytest.raises(UnknownNameError, match=f"Did you mean '{nearest}'"):
+            evaluate_lm_eval(model, "f", name, ledger=Ledger(":memory:"), include_path=str(folder))
+    assert list((tmp_path / "merger").glob("lm_eval-*.json"))
+
+
+def test_our_tasks_score_the_same_through_lm_eval(model, tmp_path):
+    """The exported folder asks the same prompts: every text and score is that of our own runner."""
+    folder = write_folder(tmp_path, n=4, split="test", levels=(1,), budget=20)
+    through = evaluate_lm_eval(
+        model, "f", "merger_arithmetic", ledger=Ledger(":memory:"), include_path=str(folder)
+    )
+    task = get_task("arithmetic")
+    own = evaluate(
+        model,
+        "f",
+        task,
+        items(task, n=4, split="test", levels=(1,)),
+        ledger=Ledger(":memory:"),
+        settings=Settings(max_new_tokens=20),
+    )
+    assert [r.text for r in through] == [r.text for r in own]
+    assert [r.correct for r in through] == [r.correct for r in own]
+
+
+@pytest.mark.slow
+def test_plain_lm_eval_reads_the_exported_folder(model, tmp_path):
+    """`lm_eval --include_path` runs our group of tasks on a saved model."""
+    folder = write_folder(tmp_path / "tasks", n=2, levels=(1,), budget=8)
+    model.model.save_pretrained(tmp_path / "model")
+    model.tokenizer.save_pretrained(tmp_path / "model")
+    code = (
+        "from lm_eval import simple_evaluate as go; from lm_eval.tasks import TaskManager as T;"
+        f"r = go('hf', model_args='pretrained={tmp_path}/model', tasks=['merger'], device='cpu',"
+        f"task_manager=T(include_defaults=False, include_path='{folder}'), bootstrap_iters=0);"
+        "print(sorted(k for k in r['results'] if k != 'merger'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True
+    )
+    assert "merger_abduction" in done.stdout.splitlines()[-1], done.stderr[-2000:]

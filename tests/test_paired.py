@@ -1,0 +1,38 @@
+"""Laws of pairing two models on the same items."""
+
+import pytest
+
+from evals.paired import COLUMNS, compare_scores
+from merger.errors import EvalError
+
+
+def test_only_common_items_count():
+    """Items that one side lacks are left out; gains and losses are named."""
+    a, b = {"x": 0.0, "y": 1.0, "z": 1.0, "w": 0.0}, {"w": 0.0, "x": 1.0, "y": 0.0, "q": 1.0}
+    found = compare_scores("sums", a, b)
+    assert (found.result.n, found.gained, found.lost) == (3, ("x",), ("y",))
+    assert found.document()["difference"] == 0.0
+
+
+def test_swapping_the_sides_turns_the_sign():
+    """What one side gains the other loses."""
+    a = {str(i): float(i % 3 == 0) for i in range(60)}
+    b = {str(i): float(i % 2 == 0) for i in range(60)}
+    there, back = compare_scores("t", a, b).result, compare_scores("t", b, a).result
+    assert there.difference == pytest.approx(-back.difference)
+    assert (there.wins, there.losses, there.p) == (back.losses, back.wins, back.p)
+    assert there.ci95 == pytest.approx((-back.ci95.high, -back.ci95.low), abs=0.05)
+
+
+def test_nothing_in_common_is_a_mistake():
+    """Two disjoint sets of items cannot be compared."""
+    with pytest.raises(EvalError, match="share no items"):
+        compare_scores("sums", {"x": 1.0}, {"y": 1.0})
+
+
+def test_no_flip_still_says_what_could_be_seen():
+    """Equal scores are not proof: the least visible difference stays above zero."""
+    same = {str(i): 1.0 for i in range(50)}
+    found = compare_scores("sums", same, same)
+    assert found.result.mde > 0.05
+    assert len(found.cells()) == len(COLUMNS)
