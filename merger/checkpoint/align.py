@@ -1,0 +1,167 @@
+"""Models of different vocabularies brought to one, token by token: `--vocab base` or `union`.
+
+`base` keeps the donor's tokens: rows of other models are found by token, tokens they lack take the
+donor's row (no change there), tokens the donor lacks are dropped and named. `union` also keeps
+tokens that others added, at new ids; a token of a single model keeps that model's row. Nothing is
+cropped by position, and every row that moves is told.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from merger.checkpoint.folder import inside, read_json
+from merger.checkpoint.gathered import GatheredCheckpoint, Rows
+from merger.checkpoint.reader import Checkpoint
+from merger.checkpoint.tied import ends_of
+from merger.checkpoint.vocab import Vocabulary, read_vocabulary
+from merger.errors import MismatchError, UsageError
+
+MODES = ("error", "base", "union")
+
+
+@dataclass
+class Aligned:
+    """Models of one vocabulary, what was said on the way, and what the output must be told."""
+
+    checkpoints: dict[str, Checkpoint]
+    notes: list[str] = field(default_factory=list)
+    added: list[dict[str, Any]] = field(default_factory=list)  # entries for tokenizer.json
+    rows: int | None = None  # the new vocab_size, where it changed
+
+
+def align(models: Mapping[str, Checkpoint], donor: str, mode: str) -> Aligned:
+    """Bring every model to the donor's vocabulary (`base`) or to that of all (`union`).
+
+    Models without a tokenizer, and those that already agree, stay as they are. Raises a
+    MismatchError for vocabularies that cannot be mapped: opaque ones, or, for a union, such as
+    differ in more than added tokens.
+    """
+    if mode not in MODES:
+        raise UsageError(f"the vocabulary mode is {mode!r}", f"One of {', '.join(MODES)}.")
+    maps = {m: v for m, c in models.items() if (v := read_vocabulary(_folder(c)))}
+    result = Aligned(dict(models))
+    if mode == "error" or donor not in maps or not _differ(models, maps):
+        return result
+    if opaque := [m for m, v in maps.items() if v.digest]:
+        law = f"{', '.join(opaque)}: a binary tokenizer holds no map from tokens to rows"
+        raise MismatchError(law, "Save a tokenizer.json with transformers' AutoTokenizer.")
+    target = dict(maps[donor].ids)
+    size = _size(models[donor])
+    if mode == "union":
+        result.added = _union(models, maps, target, donor)
+        size = max(size, 1 + max(target.values(), default=0))
+        result.rows = size if size != _size(models[donor]) else None
+    order = [donor, *(m for m in maps if m != donor)]
+    index = {m: _index(target, size, maps[m], _size(models[m])) for m in order}
+    index[donor] = _own(size, _size(models[donor]), target, maps[donor])
+    for model in order:
+        chain = [model, *(m for m in order if m != model)] if mode == "union" else [model, donor]
+        fallbacks = list(dict.fromkeys(chain))
+        names = [n for n in ends_of(models[model])[:2] if n]
+        sources = {
+            n: [Rows(models[m], index[m]) for m in fallbacks if n in models[m].tensors]
+            for n in names
+        }
+        result.checkpoints[model] = GatheredCheckpoint(models[model], sources)
+        result.notes += _told(model, donor, target, maps[model])
+    return result
+
+
+def add_tokens(folder: Path, entries: list[dict[str, Any]]) -> None:
+    """Write the added tokens of a union into a folder's tokenizer.json."""
+    file = inside(folder, "tokenizer.json")
+    table = read_json(file)
+    table["added_tokens"] = [*(table.get("added_tokens") or []), *entries]
+    file.write_text(json.dumps(table, ensure_ascii=False, indent=2), encoding="utf-8")
+    told = folder / "tokenizer_config.json"
+    settings = read_json(told) if told.is_file() else {}
+    if isinstance(settings.get("added_tokens_decoder"), dict):
+        fresh = {str(e["id"]): {k: v for k, v in e.items() if k != "id"} for e in entries}
+        settings["added_tokens_decoder"] |= fresh
+        told.write_text(json.dumps(settings, ensure_ascii=False, indent=2), encoding="utf-8")
+
+
+def _folder(checkpoint: Checkpoint) -> Path:
+    return checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+
+
+def _size(checkpoint: Checkpoint) -> int:
+    embed = ends_of(checkpoint).embed
+    return checkpoint.tensors[embed].rows if embed else 0
+
+
+def _differ(models: Mapping[str, Checkpoint], maps: Mapping[str, Vocabulary]) -> bool:
+    first, *others = maps
+    same = all(maps[m] == maps[first] and _size(models[m]) == _size(models[first]) for m in others)
+    return not same
+
+
+def _index(target: Mapping[str, int], size: int, own: Vocabulary, rows: int) -> Tensor:
+    """Return, for each row of the target, the row of the same token in a model, else -1."""
+    index = torch.full((size,), -1, dtype=torch.int64)
+    for token, place in target.items():
+        row = own.ids.get(token, -1)
+        if place < size and row < rows:
+            index[place] = row
+    return index
+
+
+def _own(size: int, rows: int, target: Mapping[str, int], own: Vocabulary) -> Tensor:
+    """Return the donor's places: its rows as they are, padding too, but for ids given anew."""
+    index = torch.arange(size)
+    index[rows:] = -1
+    for token, place in target.items():
+        if token not in own.ids:
+            index[place] = -1
+    return index
+
+
+def _union(
+    models: Mapping[str, Checkpoint],
+    maps: Mapping[str, Vocabulary],
+    target: dict[str, int],
+    donor: str,
+) -> list[dict[str, Any]]:
+    """Give new ids to added tokens the donor lacks; extend `target`, return tokenizer entries."""
+    entries = []
+    for model in (m for m in maps if m != donor):
+        added = _added(_folder(models[model]))
+        for token in sorted(maps[model].ids, key=maps[model].ids.__getitem__):
+            if token in target:
+                continue
+            if token not in added:
+                law = f"{model} has {token!r} in its vocabulary proper, and {donor} lacks it"
+                raise MismatchError(law, "Only added tokens can be united; use --vocab base.")
+            target[token] = 1 + max(target.values(), default=-1)
+            entries.append(added[token] | {"id": target[token]})
+    return entries
+
+
+def _added(folder: Path) -> dict[str, dict[str, Any]]:
+    if not (folder / "tokenizer.json").exists():
+        return {}
+    entries = read_json(inside(folder, "tokenizer.json")).get("added_tokens") or []
+    return {e["content"]: e for e in entries if isinstance(e, dict) and "content" in e}
+
+
+def _told(model: str, donor: str, target: Mapping[str, int], own: Vocabulary) -> list[str]:
+    notes = []
+    moved = sum(1 for t, i in own.ids.items() if t in target and target[t] != i)
+    lost = sorted((t for t in own.ids if t not in target), key=own.ids.__getitem__)
+    lacking = sum(1 for t in target if t not in own.ids)
+    if moved:
+        notes.append(f"{model}: {moved} vocabulary rows moved to the ids of {donor}")
+    if lacking:
+        notes.append(f"{model}: {lacking} tokens it lacks take the row of a model that has them")
+    if lost:
+        shown = ", ".join(map(repr, lost[:3]))
+        notes.append(f"{model}: {len(lost)} tokens that {donor} lacks are dropped ({shown})")
+    return notes

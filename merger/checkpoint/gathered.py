@@ -1,0 +1,110 @@
+"""A checkpoint whose vocabulary rows stand in another order: each row found by its token.
+
+Row i of the target belongs to token i of the target's tokenizer. It is read from the model itself
+if that knows the token, else from the first fallback that does: so a task vector is exactly zero
+for tokens an expert has never seen. Every other tensor is the model's own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from merger.checkpoint.dtypes import ITEMSIZE, dtype_code, torch_dtype
+from merger.checkpoint.fingerprint import fingerprint_of, header_fingerprint_of
+from merger.checkpoint.header import TensorInfo
+from merger.checkpoint.reader import Checkpoint
+
+
+class Rows(NamedTuple):
+    """Where the target's rows lie in one checkpoint: places (rows,) int64, -1 where it has none."""
+
+    checkpoint: Checkpoint
+    places: Tensor
+
+
+class GatheredCheckpoint:
+    """A checkpoint seen through maps of rows for some of its tensors."""
+
+    def __init__(self, own: Checkpoint, maps: Mapping[str, Sequence[Rows]]) -> None:
+        self._own, self._maps = own, maps
+        self.path, self.config, self.notes = own.path, own.config, own.notes
+        self.tensors = {n: self._info(i) for n, i in own.tensors.items()}
+
+    def _info(self, info: TensorInfo) -> TensorInfo:
+        if info.name not in self._maps:
+            return info
+        rows = self._maps[info.name]
+        wide = torch_dtype(info.dtype)
+        for one in rows:  # a fallback of a finer format must not be rounded
+            wide = torch.promote_types(wide, torch_dtype(one.checkpoint.tensors[info.name].dtype))
+        shape = (rows[0].places.numel(), *info.shape[1:])
+        code = dtype_code(wide)
+        found = replace(info, dtype=code, shape=shape)
+        return replace(found, nbytes=found.numel * ITEMSIZE[code])
+
+    def read(
+        self,
+        name: str,
+        row_start: int = 0,
+        row_end: int | None = None,
+        *,
+        out: Tensor | None = None,
+    ) -> Tensor:
+        """Return rows [row_start, row_end) of the tensor as the target orders them."""
+        if name not in self._maps:
+            return self._own.read(name, row_start, row_end, out=out)
+        info = self.tensors[name]
+        end = info.rows if row_end is None else row_end
+        rows = torch.zeros(end - row_start, info.cols, dtype=torch_dtype(info.dtype))
+        missing = torch.ones(end - row_start, dtype=torch.bool)
+        for one in self._maps[name]:
+            part = one.places[row_start:end]
+            for to, source, count in _runs(torch.where(missing, part, -1)):
+                got = one.checkpoint.read(name, source, source + count)
+                rows[to : to + count] = got
+            missing &= part < 0
+        if out is None:
+            return rows
+        return out.view(-1)[: rows.numel()].view(rows.shape).copy_(rows)
+
+    def digest(self, name: str) -> str:
+        """Return a sha256 that stands for a tensor's content: of the sources and the maps."""
+        if name not in self._maps:
+            return self._own.digest(name)
+        told = [
+            [one.checkpoint.digest(name), hashlib.sha256(one.places.numpy().tobytes()).hexdigest()]
+            for one in self._maps[name]
+        ]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of all tensors as the target orders them."""
+        infos = self.tensors.values()
+        return fingerprint_of((i.name, i.dtype, i.shape, self.digest(i.name)) for i in infos)
+
+    def header_fingerprint(self) -> str:
+        """Return the sha256 of all names, dtypes and shapes."""
+        return header_fingerprint_of((i.name, i.dtype, i.shape) for i in self.tensors.values())
+
+    def close(self) -> None:
+        """Close the model itself; fallbacks are models of their own."""
+        self._own.close()
+
+
+def _runs(index: Tensor) -> list[tuple[int, int, int]]:
+    """Return (to, source, count) of rows that follow each other in both, without those of -1."""
+    kept = (index >= 0).nonzero().view(-1)
+    if not kept.numel():
+        return []
+    source = index[kept]
+    breaks = ((kept[1:] - kept[:-1] != 1) | (source[1:] - source[:-1] != 1)).nonzero().view(-1) + 1
+    starts = [0, *breaks.tolist()]
+    ends = [*breaks.tolist(), kept.numel()]
+    return [(int(kept[a]), int(source[a]), b - a) for a, b in zip(starts, ends, strict=True)]
