@@ -37,7 +37,11 @@ LEVELS = {
     4: Level((5, 6), 3, (8, 10), 0.25),
     5: Level((6, 7), 3, (10, 12), 0.30),
 }
-NAMES = tuple(c + v for c in "BCDFGHJKLMNPQRSTVWXZ" for v in "aeiou")
+# Pronounceable atoms without collisions; the first level needs few and keeps to two vowels.
+NAMES = {
+    level: tuple(c + v for c in "BCDFGHJKLMNPQRSTVWXZ" for v in ("ae" if level == 1 else "aeiou"))
+    for level in LEVELS
+}
 
 
 @dataclass
@@ -95,7 +99,7 @@ class _Graph:
 
 def _grow(rng: Random, shape: Level, level: int) -> tuple[_Graph, list[str]]:
     """Grow a graph for the goals, with a second derivation of one inner atom from level 2."""
-    graph = _Graph(rng, shape.cycle, rng.sample(NAMES, len(NAMES)))
+    graph = _Graph(rng, shape.cycle, rng.sample(NAMES[level], len(NAMES[level])))
     goals = [graph.pool.pop() for _ in range(shape.goals)]
     for goal in goals:
         graph.grow(goal, rng.randint(*shape.depth), (goal,))
