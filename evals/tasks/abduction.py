@@ -181,7 +181,7 @@ def draft(rng: Random, level: int) -> Draft:
     lines = [
         "Facts: " + (" ".join(facts) or "none"),
         "Rules:",
-        *(f"- {' '.join(body)} → {head}" for body, head in graph.rules),
+        *(f"{i}. {' '.join(body)} → {head}" for i, (body, head) in enumerate(graph.rules, 1)),
         "Candidates: " + " ".join(candidates),
         "Goals: " + " ".join(goals),
     ]

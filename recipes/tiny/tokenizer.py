@@ -26,7 +26,7 @@ TEMPLATE = (
     "{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
-_PIECES = r"\n-?| ?[-+×]?\d| ?[¬=]?[A-Za-z]+| ?¬?\(|\)| ?[^\sA-Za-z\d()¬=]+|[¬=]|[^\S\n]+"
+_PIECES = r"\n|\d\.(?= )| ?[-+×]?\d| ?[¬=]?[A-Za-z]+| ?¬?\(|\)| ?[^\sA-Za-z\d()¬=]+|[¬=]|[^\S\n]+"
 
 
 def build(*, seed: int = 0, samples: int = 400) -> Any:

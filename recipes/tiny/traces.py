@@ -41,7 +41,7 @@ def completion(item: Item, *, worked: bool) -> str:
 def _deduction(item: Item) -> str:
     survivors: list[dict[str, bool]] = [{}]
     blocks = []
-    for formula in map(as_tuples, item.data["formulas"]):
+    for number, formula in enumerate(map(as_tuples, item.data["formulas"]), 1):
         new = [v for v in sorted(variables(formula)) if v not in survivors[0]]
         lines, kept = [], []
         for known in survivors:
@@ -51,7 +51,7 @@ def _deduction(item: Item) -> str:
                 if holds(formula, tried):
                     kept.append(tried)
                 lines.append(f" {literals} {len(kept) if holds(formula, tried) else 'x'}")
-        blocks.append(f" {show(formula)}:{';'.join(lines)}")
+        blocks.append(f"{number}. {show(formula)}:{';'.join(lines)}")
         survivors = kept
         if not kept:
             break
@@ -86,13 +86,13 @@ def _abduction(item: Item) -> str:
     lines, grew = [], True
     while grew:
         grew = False
-        for body, head in rules:
+        for number, (body, head) in enumerate(rules, 1):
             if any(atom not in labels for atom in body):
                 continue
             merged = minimal([*labels.get(head, []), *(join([labels[a] for a in body]) or [])])
             if merged != labels.get(head):
                 labels[head], grew = merged, True
-                lines.append(f" {' '.join(body)} → {head}: {sets(merged)}")
+                lines.append(f"{number}. {' '.join(body)} → {head}: {sets(merged)}")
     every = join([labels[goal] for goal in d["goals"]]) or []
     lines.append(f" {' '.join(d['goals'])}: {sets(every)}")
     if d["forbidden"]:
