@@ -51,7 +51,7 @@ def test_a_trace_contains_its_answer_and_names_no_tag(name):
 def test_a_deduction_trace_is_the_written_one():
     """The format of a trace is part of what the committed weights have learned."""
     item = draw_item(get_task("deduction"), level=1, split="train", seed=0, index=0)
-    assert trace(item).split("\n")[0] == " ¬B ∧ ¬D: B D x; B ¬D x; ¬B D x; ¬B ¬D 1"
+    assert trace(item).split("\n")[0] == "1. ¬B ∧ ¬D: B D x; B ¬D x; ¬B D x; ¬B ¬D 1"
 
 
 @given(st.text(max_size=60))
