@@ -82,14 +82,14 @@ def test_examples_depend_on_their_index_alone(tokenizer):
 @pytest.mark.slow
 def test_a_killed_cold_start_ends_where_an_uninterrupted_one_does(tmp_path: Path):
     """Weights, momentum and the place in the data are all restored."""
-    whole = train(tmp_path / "whole", SMALL, compiled=False)
+    whole = train(tmp_path / "whole", SMALL)
 
     def stop(text: str) -> None:
         raise KeyboardInterrupt(text)
 
     with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut", SMALL, compiled=False, save_every=4, log=stop, log_every=5)
-    again = train(tmp_path / "cut", SMALL, compiled=False, save_every=4)
+        train(tmp_path / "cut", SMALL, save_every=4, log=stop, log_every=5)
+    again = train(tmp_path / "cut", SMALL, save_every=4)
     a, b = (load_file(folder / "model.safetensors") for folder in (whole, again))
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not (again / "training.safetensors").exists()

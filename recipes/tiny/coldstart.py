@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -158,12 +159,12 @@ def train(
     log: Any = None,
     log_every: int = 50,
     save_every: int = 250,
-    compiled: bool = True,
+    compiled: bool | None = None,
 ) -> Path:
     """Train the base into a transformers folder; continues where it was killed.
 
-    `compiled` fuses the model's small operations with torch.compile (two minutes once, then a third
-    less time a step); it needs a C++ compiler.
+    `compiled` fuses the model's small operations with torch.compile: two minutes once, then a third
+    less time a step. By default that is done where it pays and a C++ compiler is at hand.
     """
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
@@ -176,6 +177,8 @@ def train(
         examples, batch_size=None, num_workers=1, prefetch_factor=64
     )
     net.train()
+    if compiled is None:
+        compiled = settings.steps >= 2000 and shutil.which("g++") is not None
     if compiled:
         net.model.forward = torch.compile(net.model.forward, dynamic=True)
     for step, parts in enumerate(loader, first):
