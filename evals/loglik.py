@@ -1,0 +1,115 @@
+"""Teacher-forced log-likelihood: how likely a model finds a given continuation, no decoding.
+
+A smooth and cheap companion of accuracy (the price of reading a prompt): good for ordering close
+candidates or as a first look, never the number that is reported. A continuation is encoded on its
+own, as generation would append it. Rows are padded on the right, which a causal model does not see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812  its usual name
+from torch import Tensor
+
+from evals.generate import Answerer
+from evals.task import Item, Task
+from merger.errors import EvalError
+
+_LOGITS = 2**26  # numbers of logits held at once: 256 MB in float32
+
+
+class LogLik(NamedTuple):
+    """The log-likelihood of a continuation in nats, its tokens, and whether greedy would say it."""
+
+    total: float
+    n_tokens: int
+    greedy: bool
+
+    @property
+    def mean(self) -> float:
+        """The log-likelihood a token, in nats."""
+        return self.total / self.n_tokens
+
+
+class _Pair(NamedTuple):
+    place: int
+    prompt: list[int]
+    said: list[int]
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt) + len(self.said)
+
+
+def log_likelihoods(answerer: Answerer, pairs: Sequence[tuple[str, str]]) -> list[LogLik]:
+    """Return the log-likelihood of each (prompt, continuation), in the order given.
+
+    Raises `EvalError` where a prompt or a continuation is empty, or both exceed the context.
+    """
+    encoded = [_encode(answerer, i, *pair) for i, pair in enumerate(pairs)]
+    found: dict[int, LogLik] = {}
+    for batch in _batches(answerer, sorted(encoded, key=lambda p: (-p.length, p.place))):
+        found |= _score(answerer, batch)
+    return [found[i] for i in range(len(pairs))]
+
+
+def gold_log_likelihoods(
+    answerer: Answerer, task: Task, items: Sequence[Item]
+) -> dict[str, LogLik]:
+    """Return how likely the model finds each item's answer, given at once, by item id."""
+    close = "</think>" if task.prefill else ""
+    pairs = [(answerer.prompt(task, i), f"{close}<answer>{i.answer}</answer>") for i in items]
+    scores = log_likelihoods(answerer, pairs)
+    return {item.id: score for item, score in zip(items, scores, strict=True)}
+
+
+def _encode(answerer: Answerer, place: int, prompt: str, continuation: str) -> _Pair:
+    tokens, said = (
+        answerer.tokenizer.encode(text, add_special_tokens=False) for text in (prompt, continuation)
+    )
+    pair = _Pair(place, tokens, said)
+    if not tokens or not said or pair.length > answerer.context:
+        raise EvalError(
+            f"pair {place}: {len(tokens)} + {len(said)} tokens; each part needs one, and the model "
+            f"reads {answerer.context}",
+            "Shorten the text, or take a model with a longer context.",
+        )
+    return pair
+
+
+def _batches(answerer: Answerer, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
+    """Cut pairs, longest first, into batches whose logits fit."""
+    room = max(1, _LOGITS // answerer.model.config.get_text_config().vocab_size)
+    batch: list[_Pair] = []
+    for pair in pairs:
+        if batch and batch[0].length * (len(batch) + 1) > room:
+            yield batch
+            batch = []
+        batch.append(pair)
+    if batch:
+        yield batch
+
+
+@torch.no_grad()
+def _score(answerer: Answerer, batch: Sequence[_Pair]) -> dict[int, LogLik]:
+    device = next(answerer.model.parameters()).device
+    width = max(p.length for p in batch)
+    padded = torch.zeros(len(batch), width, dtype=torch.long)
+    seen = torch.zeros(len(batch), width, dtype=torch.long)
+    for row, pair in enumerate(batch):
+        padded[row, : pair.length] = torch.tensor(pair.prompt + pair.said)
+        seen[row, : pair.length] = 1
+    logits = answerer.model(input_ids=padded.to(device), attention_mask=seen.to(device)).logits
+    return {p.place: _read(logits[row], p) for row, p in enumerate(batch)}
+
+
+def _read(logits: Tensor, pair: _Pair) -> LogLik:
+    """Add up the log-probabilities of what was said; a token's logits stand one place before."""
+    start = len(pair.prompt) - 1
+    rows = logits[start : start + len(pair.said)].float()
+    said = torch.tensor(pair.said, device=rows.device)
+    nats = F.log_softmax(rows, -1).gather(-1, said[:, None]).double().sum()
+    return LogLik(float(nats), len(pair.said), bool((rows.argmax(-1) == said).all()))
