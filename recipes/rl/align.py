@@ -10,8 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from merger.checkpoint import open_checkpoint
 from merger.errors import RecipeError
 from recipes.rl.card import make_card
@@ -43,8 +41,6 @@ def align(
         `curve.jsonl` (a row per step) and `completions/` (every prompt and answer, parquet).
     """
     place = Workplace(out, _record(model, reference, settings), resume=resume)
-    if not torch.cuda.is_available():
-        torch.set_num_threads(settings.threads)
     trainer = _door().make_trainer(model, reference or model, settings, place, log)
     start = place.checkpoint()
     done = int(start.name.split("-")[1]) // settings.updates if start else 0
@@ -82,7 +78,8 @@ def _record(model: Path, reference: Path | None, settings: Settings) -> dict[str
             "Leave the reference out or train all weights (lora: 0).",
         )
     inputs = {"model": model} if reference is None else {"model": model, "reference": reference}
-    return {**as_record(settings), **{name: _fingerprint(path) for name, path in inputs.items()}}
+    prints = {name: _fingerprint(path) for name, path in inputs.items()}
+    return {**as_record(settings), **prints}
 
 
 def _fingerprint(model: Path) -> str:

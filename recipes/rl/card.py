@@ -25,8 +25,9 @@ tags: [merger, reinforcement-learning]
 ---
 # {model.name}, trained on {settings.task}
 
-{_METHODS[settings.algorithm]} on generated items of the task `{settings.task}`, split `train`,
-from `{model.name}`. Every prompt was new when it was answered.
+{_METHODS[settings.algorithm]} from `{model.name}`, on items of the
+task `{settings.task}` (split `train` where we draw them: none of them is ever asked in a search or
+an evaluation).
 
     merger {verb} {model.name} --task {settings.task} --seed {settings.seed} --out OUT
 

@@ -27,7 +27,6 @@ from trl import GRPOConfig, GRPOTrainer
 from evals.batching import run as decode
 from evals.generate import Answerer, Request, load_model
 from evals.generate import Settings as Sampling
-from evals.task import get_task
 from recipes.rl.curriculum import make_curriculum
 from recipes.rl.curve import line, make_row
 from recipes.rl.feed import COLUMNS, Feed
@@ -35,6 +34,7 @@ from recipes.rl.folder import Workplace
 from recipes.rl.objectives import reinforce_pp_advantage
 from recipes.rl.packing import chunks, pack
 from recipes.rl.settings import Settings
+from recipes.rl.source import open_source
 
 Log = Callable[[str], None]
 # Answers that a CPU puts through the model at once, unless told: what its cache holds is faster.
@@ -171,12 +171,14 @@ def make_trainer(
     model: Path, reference: Path, settings: Settings, place: Workplace, log: Log
 ) -> Trainer:
     """Load a policy and all that trains it; raises what loading a model or a task can raise."""
-    task = get_task(settings.task)
-    policy, tokenizer = load_model(model, dtype="bfloat16" if _on_gpu() else "float32")
+    source = open_source(settings)
+    if not on_gpu(settings):
+        torch.set_num_threads(settings.threads)
+    policy, tokenizer = load_model(model, dtype="bfloat16" if on_gpu(settings) else "float32")
     # The trainer reloads its reference from the path that stands here, whatever the policy is.
     policy.config._name_or_path = str(reference)
-    curriculum = make_curriculum(settings, settings.levels or task.levels)
-    feed = Feed(task, Answerer(policy, tokenizer), curriculum, settings)
+    curriculum = make_curriculum(settings, settings.levels or source.levels)
+    feed = Feed(source, Answerer(policy, tokenizer), curriculum, settings)
     slots = settings.steps * settings.prompts_per_step
     with _quiet():
         return Trainer(
@@ -194,7 +196,9 @@ def make_trainer(
 def arguments(settings: Settings, folder: Path) -> GRPOConfig:
     """Say the settings in TRL's words."""
     per_update = settings.answers // settings.updates // int(os.environ.get("WORLD_SIZE", "1"))
-    micro = settings.micro_batch or (per_update if _on_gpu() else _divisor(per_update, CPU_ROWS))
+    micro = settings.micro_batch or (
+        per_update if on_gpu(settings) else _divisor(per_update, CPU_ROWS)
+    )
     return GRPOConfig(
         output_dir=str(folder),
         seed=settings.seed,
@@ -222,9 +226,9 @@ def arguments(settings: Settings, folder: Path) -> GRPOConfig:
         scale_rewards="group",
         reward_weights=[1.0] + [0.0] * (len(COLUMNS) - 1),
         mask_truncated_completions=False,
-        use_cpu=not _on_gpu(),
-        bf16=_on_gpu(),
-        gradient_checkpointing=_on_gpu(),
+        use_cpu=not on_gpu(settings),
+        bf16=on_gpu(settings),
+        gradient_checkpointing=on_gpu(settings),
         use_vllm=settings.vllm,
         vllm_mode="colocate",
         vllm_max_model_length=settings.max_prompt_tokens + settings.max_new_tokens,
@@ -253,8 +257,9 @@ def _divisor(number: int, limit: int) -> int:
     return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
 
 
-def _on_gpu() -> bool:
-    return torch.cuda.is_available()
+def on_gpu(settings: Settings) -> bool:
+    """Say whether a run is to be on a GPU."""
+    return settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
 
 
 def _lora(settings: Settings) -> Any:

@@ -1,8 +1,8 @@
 """What the trainer is fed: prompts for its slots, and scores for its answers.
 
 A slot is a number: prompt 7 of a run is slot 7 whatever happens to the process, and its item is a
-function of (task, level, seed, slot). So nothing about the data needs saving for a resumed run to
-see what an unbroken one would have seen. Scores are those of the task's own verifier.
+function of (level, slot). So nothing about the data needs saving for a resumed run to see what an
+unbroken one would have seen. Scores are those of the task's own verifier.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 
 from evals.generate import Answerer
 from evals.rewards import REWARDS
-from evals.task import Item, Score, Task, draw_item
+from evals.task import Item
 from merger.errors import RecipeError
 from recipes.rl.curriculum import Curriculum
 from recipes.rl.settings import Settings
+from recipes.rl.source import Source
 
 RewardFunction = Callable[..., list[float]]
 # The columns of a step: the reward counts, the others are watched.
@@ -29,7 +30,7 @@ STRIDE = 1_000_000_007
 class Feed:
     """Turns slots into prompts of the right level, and answers into rewards."""
 
-    task: Task
+    source: Source
     answerer: Answerer
     curriculum: Curriculum
     settings: Settings
@@ -69,7 +70,7 @@ class Feed:
         text = self.answerer.tokenizer.decode(
             said, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
-        score: Score = self.task.check(text, item)
+        score = self.source.task.check(text, item)
         reward = REWARDS[self.settings.reward](score)
         worked = bool(text.split("</think>")[0].strip())
         return reward, float(score.correct), float(score.format), float(worked), float(item.level)
@@ -77,12 +78,12 @@ class Feed:
     def _row(self, slot: int) -> dict[str, Any]:
         level, limit = self.curriculum.level_of(slot), self.settings.max_prompt_tokens
         for attempt in range(100):
-            index, seed = slot + attempt * STRIDE, self.settings.seed
-            item = draw_item(self.task, level=level, split="train", seed=seed, index=index)
-            prompt = self.answerer.prompt(self.task, item)
+            item = self.source.draw(level, slot + attempt * STRIDE)
+            prompt = self.answerer.prompt(self.source.task, item)
             if len(self.answerer.tokenizer.encode(prompt, add_special_tokens=False)) <= limit:
                 return {"prompt": prompt, "item": item, "slot": slot}
+        name = self.source.task.name
         raise RecipeError(
-            f"{self.task.name} level {level}: 100 items in a row exceed {limit} prompt tokens",
+            f"{name} level {level}: 100 items in a row have more than {limit} prompt tokens",
             "Raise max_prompt_tokens or train on easier levels.",
         )

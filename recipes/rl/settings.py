@@ -9,11 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from evals.rewards import REWARDS
 from merger.errors import RecipeError
 from merger.registry import unknown
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+T = TypeVar("T", bound="DataclassInstance")
 ALGORITHMS = ("reinforce++", "grpo")
 
 
@@ -21,16 +28,19 @@ ALGORITHMS = ("reinforce++", "grpo")
 class Settings:
     """The knobs of one run of RL; lengths are in tokens, `seed` decides items and samples.
 
-    `levels` are trained in the order given (empty: all of the task's), a level being left when the
+    `task` is one of ours or a JSONL file, whose answers `check` compares (see evals/own.py).
+    `levels` are trained in the order given (empty: all there are), a level being left when the
     share of right answers over `window` steps reaches `promote_at` or its part of the steps is
     spent; `replay` of the prompts come from levels already left. `micro_batch` answers go through
-    the model at once (0: all of an update's). `lora` is a rank; 0 trains all weights. `threads` is
-    for CPUs: two torch threads on busy cores were measured some twenty times slower than one.
+    the model at once (0: all of an update's; 16 or so on a CPU). `lora` is a rank; 0 trains all
+    weights. `device` is auto (a GPU where there is one), cpu or cuda. `threads` is for CPUs: two
+    torch threads on busy cores were measured some twenty times slower than one.
     """
 
     task: str
     algorithm: str = "reinforce++"
     reward: str = "paper"
+    check: str = "exact"
     levels: tuple[int, ...] = ()
     steps: int = 200
     prompts_per_step: int = 32
@@ -47,6 +57,7 @@ class Settings:
     window: int = 5
     replay: float = 0.1
     micro_batch: int = 0
+    device: str = "auto"
     save_every: int = 20
     lora: int = 0
     vllm: bool = False
@@ -77,34 +88,54 @@ STAGE_C = Settings(
 
 def make_settings(preset: Settings, options: Mapping[str, Any]) -> Settings:
     """Lay options over a preset; raises when a key is unknown or a value cannot be meant."""
-    known = {field.name for field in fields(Settings)}
-    for key in options:
-        if key not in known:
-            raise unknown("RL setting", key, known)
-    values = {key: _typed(key, value, getattr(preset, key)) for key, value in options.items()}
-    settings = replace(preset, **values)
+    settings = overlay(preset, options)
+    REWARDS[settings.reward]  # raises with the nearest name
     for broken, law in _laws(settings):
         if broken:
-            raise RecipeError(law, "See `merger align --help` for what each setting means.")
+            raise RecipeError(law, "See docs/rl.md for what each setting means.")
     return settings
 
 
+def overlay(preset: T, options: Mapping[str, Any]) -> T:
+    """Return a flat record with options laid over it, each of the type that stands there."""
+    known = {field.name for field in fields(preset)}
+    for key in options:
+        if key not in known:
+            raise unknown("setting", key, known)
+    values = {key: _typed(key, value, getattr(preset, key)) for key, value in options.items()}
+    return replace(preset, **values)
+
+
 def as_record(settings: Settings) -> dict[str, Any]:
-    """Return the settings as plain data, for JSON and for model cards."""
-    return {**asdict(settings), "levels": list(settings.levels)}
+    """Return the settings as plain data, with a hash of the items where a file holds them."""
+    record = {**asdict(settings), "levels": list(settings.levels)}
+    if (file := Path(settings.task)).is_file():
+        record["items"] = sha256(file.read_bytes()).hexdigest()[:16]
+    return record
 
 
 def _typed(key: str, value: Any, example: Any) -> Any:
+    """Return a value from YAML as the type of its example: tuples, floats from whole numbers."""
     if isinstance(example, tuple):
-        values = value if isinstance(value, (list, tuple)) else [value]
-        if all(isinstance(level, int) for level in values):
-            return tuple(values)
-    elif isinstance(example, float) and isinstance(value, (int, float)):
-        return float(value)
-    elif type(value) is type(example):
+        return tuple(_frozen(v) for v in (value if isinstance(value, list | tuple) else [value]))
+    if isinstance(example, float) and (number := _number(value)) is not None:
+        return number
+    if type(value) is type(example):
         return value
-    kind = "list of whole numbers" if isinstance(example, tuple) else type(example).__name__
+    kind = type(example).__name__
     raise RecipeError(f"{key} is {value!r}, not a {kind}", f"The default is {example!r}.")
+
+
+def _number(value: Any) -> float | None:
+    """Read a float; YAML takes 1e-4 for a text, because it has no point."""
+    try:
+        return None if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _laws(s: Settings) -> list[tuple[bool, str]]:
@@ -112,7 +143,9 @@ def _laws(s: Settings) -> list[tuple[bool, str]]:
     counts = ("steps", "prompts_per_step", "updates", "max_new_tokens", "window", "save_every")
     shares = ("promote_at", "replay")
     per_update = s.answers // s.updates if s.updates > 0 else 0
+    levels = all(isinstance(level, int) for level in s.levels)
     return [
+        (not levels, f"levels are {list(s.levels)}, not whole numbers"),
         (s.algorithm not in ALGORITHMS, f"algorithm {s.algorithm!r} is not one of {ALGORITHMS}"),
         *((getattr(s, k) < 1, f"{k} is {getattr(s, k)}, below 1") for k in counts),
         *((not 0 <= getattr(s, k) <= 1, f"{k} is {getattr(s, k)}, no share") for k in shares),

@@ -1,0 +1,201 @@
+"""Run a recipe's stages in order, in one folder; what is finished is not done again.
+
+A stage is finished when it ended and nothing that decides its result has changed since: its kind
+and options with all defaults, the seed, and the content of the models it starts from. Otherwise it
+runs, and continues what a killed run of the same stage left; what a stage of other settings left is
+set aside, never removed. RUN holds recipe.yaml, state.json, ledger.sqlite and a folder per stage.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from merger.checkpoint import open_checkpoint
+from merger.errors import RecipeError
+from merger.experts import known_aliases, resolve
+from merger.registry import unknown
+from recipes import stages as _kinds  # noqa: F401  its functions fill the table of kinds
+from recipes.job import Facts, Here, Job, make_job
+from recipes.recipe import Recipe
+from search.protocol import Screen
+
+STATE = "state.json"
+
+
+class Line(NamedTuple):
+    """One line of a plan: the stage, what it starts from, whether it is finished."""
+
+    name: str
+    kind: str
+    models: tuple[str, ...]
+    state: str
+
+
+@dataclass
+class Runner:
+    """A recipe, checked whole, and the folder it runs in."""
+
+    recipe: Recipe
+    run: Path
+    screen: Screen
+
+    @cached_property
+    def jobs(self) -> dict[str, Job]:
+        """Every stage as a checked job; raises for the first that cannot be run as written."""
+        jobs: dict[str, Job] = {}
+        for stage in self.recipe.stages:
+            job = make_job(stage, self.recipe.seed)
+            for model in job.models:
+                self._check_model(stage.name, model, jobs)
+            for read in job.stages or ():
+                self._check_before(stage.name, read, jobs)
+            jobs[stage.name] = job
+        return jobs
+
+    def plan(self) -> list[Line]:
+        """Return what a run would do, without doing or making anything."""
+        kinds = {stage.name: stage.kind for stage in self.recipe.stages}
+        lines = []
+        for name, job in self.jobs.items():
+            state = "finished" if self._finished(name) else "to do"
+            if state == "to do" and self._begun(name):
+                state = "to continue"
+            lines.append(Line(name, kinds[name], job.models, state))
+        return lines
+
+    def go(self, only: str | None = None) -> dict[str, Facts]:
+        """Run what is not finished and return every stage's facts; `only` runs one stage."""
+        if only is not None and only not in self.jobs:
+            raise unknown("stage", only, self.jobs)
+        self.jobs  # noqa: B018  all checks come before the first stage
+        self.run.mkdir(parents=True, exist_ok=True)
+        (self.run / "recipe.yaml").write_text(self.recipe.to_yaml(), encoding="utf-8")
+        for name in [only] if only else list(self.jobs):
+            self._stage(name)
+        return {name: mark["facts"] for name, mark in self._state.items() if "facts" in mark}
+
+    def _stage(self, name: str) -> None:
+        if self._finished(name):
+            self.screen.say(f"{name}: finished before")
+            return
+        key, begin = self._key(name), time.monotonic()
+        if self._state.get(name, {}).get("key") != key:
+            self._set_aside(name)
+            self._note(name, {"key": key})
+        kind = next(s.kind for s in self.recipe.stages if s.name == name)
+        self.screen.say(f"{name}: {kind}")
+        facts = self.jobs[name].run(self._here(name))
+        seconds = round(time.monotonic() - begin, 1)
+        self._note(name, {"key": key, "seconds": seconds, "facts": facts})
+        self.screen.say(f"{name}: done in {seconds:.0f} s, {self.run / name}")
+
+    def _here(self, name: str) -> Here:
+        models = {model: self._path(model) for model in self.jobs[name].models}
+        before = {n: mark["facts"] for n, mark in self._state.items() if "facts" in mark}
+        return Here(name, self.run / name, self.run, models, self.screen, before)
+
+    def _path(self, model: str) -> Path:
+        """Return the folder of a model: what an earlier stage made, or one found by its name."""
+        if model in self.jobs:
+            folder = self.run / model / (self.jobs[model].model or ".")
+            if not self._finished(model):
+                law = f"stage {model!r} is not finished, and another starts from it"
+                raise RecipeError(law, f"Run it first: --only {model}, or the whole recipe.")
+            return folder
+        return resolve(model, aliases=self.recipe.experts, family=self.recipe.family).path
+
+    def _check_model(self, stage: str, model: str, before: Mapping[str, Job]) -> None:
+        """Check that a model is an earlier stage's, or a name that can be found; fetch nothing."""
+        if model in before:
+            if before[model].model is None:
+                raise RecipeError(
+                    f"stage {stage!r}: {model!r} makes no model", "Name one that does."
+                )
+        elif model in {s.name for s in self.recipe.stages}:
+            law = f"stage {stage!r} starts from {model!r}, which does not come before it"
+            raise RecipeError(law, "Put it before.")
+        elif not self._nameable(model):
+            known = {*before, *known_aliases(self.recipe.experts, self.recipe.family)}
+            error = unknown("model", model, known)
+            raise RecipeError(f"stage {stage!r}: {error.law}", error.remedy)
+
+    def _nameable(self, model: str) -> bool:
+        """Say whether a name is a folder, an alias or may be a Hub id, without asking the Hub."""
+        aliases = known_aliases(self.recipe.experts, self.recipe.family)
+        return model in aliases or "/" in model or ":" in model or Path(model).is_dir()
+
+    def _check_before(self, stage: str, other: str, before: Mapping[str, Job]) -> None:
+        if other not in before:
+            law = f"stage {stage!r} uses {other!r}, which does not come before it"
+            raise RecipeError(law, "Put it before.")
+
+    def _finished(self, name: str) -> bool:
+        mark = self._state.get(name, {})
+        if "facts" not in mark or not (self.run / name).exists():
+            return False
+        needed = [m for m in (*self.jobs[name].models, *self._read(name)) if m in self.jobs]
+        return all(self._finished(m) for m in needed) and mark["key"] == self._key(name)
+
+    def _begun(self, name: str) -> bool:
+        return any(p.exists() for p in self._places(name))
+
+    def _key(self, name: str) -> str:
+        """Hash what decides a stage's result."""
+        job = self.jobs[name]
+        kind = next(s.kind for s in self.recipe.stages if s.name == name)
+        inputs = {model: _fingerprint(self._path(model)) for model in job.models}
+        read = {stage: self._state.get(stage, {}).get("key") for stage in self._read(name)}
+        known = {"kind": kind, "record": job.record, "inputs": inputs, "read": read}
+        text = json.dumps(known, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _read(self, name: str) -> tuple[str, ...]:
+        """Return the stages that a stage reads; None in its job means all before it."""
+        stages, order = self.jobs[name].stages, list(self.jobs)
+        return tuple(order[: order.index(name)]) if stages is None else stages
+
+    def _places(self, name: str) -> list[Path]:
+        return [self.run / name, self.run / f"{name}.partial"]
+
+    def _set_aside(self, name: str) -> None:
+        """Move what a stage of other settings left out of the way."""
+        for place in self._places(name):
+            if place.exists():
+                number = next(n for n in range(1, 1000) if not _old(place, n).exists())
+                place.rename(_old(place, number))
+                self.screen.say(
+                    f"{name}: its settings changed; the old one is {_old(place, number)}"
+                )
+
+    @property
+    def _state(self) -> dict[str, dict[str, Any]]:
+        try:
+            found: dict[str, dict[str, Any]] = json.loads((self.run / STATE).read_text())
+        except FileNotFoundError:
+            return {}
+        return found
+
+    def _note(self, name: str, mark: Mapping[str, Any]) -> None:
+        """Write a stage's mark: whole, or not at all."""
+        draft = self.run / f".{STATE}"
+        draft.write_text(json.dumps({**self._state, name: dict(mark)}, indent=1) + "\n")
+        draft.replace(self.run / STATE)
+
+
+def _old(place: Path, number: int) -> Path:
+    return place.with_name(f"{place.name}.old{number}")
+
+
+def _fingerprint(model: Path) -> str:
+    checkpoint = open_checkpoint(model)
+    try:
+        return checkpoint.fingerprint()
+    finally:
+        checkpoint.close()
