@@ -34,7 +34,7 @@ class Aligned:
     checkpoints: dict[str, Checkpoint]
     notes: list[str] = field(default_factory=list)
     added: list[dict[str, Any]] = field(default_factory=list)  # entries for tokenizer.json
-    rows: int | None = None  # the new vocab_size, where it changed
+    rows: int | None = None  # vocab_size of the output, where anything was mapped
 
 
 def align(models: Mapping[str, Checkpoint], donor: str, mode: str) -> Aligned:
@@ -58,8 +58,8 @@ def align(models: Mapping[str, Checkpoint], donor: str, mode: str) -> Aligned:
     if mode == "union":
         result.added = _union(models, maps, target, donor)
         size = max(size, 1 + max(target.values(), default=0))
-        result.rows = size if size != _size(models[donor]) else None
     order = [donor, *(m for m in maps if m != donor)]
+    result.rows = size
     index = {m: _index(target, size, maps[m], _size(models[m])) for m in order}
     index[donor] = _own(size, _size(models[donor]), target, maps[donor])
     for model in order:

@@ -78,9 +78,7 @@ def check_vocabularies(folders: Mapping[str, Path]) -> list[str]:
     told = {name: difference(known[first], known[name]) for name in others}
     if wrong := [f"{name} against {first}: {text}" for name, text in told.items() if text]:
         law = "the tokenizers differ. " + "; ".join(wrong)
-        raise MismatchError(
-            law, "Merge models of one tokenizer, or map the rows with --vocab base."
-        )
+        raise MismatchError(law, "Merge models of one tokenizer, or map the rows: --vocab base.")
     return notes
 
 

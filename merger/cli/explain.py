@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from merger.cli.app import app
-from merger.cli.merge import Base, Device, Dtype, Expert, Family, Json, Memory, Method, Seed, Set
+from merger.cli.merge import (
+    Base,
+    Device,
+    Dtype,
+    Expert,
+    Family,
+    Json,
+    Memory,
+    Method,
+    Seed,
+    Set,
+    Vocab,
+)
 
 if TYPE_CHECKING:
     from merger.engine.models import Opened
@@ -24,6 +36,7 @@ def explain(
     dtype: Dtype = None,
     memory: Memory = "1GB",
     family: Family = None,
+    vocab: Vocab = "error",
     seed: Seed = None,
     device: Device = "cpu",
     as_json: Json = False,
@@ -36,7 +49,7 @@ def explain(
 
     if (config is None) == (method is None):
         raise UsageError("give either a config or --method", "merger explain --help")
-    spec = spec_of(config, method, base, expert, settings, dtype, seed)
+    spec = spec_of(config, method, base, expert, settings, dtype, seed, vocab)
     with opened(spec, family=family) as models:
         show(models, size(memory, "--memory"), as_json=as_json, device=device)
 

@@ -35,6 +35,9 @@ Dtype = Annotated[str | None, typer.Option(help="Dtype to write: bf16, fp16, fp3
 Family = Annotated[str | None, typer.Option(help="Family whose aliases are used first.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of operators that draw at random.")]
 Device = Annotated[str, typer.Option(help="Where the arithmetic runs: cpu, cuda.")]
+Vocab = Annotated[
+    str, typer.Option(help="Tokenizers that differ: error, base (by token) or union.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
@@ -55,6 +58,7 @@ def merge(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing model.")] = False,
     allow_nan: Annotated[bool, typer.Option("--allow-nan", help="Let NaN through.")] = False,
     family: Family = None,
+    vocab: Vocab = "error",
     seed: Seed = None,
     device: Device = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Threads of the arithmetic.")] = 1,
@@ -67,7 +71,7 @@ def merge(
     from merger.engine.models import opened
 
     config, out = _places(places or [], method, dry_run)
-    spec = spec_of(config, method, base, expert, settings, dtype, seed)
+    spec = spec_of(config, method, base, expert, settings, dtype, seed, vocab)
     limit, shards = size(memory, "--memory"), size(shard_size, "--shard-size")
     with opened(spec, family=family) as models:
         if dry_run or out is None:
@@ -99,8 +103,9 @@ def spec_of(
     settings: list[str] | None,
     dtype: str | None,
     seed: int | None,
+    vocab: str = "error",
 ) -> MergeSpec:
-    """Build the spec from a config file or from flags; --dtype and --seed hold for both."""
+    """Build the spec from a config file or from flags; --dtype, --seed, --vocab hold for both."""
     from dataclasses import replace
 
     from merger.cli.flags import spec_from_flags
@@ -116,6 +121,9 @@ def spec_of(
         spec = load_spec(config)
     else:
         spec = spec_from_flags(method or "", base, experts or [], settings or [])
+    if vocab not in ("error", "base", "union"):
+        raise UsageError(f"--vocab is {vocab!r}", "One of error, base, union.")
+    spec = spec if vocab == "error" else replace(spec, tokenizer_source=vocab)
     if seed is not None and "seed" in spec.operator.knobs:
         spec = replace(spec, knobs={**spec.knobs, "seed": Setting.of(seed)})
     return replace(spec, out_dtype=dtype_of(dtype, "--dtype")) if dtype else spec

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from merger.checkpoint import Checkpoint, Writer
+from merger.checkpoint.align import add_tokens
 from merger.checkpoint.sidecar import copy_sidecar, dominant
 from merger.checkpoint.writer import SHARD_SIZE
 from merger.engine.models import Opened, vocabulary_notes
@@ -63,7 +64,7 @@ def merge_to_folder(
     plan, spec = models.plan, models.plan.spec
     notes = [*plan.notes, *vocabulary_notes(models)]
     if spec.provenance is not None:
-        check_inputs(spec.provenance, models.checkpoints)
+        check_inputs(spec.provenance, models.inputs)
     key = _identity(models)
     with (
         Writer(out, plan.layout, shard_size, resume=resume, force=force, spec_hash=key) as writer,
@@ -90,15 +91,17 @@ def merge_to_folder(
             writer.folder,
             dtype=dominant(plan.written) if spec.written_dtype else None,
             tokenizer=_tokenizer(models),
-            changes=plan.config_changes,
+            changes={**plan.config_changes, **_vocabulary(models)},
         )
+        if models.aligned.added:
+            add_tokens(writer.folder, models.aligned.added)
         notes += [f"config.json, {change}" for change in side.changed]
         notes += [f"{name} of {spec.donor} is not copied" for name in side.left]
         hashing.finish()
         told = [*notes, *(f"dropped {d.tensor} of {d.model}: {d.reason}" for d in plan.dropped)]
         inputs = [
             Input(name, checkpoint, models.choices[name])
-            for name, checkpoint in models.checkpoints.items()
+            for name, checkpoint in models.inputs.items()
         ]
         write_provenance(writer.folder, spec.to_mapping(), inputs, base=spec.base, notes=told)
         writer.commit()
@@ -148,9 +151,16 @@ def _identity(models: Opened) -> str:
     return total.hexdigest()
 
 
+def _vocabulary(models: Opened) -> dict[str, int]:
+    """Return the vocab_size that config.json must state, where vocabularies were brought to one."""
+    config = models.checkpoints[models.plan.spec.donor].config or {}
+    rows = models.aligned.rows
+    return {"vocab_size": rows} if rows is not None and "vocab_size" in config else {}
+
+
 def _tokenizer(models: Opened) -> Path | None:
     """Return the folder that gives the tokenizer, where it is not the donor's."""
     source = models.plan.spec.tokenizer_source
-    if source in (None, "base", models.plan.spec.donor):
+    if source in (None, "base", "union", models.plan.spec.donor):
         return None
     return models.folder(str(source))

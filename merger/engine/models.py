@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from merger.checkpoint import Checkpoint, open_checkpoint
+from merger.checkpoint.align import Aligned, align
 from merger.checkpoint.vocab import check_vocabularies
+from merger.errors import SpecError
 from merger.experts import resolve
 from merger.plan import Plan, make_plan
+from merger.registry import unknown
 from merger.spec import MergeSpec
 
 
@@ -21,6 +24,8 @@ class Opened:
     plan: Plan
     checkpoints: Mapping[str, Checkpoint]
     choices: Mapping[str, str]
+    inputs: Mapping[str, Checkpoint]  # as on disk, before vocabularies were brought to one
+    aligned: Aligned
 
     def folder(self, model: str) -> Path:
         """Return the folder of a model (of the file's folder, where a file was named)."""
@@ -42,15 +47,34 @@ def opened(
     found = {m: resolve(m, aliases=aliases, family=family) for m in spec.models}
     with ExitStack() as stack:
         checkpoints: dict[str, Checkpoint] = {}
-        for model, resolved in found.items():
-            checkpoints[model] = open_checkpoint(resolved.path)
+        # The base first: a LoRA adapter is read through it.
+        for model in sorted(found, key=lambda m: m != spec.base):
+            ground = checkpoints.get(spec.base or "")
+            checkpoints[model] = open_checkpoint(found[model].path, ground)
             stack.callback(checkpoints[model].close)
-        plan = make_plan(spec, checkpoints)
-        made = Opened(plan, checkpoints, {m: r.choice for m, r in found.items()})
-        yield made
+        inputs = {m: checkpoints[m] for m in found}
+        aligned = _aligned(spec, inputs)
+        plan = make_plan(spec, aligned.checkpoints)
+        choices = {m: r.choice for m, r in found.items()}
+        yield Opened(plan, aligned.checkpoints, choices, inputs, aligned)
+
+
+def _aligned(spec: MergeSpec, inputs: Mapping[str, Checkpoint]) -> Aligned:
+    """Bring vocabularies to one where tokenizer_source asks for it: base, union, or a model."""
+    source = spec.tokenizer_source
+    if source is None:
+        return align(inputs, spec.donor, "error")
+    if source in ("base", "union"):
+        return align(inputs, spec.donor, source)
+    if source not in inputs:
+        wrong = unknown("model", source, ("base", "union", *inputs))
+        raise SpecError(f"tokenizer_source: {wrong.law} in this merge", wrong.remedy)
+    return align(inputs, source, "base")
 
 
 def vocabulary_notes(models: Opened) -> list[str]:
     """Check that all models speak one language; return what should be said about it."""
+    if models.plan.spec.tokenizer_source is not None:
+        return models.aligned.notes
     folders = {m: models.folder(m) for m in models.checkpoints}
     return check_vocabularies(folders)
