@@ -20,9 +20,10 @@ from evals.fastloop import Cache, Decoder, enough
 from evals.sampling import pick, stream
 
 if TYPE_CHECKING:
-    from evals.generate import Answered, Answerer, Request, Settings
+    from evals.generate import Answered, Answerer, Finish, Request, Settings
 
 _REFILL = 0.75  # drop finished rows and admit others when fewer than this share is alive
+_LOOK = 8  # tokens between two looks for a stop string
 _PREFILL = 16_384  # tokens of prompts read at once
 
 
@@ -33,6 +34,7 @@ class _Row:
     request: Request
     dice: Random
     said: list[int] = field(default_factory=list)
+    finish: Finish = "length"
 
 
 def run(
@@ -55,7 +57,7 @@ class _Batch:
 
     def __init__(self, answerer: Answerer, settings: Settings) -> None:
         self.decoder = Decoder(answerer.model)
-        self.ends = answerer.ends
+        self.ends, self.text = answerer.ends, answerer.text
         self.settings = settings
         self.max_rows, self.max_tokens = answerer.max_rows, answerer.batch_tokens
         self.rows: list[_Row] = []
@@ -104,7 +106,7 @@ class _Batch:
         filled = keep[enough(len(keep))] if self.rows else keep
         self.next = self.next[filled]
         self.cache = self.cache.take(filled) if self.cache is not None and self.rows else None
-        return [(r.request, r.said, "stop" if r.said[-1] in self.ends else "length") for r in done]
+        return [(r.request, r.said, r.finish) for r in done]
 
     def _enter(self, rows: Sequence[_Row], fresh: Cache, first: Tensor) -> None:
         """Put rows that have said their first token behind those that are there."""
@@ -127,7 +129,16 @@ class _Batch:
         for i, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True), offset):
             if self.alive[i]:
                 row.said.append(token)
-                self.alive[i] = token not in self.ends and len(row.said) < row.request.budget
+                if token in self.ends or self._stopped(row):
+                    row.finish = "stop"
+                self.alive[i] = row.finish != "stop" and len(row.said) < row.request.budget
+
+    def _stopped(self, row: _Row) -> bool:
+        """Look for a stop string, every few tokens as decoding text is not free."""
+        if not row.request.stops or len(row.said) % _LOOK:
+            return False
+        text = self.text(row.said)
+        return any(stop in text for stop in row.request.stops)
 
     def _dice(self, request: Request) -> Random:
         return stream(self.settings.seed, request.name, request.sample)

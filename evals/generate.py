@@ -53,12 +53,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Request:
-    """One answer wanted: `name` keys the random stream, `budget` is in tokens."""
+    """One answer wanted: `name` keys the random stream, `budget` is in tokens.
+
+    An answer ends at the first of `stops`, if any, which is not part of it.
+    """
 
     name: str
     sample: int
     tokens: tuple[int, ...]
     budget: int
+    stops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -173,7 +177,7 @@ class Answerer:
         else:
             from evals.hfloop import run as loop
         for group in loop(self, requests, settings):
-            yield [(r, self._completion(tokens, finish)) for r, tokens, finish in group]
+            yield [(r, self._completion(r, tokens, finish)) for r, tokens, finish in group]
 
     def answer(
         self, prompts: Sequence[str], settings: Settings | None = None, *, default: int = 8192
@@ -193,12 +197,19 @@ class Answerer:
         done = {(r.name, r.sample): c for group in self.run(wanted, settings) for r, c in group}
         return [done[r.name, r.sample] for r in wanted]
 
-    def _completion(self, tokens: list[int], finish: Finish) -> Completion:
-        said = tokens[:-1] if finish == "stop" else tokens
-        # Special tokens are kept: a tokenizer may hold <think> and </answer> as such.
-        text = self.tokenizer.decode(
-            said, skip_special_tokens=False, clean_up_tokenization_spaces=False
+    def text(self, tokens: list[int]) -> str:
+        """Decode tokens; special ones are kept, as <think> or </answer> may be such."""
+        return str(
+            self.tokenizer.decode(
+                tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
         )
+
+    def _completion(self, request: Request, tokens: list[int], finish: Finish) -> Completion:
+        text = self.text(tokens[:-1] if tokens[-1] in self.ends else tokens)
+        for stop in request.stops:
+            if stop in text:
+                text, finish = text[: text.index(stop)], "stop"
         return Completion(text, len(tokens), finish)
 
 
