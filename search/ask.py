@@ -74,7 +74,7 @@ def options_of(asked: Asked) -> Options:
         levels=_levels_by_task(asked.levels, tasks),
         trials=asked.trials or (_MANY if seconds else _TRIALS),
         seconds=seconds,
-        objective=str(goal),
+        objective=goal.text,
         sampler=asked.sampler,
         racing=asked.racing,
         n_search=n_search,

@@ -26,11 +26,12 @@ MAX_FRONT = 3
 
 @dataclass(frozen=True)
 class Objective:
-    """An objective over named tasks; `weights` sum to 1 and are equal but for `weighted`."""
+    """An objective over named tasks; `weights` sum to 1; `text` is what `parse` read."""
 
     kind: str
     tasks: tuple[str, ...]
     weights: tuple[float, ...]
+    text: str = ""
 
     @property
     def directions(self) -> int:
@@ -62,10 +63,7 @@ class Objective:
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
-        if self.kind != "weighted":
-            return self.kind
-        parts = zip(self.tasks, self.weights, strict=True)
-        return "weighted:" + ",".join(f"{t}={w:g}" for t, w in parts if w)
+        return self.text or self.kind
 
 
 def means(scores: Scores) -> dict[str, float]:
@@ -79,7 +77,7 @@ def parse(text: str, tasks: Sequence[str], aliases: Mapping[str, str] | None = N
     if kind not in KINDS:
         raise unknown("objective", kind, KINDS)
     if kind == "weighted":
-        return Objective(kind, tuple(tasks), _weights(rest, tasks, aliases or {}))
+        return Objective(kind, tuple(tasks), _weights(rest, tasks, aliases or {}), text)
     if rest:
         raise UsageError(
             f"objective {text!r}: {kind} takes no weights", "Use weighted:task=number."
@@ -89,7 +87,7 @@ def parse(text: str, tasks: Sequence[str], aliases: Mapping[str, str] | None = N
             f"objective pareto over {len(tasks)} tasks: a front is drawn over 2 to {MAX_FRONT}",
             "Name fewer tasks, or use mean.",
         )
-    return Objective(kind, tuple(tasks), (1 / len(tasks),) * len(tasks))
+    return Objective(kind, tuple(tasks), (1 / len(tasks),) * len(tasks), text)
 
 
 def _weights(text: str, tasks: Sequence[str], aliases: Mapping[str, str]) -> tuple[float, ...]:

@@ -27,6 +27,7 @@ from search.objective import Scores, means
 
 RULES = {"sign": 0.05, "strict": 20.0, "none": 0.0}
 FIRST_LOOK = 50
+GROWTH = 1.5
 # Weights of tasks are rounded to this many steps of the largest, so that sums lie on a grid.
 GRID = 64
 
@@ -76,14 +77,14 @@ def e_value(wins: int, losses: int) -> float:
 
 
 def looks(per_task: int, tasks: int) -> list[int]:
-    """Return the items per task at which a race looks: about 50 items in all, then doubling.
+    """Return the items per task at which a race looks: about 50 in all, then 1.5 times as many.
 
-    Doubling keeps the number of looks, and so the false stops, logarithmic, and batches large.
+    Growing steps keep the number of looks, and so the false stops, logarithmic, and batches large.
     """
     n, ends = math.ceil(FIRST_LOOK / tasks), []
     while n < per_task:
         ends.append(n)
-        n *= 2
+        n = math.ceil(GROWTH * n)
     return [*ends, per_task]
 
 

@@ -5,6 +5,10 @@ of every item of its own), so a test knows the best candidate and the true score
 """
 
 import hashlib
+import os
+import signal
+import sqlite3
+from contextlib import closing, contextmanager
 from functools import cache
 
 import numpy as np
@@ -14,6 +18,11 @@ from evals.generate import Completion, Request, Settings
 from evals.ledger import Ledger
 from evals.task import Draft, Task
 from search.candidate import Candidate
+from search.objective import parse
+from search.protocol import Search
+from search.run import Options, Run
+from search.space import Space
+from search.study import Study
 from search.world import Holder, Pools, World
 
 EXPERTS = ("ded", "ind", "abd")
@@ -79,8 +88,8 @@ class Merged:
 class Answerer:
     """Answers as the candidate in the model would; counts what it was asked for."""
 
-    def __init__(self, merged, height=0.8, die_after=None):
-        self.merged, self.height, self.asked, self.die_after = merged, height, [], die_after
+    def __init__(self, merged, height=0.8, stop=None):
+        self.merged, self.height, self.asked, self.stop = merged, height, [], stop
 
     def key(self, settings, default):
         return "greedy"
@@ -97,8 +106,8 @@ class Answerer:
     def run(self, requests, settings):
         for i in range(0, len(requests), 10):
             group = requests[i : i + 10]
-            if self.die_after is not None and len(self.asked) >= self.die_after:
-                raise KeyboardInterrupt
+            if self.stop:
+                self.stop(len(self.asked))
             self.asked += [(self.merged.candidate.key, r.name.split("\x00")[0]) for r in group]
             yield [
                 (Request(r.name.split("\x00")[0], r.sample, (), 1), self.say(r.name)) for r in group
@@ -113,15 +122,80 @@ class Answerer:
         return Completion(f"</think><answer>{answer if right else 'no'}</answer>", 5, "stop")
 
 
-def world(ledger=":memory:", n=30, confirm=60, height=0.8, die_after=None, seed=0, tasks=TASKS):
+def world(ledger=":memory:", n=30, confirm=60, height=0.8, stop=None, seed=0, tasks=TASKS):
     """Return a world over the three tasks with n search items each."""
     merged = Merged()
     sizes = {"search": n, "select": n, "confirm": confirm}
     pools = Pools(sizes, dict.fromkeys(sizes, seed))
-    answerer = Answerer(merged, height, die_after)
+    answerer = Answerer(merged, height, stop)
     return World(Holder(merged), answerer, tasks, pools, Ledger(ledger), Settings())
 
 
 def truth(candidate: Candidate, n=20_000, height=0.8) -> float:
     """Return the score a candidate would have on very many items."""
     return float(np.mean([solved(candidate, f"truth/{i}", height) for i in range(n)]))
+
+
+class Quiet:
+    """A screen that remembers what it was told."""
+
+    def __init__(self):
+        self.lines, self.shown = [], []
+
+    def say(self, text):
+        self.lines.append(text)
+
+    @contextmanager
+    def progress(self, label, total):
+        yield self
+
+    @contextmanager
+    def trials(self, done, total):
+        yield lambda trial, best: self.shown.append(trial)
+
+    def step(self, n=1, note=""):
+        pass
+
+
+def search(folder, *, trials=12, n=30, confirm=40, sampler="random", height=0.8, objective="mean",
+           stop=None, **options):  # fmt: skip
+    """Open a search over the synthetic world in a folder, new or begun; `stop` after n answers."""
+    run = Run(folder)
+    names = tuple(t.name for t in TASKS)
+    if not (folder / "manifest.json").exists():
+        sizes = {"n_search": n, "n_select": n, "n_confirm": confirm}
+        made = {"trials": trials, "sampler": sampler, "objective": objective, **sizes, **options}
+        run.create(Options(EXPERTS, "base", names, **made), {})
+    o = run.options
+    goal = parse(o.objective, names)
+    study = Study(run.storage, Space(EXPERTS), directions=goal.directions, sampler=o.sampler,
+                  trials=o.trials, seed=o.seed)  # fmt: skip
+    place = world(run.ledger, n=o.n_search, confirm=o.n_confirm, height=height, stop=stop)
+    return Search(run, place, study, goal, Quiet())
+
+
+def ledger_rows(folder):
+    """Return (candidate key, item) of every answer in a run's ledger, in the order of writing."""
+    with closing(sqlite3.connect(folder / "ledger.sqlite")) as db:
+        rows = db.execute("select fingerprint, item from answers order by rowid").fetchall()
+    return [(mark.removeprefix("w"), item) for mark, item in rows]
+
+
+def kill_at(answers):
+    """Return a stop that kills this process, as the kernel would, once so many answers are made."""
+
+    def stop(asked):
+        if asked >= answers:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return stop
+
+
+def interrupt_at(answers):
+    """Return a stop that acts as Ctrl-C once so many answers are made."""
+
+    def stop(asked):
+        if asked >= answers:
+            raise KeyboardInterrupt
+
+    return stop

@@ -1,0 +1,246 @@
+"""A search on a synthetic world, end to end: it finds the hill, survives anything, pays once."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from merger.errors import SearchError, UnknownNameError, UsageError
+from search.crash import alive, mend_journal, this_worker
+from search.space import Space
+from search.starts import average
+from search.study import Study, derive_seed
+from search.trial import Outcome
+from tests import synthetic
+from tests.synthetic import EXPERTS, interrupt_at, ledger_rows, truth
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return a finished search of 20 trials."""
+    search = synthetic.search(tmp_path_factory.mktemp("run") / "r", trials=20, sampler="gp", n=50)
+    return search, search.go()
+
+
+def test_a_search_finds_the_hill(finished):
+    """The frozen winner is truly better than the paper's recipe, uniform and every expert."""
+    search, document = finished
+    from search.candidate import Candidate
+
+    winner = Candidate.from_mapping(document["frozen"])
+    rivals = [search.reference, average(EXPERTS), *(average([e]) for e in EXPERTS)]
+    assert truth(winner, 2000) > max(truth(r, 2000) for r in rivals)
+
+
+def test_warm_starts_come_first_with_their_source(finished):
+    """The first trials are the paper's recipe, uniform, each expert and the pairs, never raced."""
+    trials = finished[0].study.trials()
+    sources = ["paper", "uniform", "ded", "ind", "abd", "ded+ind", "ded+abd", "ind+abd"]
+    assert [t.source for t in trials[:8]] == sources
+    assert all(t.full for t in trials[:8])
+
+
+def test_raced_out_trials_teach_the_sampler(finished):
+    """A trial that is stopped early is COMPLETE, below the incumbent, and says why."""
+    trials = finished[0].study.trials()
+    raced = [t for t in trials if t.facts.get("raced_out")]
+    assert raced
+    best = max(t.values[0] for t in trials if t.full)
+    for trial in raced:
+        assert trial.state == "COMPLETE"
+        assert trial.values[0] < best
+        assert trial.facts["items"] < 150
+        assert trial.facts["lost_to"] in ("incumbent", "reference")
+
+
+def test_no_answer_is_paid_twice(finished):
+    """Every (candidate, item) was asked for once."""
+    asked = finished[0].world.answerer.asked
+    assert len(asked) == len(set(asked))
+
+
+def test_a_finished_run_asks_for_nothing(finished):
+    """Resuming a finished run generates no answer and returns the same document."""
+    search, document = finished
+    again = synthetic.search(search.run.path)
+    assert again.go() == document
+    assert again.world.answerer.asked == []
+
+
+@pytest.mark.parametrize("answers", [20, 200, 700, 1300])
+def test_a_paused_run_goes_on(tmp_path, answers):
+    """Ctrl-C at any point loses at most the answers in flight; the rest is not paid again."""
+    with pytest.raises(KeyboardInterrupt):
+        synthetic.search(tmp_path / "r", stop=interrupt_at(answers)).go()
+    paid = set(ledger_rows(tmp_path / "r"))
+    search = synthetic.search(tmp_path / "r")
+    document = search.go()
+    assert not paid & set(search.world.answerer.asked)
+    assert search.study.finished() == 12
+    assert document["verdict"] in ("better", "worse", "not distinguishable")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("answers", [150, 900, 1300])
+def test_a_killed_run_goes_on(tmp_path, answers):
+    """After kill −9 a resumed run pays nothing twice and ends with a verdict."""
+    code = (
+        "import sys; from pathlib import Path; from tests.synthetic import kill_at, search\n"
+        f"search(Path(sys.argv[1]), stop=kill_at({answers})).go()"
+    )
+    folder = tmp_path / "r"
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=False)
+    assert done.returncode == -9
+    paid = ledger_rows(folder)
+    assert answers <= len(paid) < answers + 10  # whole groups of ten are committed
+    search = synthetic.search(folder)
+    search.go()
+    assert not set(paid) & set(search.world.answerer.asked)
+    assert search.study.finished() == 12
+
+
+def test_an_interrupted_candidate_is_tried_again(tmp_path):
+    """The trial that was running when the process died is failed, and its candidate enqueued."""
+    with pytest.raises(KeyboardInterrupt):
+        synthetic.search(tmp_path / "r", stop=interrupt_at(300)).go()
+    search = synthetic.search(tmp_path / "r")
+    search.go()
+    failed = [t for t in search.study.trials() if t.state == "FAIL"]
+    again = [t for t in search.study.trials() if t.facts.get("retry_of") == failed[0].number]
+    assert len(failed) == len(again) == 1
+    assert again[0].candidate == failed[0].candidate
+    assert again[0].source == failed[0].source
+
+
+def test_a_torn_journal_is_mended(tmp_path):
+    """Half a line at the end of the journal is cut off; every whole line stays."""
+    synthetic.search(tmp_path / "r", trials=3, objective="min").go()
+    journal = tmp_path / "r" / "study.log"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code": 5, "wor')
+    assert synthetic.search(tmp_path / "r").study.finished() == 3
+    lines = journal.read_bytes().splitlines()
+    assert [json.loads(line) for line in lines][: whole.count(b"\n")]
+    assert journal.read_bytes().startswith(whole)
+
+
+def test_mending_a_whole_journal_changes_nothing(tmp_path):
+    """A journal without a torn tail keeps every byte; one that is not there stays away."""
+
+    class Lock:
+        def acquire(self):
+            pass
+
+        release = acquire
+
+    file = tmp_path / "j"
+    assert mend_journal(file, Lock()) == 0
+    file.write_bytes(b"a\nb\n")
+    assert mend_journal(file, Lock()) == 0
+    file.write_bytes(b"a\nb\nc")
+    assert mend_journal(file, Lock()) == 1
+    assert file.read_bytes() == b"a\nb\n"
+
+
+def small(tmp_path, **options):
+    return Study(f"journal://{tmp_path / 's.log'}", Space(EXPERTS), **options)
+
+
+def test_three_failures_in_a_row_end_the_run(tmp_path):
+    """Failed trials are recorded with their reason; the third in a row stops the search."""
+
+    def fail(proposal):
+        raise ValueError("no memory")
+
+    study = small(tmp_path, trials=9, sampler="random")
+    with pytest.raises(SearchError, match="no memory"):
+        study.run(fail, more=lambda: True, told=lambda t: None)
+    trials = study.trials()
+    assert [t.state for t in trials] == ["FAIL"] * 3
+    assert "no memory" in trials[0].facts["error"]
+
+
+def test_one_failure_is_passed_over(tmp_path):
+    """A failed trial does not count and does not end the run."""
+
+    def flaky(proposal):
+        if proposal.number % 2:
+            raise ValueError("sometimes")
+        return Outcome((0.5,), {})
+
+    study = small(tmp_path, trials=3, sampler="random")
+    study.run(flaky, more=lambda: True, told=lambda t: None)
+    assert study.finished() == 3
+
+
+def test_the_sampler_moves_on_after_a_restart(tmp_path):
+    """A restarted study proposes other points than it began with; the same one repeats itself."""
+
+    def points(folder, runs):
+        folder.mkdir()
+        for trials in runs:
+            study = small(folder, trials=trials, sampler="random", seed=1)
+            study.run(lambda p: Outcome((0.5,), {}), more=lambda: True, told=lambda t: None)
+        return [t.candidate.key for t in study.trials()]
+
+    restarted = points(tmp_path / "a", (2, 4))
+    assert len(set(restarted)) == 4
+    assert points(tmp_path / "b", (2, 4)) == restarted
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga", "gp"])
+def test_every_sampler_proposes(tmp_path, sampler):
+    """Each sampler runs, over one number and over a front."""
+    for directions in (1, 2):
+        folder = tmp_path / str(directions)
+        folder.mkdir()
+        study = small(folder, trials=12, sampler=sampler, directions=directions)
+        give = Outcome((0.5,) * directions, {})
+        study.run(lambda p, give=give: give, more=lambda: True, told=lambda t: None)
+        assert study.finished() == 12
+
+
+def test_workers_share_a_study(tmp_path):
+    """A worker takes trials of the same study until the common budget is used."""
+    first = small(tmp_path, trials=3, sampler="random")
+    first.run(lambda p: Outcome((0.1,), {}), more=lambda: first.finished() < 2, told=lambda t: None)
+    second, shown = small(tmp_path, trials=3, sampler="random", worker="b"), []
+    second.work(lambda p: Outcome((0.2,), {}), told=shown.append)
+    assert first.finished() == 3
+    assert [t.values for t in shown] == [(0.2,)]
+
+
+def test_mistakes_are_told(tmp_path):
+    """An unknown sampler, a front for CMA-ES and a storage that cannot be opened are named."""
+    with pytest.raises(UnknownNameError, match="sampler"):
+        small(tmp_path, sampler="gpp")
+    with pytest.raises(UsageError, match="cmaes"):
+        small(tmp_path, sampler="cmaes", directions=2)
+    with pytest.raises(SearchError, match="cannot be opened"):
+        Study("sqlite:////no/such/folder/s.db", Space(EXPERTS))
+
+
+def test_a_time_limit_leaves_room_for_the_verdict(tmp_path):
+    """When the time is short the search stops early, and still ends with a verdict."""
+    search = synthetic.search(tmp_path / "r", trials=50, seconds=0.001)
+    document = search.go()
+    assert search.study.finished() == 1
+    assert document["confirm"]
+
+
+def test_seeds_do_not_collide():
+    """Neighbouring seeds and counts give unrelated streams."""
+    assert derive_seed(0, 11) != derive_seed(1, 1)
+    assert derive_seed(1, 10) != derive_seed(11, 0)
+
+
+def test_only_the_dead_are_buried():
+    """A trial of another host may be alive; one of a process that is gone is not."""
+    assert alive("elsewhere:1")
+    assert not alive("")
+    assert not alive(this_worker())
+    assert not alive(this_worker().rpartition(":")[0] + ":4194305")
