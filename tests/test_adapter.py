@@ -6,8 +6,10 @@ import math
 import pytest
 import torch
 from safetensors.torch import save_file
+from typer.testing import CliRunner
 
 from merger.checkpoint import open_checkpoint
+from merger.cli import app
 from merger.errors import CheckpointError, MergerError, MismatchError
 from tests.checkpoints import llama_tensors, write_model
 
@@ -154,6 +156,19 @@ def test_an_adapter_needs_its_base(tmp_path):
     base = open_checkpoint(write_model(tmp_path / "base", llama_tensors()))
     with pytest.raises(CheckpointError, match="pickled"):
         open_checkpoint(folder, base)
+
+
+def test_an_adapter_is_merged_like_an_expert(base, tmp_path, monkeypatch):
+    """The command takes an adapter's folder where it takes a model's; no merged copy is made."""
+    parts = factors(Q, 8, 8)
+    write_adapter(tmp_path / "lora", parts)
+    monkeypatch.chdir(tmp_path)
+    flags = ["--method", "task_arithmetic", "--base", "base", "--expert", "lora=0.5"]
+    told = CliRunner().invoke(app, ["merge", *flags, "--dtype", "fp32", "out"])
+    assert told.exit_code == 0, told.output
+    got = open_checkpoint(tmp_path / "out").read(f"{Q}.weight")
+    product = 3.0 * parts[f"{Q}.lora_B.weight"] @ parts[f"{Q}.lora_A.weight"]
+    torch.testing.assert_close(got, base.read(f"{Q}.weight").float() + 0.5 * product)
 
 
 @pytest.mark.slow

@@ -4,10 +4,13 @@ import json
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from merger.checkpoint import open_checkpoint
 from merger.checkpoint.align import add_tokens, align
 from merger.checkpoint.gathered import _runs
+from merger.checkpoint.vocab import read_vocabulary
+from merger.cli import app
 from merger.errors import MismatchError, UsageError
 from tests.checkpoints import llama_tensors, write_model
 
@@ -126,3 +129,24 @@ def test_the_fingerprint_sees_the_map(tmp_path):
 def test_neighbouring_rows_are_read_together(index, runs):
     """Rows that follow each other on both sides are one read."""
     assert _runs(torch.tensor(index, dtype=torch.int64)) == runs
+
+
+@pytest.mark.parametrize("mode", ["error", "base", "union"])
+def test_the_command_maps_by_token(tmp_path, monkeypatch, mode):
+    """`--vocab` decides; the output's config, tokenizer and rows are of one vocabulary."""
+    model(tmp_path / "base", BASE, 0, 10)
+    model(tmp_path / "x", BASE | {"<x>": 10}, 1, 11, ["<x>"])
+    monkeypatch.chdir(tmp_path)
+    flags = ["--method", "task_arithmetic", "--base", "base", "--expert", "x=1.0"]
+    told = CliRunner().invoke(app, ["merge", *flags, "--vocab", mode, "out"])
+    if mode == "error":
+        assert isinstance(told.exception, MismatchError)
+        assert not (tmp_path / "out").exists()
+        return
+    assert told.exit_code == 0, told.output
+    rows = 11 if mode == "union" else 10
+    out = open_checkpoint(tmp_path / "out")
+    assert out.tensors[EMBED].rows == out.config["vocab_size"] == rows
+    want = open_checkpoint(tmp_path / "x").read(EMBED)[:rows]
+    torch.testing.assert_close(out.read(EMBED), want)
+    assert len(read_vocabulary(tmp_path / "out").ids) == rows

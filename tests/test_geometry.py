@@ -195,3 +195,25 @@ def test_pairs_are_symmetric(tmp_path):
     for i, j in combinations(range(3), 2):
         assert sums.dots[i, j] == pytest.approx(sums.dots[j, i])
         assert sums.both[i, j] == sums.both[j, i]
+
+
+def test_a_merge_warns_of_a_stranger(tmp_path, monkeypatch):
+    """A foreign expert is merged as asked, with a warning; kin is merged without one."""
+    base = llama_tensors()
+    opened(tmp_path, {"base": base, "kin": noise(base, 0.01, 1), "other": llama_tensors(9)})
+    monkeypatch.chdir(tmp_path)
+    flags = ["merge", "--method", "task_arithmetic", "--base", "base", "--json"]
+    for expert, doubts in (("kin", 0), ("other", 1)):
+        told = CliRunner().invoke(app, [*flags, "--expert", f"{expert}=1.0", f"out-{expert}"])
+        assert told.exit_code == 0, told.output
+        assert len(json.loads(told.stdout)["lineage"]) == doubts
+        assert ("warning: other: foreign" in told.stderr) == bool(doubts)
+
+
+def test_values_that_are_no_numbers_are_told(tmp_path):
+    """A NaN in an expert is a verdict, not a figure."""
+    base, broken = llama_tensors(), llama_tensors()
+    broken["lm_head.weight"][0, 0] = float("nan")
+    found = opened(tmp_path, {"base": base, "a": broken})
+    (verdict,) = lineage(measure(found["base"], {"a": found["a"]}))
+    assert (verdict.ok, "not finite" in verdict.why) == (False, True)

@@ -40,6 +40,8 @@ Vocab = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
+_SAMPLE = 16_384  # entries per tensor that the check of lineage reads
+
 
 @app.command("merge")
 def merge(
@@ -143,6 +145,9 @@ def _write(
 
     for choice in models.choices.values():
         say(choice)
+    doubts = _doubts(models)
+    for doubt in doubts:
+        say(f"warning: {doubt}")
     try:
         with progress(f"merge ({models.plan.spec.method})", len(models.plan.steps)) as bar:
             merged = merge_to_folder(
@@ -155,17 +160,35 @@ def _write(
     except KeyboardInterrupt:
         say(f"paused: run the same command with --resume to go on with {out}.partial")
         raise
-    _report(models, merged, as_json=as_json)
+    _report(models, merged, doubts, as_json=as_json)
 
 
-def _report(models: Opened, merged: Merged, *, as_json: bool) -> None:
+def _doubts(models: Opened) -> list[str]:
+    """Say which experts do not look like descendants of the base, from a sample of their rows."""
+    from merger.geometry import lineage, measure
+
+    base = models.plan.spec.base
+    experts = {m: c for m, c in models.checkpoints.items() if m != base}
+    if base is None or not experts:
+        return []
+    sampled = measure(models.checkpoints[base], experts, base_name=base, sample=_SAMPLE)
+    return [verdict.text for verdict in lineage(sampled) if not verdict.ok]
+
+
+def _report(models: Opened, merged: Merged, doubts: list[str], *, as_json: bool) -> None:
     from merger.cli.console import data, say
 
     plan = models.plan
     if as_json:
         dropped = [vars(d) for d in plan.dropped]
         counts = {"merged": len(plan.merged), "copied": len(plan.copied), "dropped": dropped}
-        told = {"out": str(merged.out), "bytes": plan.nbytes, **counts, "notes": merged.notes}
+        told = {
+            "out": str(merged.out),
+            "bytes": plan.nbytes,
+            **counts,
+            "notes": merged.notes,
+            "lineage": doubts,
+        }
         data(told | {"models": {m: str(c.path) for m, c in models.checkpoints.items()}})
         return
     for drop in plan.dropped:

@@ -61,7 +61,7 @@ def _alone(geometry: Geometry, sums: Sums, i: int) -> Verdict:
     relative, cosine = figures["relative"][i] or 0.0, figures["base_cosine"][i] or 0.0
     told = f"|task vector| is {relative:.3g} of |{base}|, cosine with it {cosine:.3f}"
     unlike = geometry.unlike.get(name, 0)
-    if not np.isfinite(relative):
+    if not np.isfinite(sums.dots[i, i] + sums.along[i] + sums.base):
         return Verdict(name, "unlike", "holds values that are not finite")
     if unlike > len(geometry.tensors):
         text = f"another architecture than {base}: {unlike} tensors have no counterpart"
