@@ -21,7 +21,7 @@ from merger.spec import ExpertSpec, MergeSpec
 from merger.spec.check import active, base_of, settings_of
 
 _SHOWN = 40
-_SHAPES = "Merge models of one architecture and vocabulary; `merger inspect MODEL` shows a model."
+_SHAPES = "Merge models of one architecture; where only vocabularies differ, use --vocab base."
 
 
 def make_plan(spec: MergeSpec, checkpoints: Mapping[str, Checkpoint]) -> Plan:
