@@ -81,18 +81,24 @@ def negate(formula: Formula) -> Formula:
 
 def draw(rng: Random, names: Sequence[str], depth: int) -> Formula:
     """Draw a formula of exactly this depth (literals are depth 0; a negation adds none)."""
+    return _draw(rng, names, depth)[0]
+
+
+def _draw(rng: Random, names: Sequence[str], depth: int) -> tuple[Formula, tuple[str, ...]]:
+    """Draw a formula together with its `variables`, which would be dear to collect each time."""
     if depth == 0:
         name = rng.choice(names)
-        return ("¬", name) if rng.random() < 0.4 else name
+        return (("¬", name) if rng.random() < 0.4 else name), (name,)
     while True:
-        left = draw(rng, names, depth - 1)
-        right = draw(rng, names, rng.randint(max(0, depth - 2), depth - 1))
-        if variables(left) != variables(right):
+        left, a = _draw(rng, names, depth - 1)
+        right, b = _draw(rng, names, rng.randint(max(0, depth - 2), depth - 1))
+        if a != b:
             break
     if rng.random() < 0.5:
-        left, right = right, left
+        left, right, a, b = right, left, b, a
     formula: Formula = (rng.choice(OPERATORS), left, right)
-    return negate(formula) if rng.random() < 0.15 else formula
+    used = tuple(dict.fromkeys(a + b))
+    return (negate(formula) if rng.random() < 0.15 else formula), used
 
 
 def rename(formula: Formula, names: Mapping[str, str]) -> Formula:
