@@ -120,6 +120,28 @@ def check(
     say(f"{right} of {len(scored)} right ({100 * right / max(len(scored), 1):.1f} %)")
 
 
+@tasks.command()
+def audit(
+    data_path: Annotated[Path, typer.Argument(metavar="DATA", help="A file or folder of data.")],
+    as_json: AsJson = False,
+) -> None:
+    """Count what is wrong with a data set: ambiguity, labels, duplicates, leakage, shortcuts."""
+    from evals.audit import audit as run
+    from merger.cli.console import data, out, table
+
+    reports = run(data_path)
+    if as_json:
+        data({"files": [vars(report) for report in reports]})
+        return
+    for report in reports:
+        rows = [
+            (finding, str(count), f"{100 * count / report.n:.1f}")
+            for finding, count in report.found.items()
+        ]
+        out(f"{report.file}: {report.n} items of {report.kind}")
+        table("", ("finding", ">items", ">%"), rows)
+
+
 @tasks.command("lm-eval-path")
 def lm_eval_path(
     out: Annotated[Path | None, typer.Option(help="Folder to fill [in the user's cache].")] = None,

@@ -1,0 +1,105 @@
+"""Laws of the audit: planted faults are counted, sound data is not accused."""
+
+import json
+
+import pytest
+
+from evals.audit import audit, parse_formula
+from evals.itemfile import item_document
+from evals.task import get_task, items
+from evals.tasks.formulas import show
+from merger.errors import EvalError
+
+
+def found(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return audit(path)[0].found
+
+
+def puzzle(*formulas, solution):
+    spec = {"puzzle_text": "Below are some nested formulas:", "solution_text": solution}
+    return spec | {"puzzle_spec": {"formulas": list(formulas)}}
+
+
+def sequence(text, solution):
+    return {"puzzle_text": f"the following sequence,\n{text}\nvalue?", "solution_text": solution}
+
+
+@pytest.mark.parametrize("text", ["A", "¬A", "(¬A → B) ⊕ ¬(C ↔ A)", "¬(¬A ∧ (B ∨ C))"])
+def test_formulas_read_back(text):
+    """A formula prints as it was read."""
+    assert show(parse_formula(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "A ∧", "(→ B)", "A B", "A ∧ B ∨ C"])
+def test_what_is_no_formula_is_refused(text):
+    """Parts that are missing or left over are told."""
+    with pytest.raises(EvalError):
+        parse_formula(text)
+
+
+@pytest.mark.parametrize(
+    ("formulas", "solution", "finding"),
+    [
+        (["(A ∨ B)"], "(1) A is True (2) B is True", "more than one assignment satisfies"),
+        (["A", "¬A"], "(1) A is True", "no assignment satisfies"),
+        (["A", "¬B"], "(1) A is True (2) B is True", "stored answer does not satisfy"),
+        (["A", "(B ∨ ¬B)", "B"], "(1) A is True (2) B is True", "a formula is always true"),
+    ],
+)
+def test_deduction_faults_are_found(tmp_path, formulas, solution, finding):
+    """Ambiguous, contradictory, mislabelled and idle puzzles are told apart from a sound one."""
+    good = puzzle("A", "¬B", solution="(1) A is True (2) B is False")
+    counts = found(tmp_path / "d.jsonl", puzzle(*formulas, solution=solution), good)
+    assert counts[finding] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "solution", "finding"),
+    [
+        ("[2, 4, '?']", 6, "ambiguous under the shortest cycle that fits"),
+        ("[1, 2, 3, 4, 5, '?']", 7, "shortest cycle that fits says another answer"),
+        ("[1, 100, 3, 900, 5, 12345, 7, '?']", 9, "no rule of the class fits"),
+        ("[1, 2, 3, 4, '?']", 5, "right by the last step, or the middle of neighbours"),
+    ],
+)
+def test_induction_faults_are_found(tmp_path, text, solution, finding):
+    """Ambiguity, foreign rules, wrong labels and shortcuts are counted."""
+    assert found(tmp_path / "i.jsonl", sequence(text, solution))[finding] == 1
+
+
+def test_duplicates_and_leakage_are_found(tmp_path):
+    """A question twice in a file, or in another file, is counted."""
+    a, b = sequence("[1, 2, '?']", 3), sequence("[5, 6, '?']", 7)
+    (tmp_path / "test.jsonl").write_text(json.dumps(a))
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, (a, b, b))))
+    test, train = audit(tmp_path)
+    assert test.found["question is in another file"] == 1
+    assert train.found["question is in another file"] == 1
+    assert train.found["question occurs more than once"] == 1
+
+
+@pytest.mark.parametrize("name", ["arithmetic", "induction"])
+def test_our_own_items_stand_the_audit(tmp_path, name):
+    """Exported items are certified and repeat nothing."""
+    drawn = items(get_task(name), n=10, split="train", levels=(2,))
+    counts = found(tmp_path / "own.jsonl", *map(item_document, drawn))
+    assert "not certified" not in counts
+    assert counts["question occurs more than once"] == 0
+
+
+def test_the_authors_samples_show_what_is_known_of_them(shared_data):
+    """Deduction is sound; abduction is solved by looking atoms up; induction repeats itself."""
+    found = {r.file.split("upstream/")[1][:11]: r for r in audit(shared_data / "upstream")}
+    shortcut = "right by: a goal is reachable when it is a known atom"
+    assert found["Abduction/1"].found[shortcut] == found["Abduction/1"].n
+    assert not any("satisf" in finding for finding in found["Deduction/1"].found)
+    assert found["Induction/1"].found["question occurs more than once"] > 10
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"x": 1}', "{"])
+def test_data_of_no_known_kind_is_refused(tmp_path, text):
+    """Something else is answered with what can be read."""
+    (tmp_path / "x.jsonl").write_text(text)
+    with pytest.raises(EvalError):
+        audit(tmp_path)
