@@ -86,26 +86,31 @@ def merge_to_folder(
             allow_nan=allow_nan,
             progress=done,
         )
-        side = copy_sidecar(
-            models.folder(spec.donor),
-            writer.folder,
-            dtype=dominant(plan.written) if spec.written_dtype else None,
-            tokenizer=_tokenizer(models),
-            changes={**plan.config_changes, **_vocabulary(models)},
-        )
-        if models.aligned.added:
-            add_tokens(writer.folder, models.aligned.added)
-        notes += [f"config.json, {change}" for change in side.changed]
-        notes += [f"{name} of {spec.donor} is not copied" for name in side.left]
         hashing.finish()
-        told = [*notes, *(f"dropped {d.tensor} of {d.model}: {d.reason}" for d in plan.dropped)]
-        inputs = [
-            Input(name, checkpoint, models.choices[name])
-            for name, checkpoint in models.inputs.items()
-        ]
-        write_provenance(writer.folder, spec.to_mapping(), inputs, base=spec.base, notes=told)
+        notes += _papers(models, writer.folder, notes)
         writer.commit()
     return Merged(writer.out, notes)
+
+
+def _papers(models: Opened, folder: Path, notes: list[str]) -> list[str]:
+    """Write all that stands beside the weights; return what more should be said."""
+    plan, spec = models.plan, models.plan.spec
+    side = copy_sidecar(
+        models.folder(spec.donor),
+        folder,
+        dtype=dominant(plan.written) if spec.written_dtype else None,
+        tokenizer=_tokenizer(models),
+        changes={**plan.config_changes, **_vocabulary(models)},
+    )
+    if models.aligned.added:
+        add_tokens(folder, models.aligned.added)
+    more = [f"config.json, {change}" for change in side.changed]
+    more += [f"{name} of {spec.donor} is not copied" for name in side.left]
+    dropped = [f"dropped {d.tensor} of {d.model}: {d.reason}" for d in plan.dropped]
+    inputs = [Input(name, one, models.choices[name]) for name, one in models.inputs.items()]
+    told = [*notes, *more, *dropped]
+    write_provenance(folder, spec.to_mapping(), inputs, base=spec.base, notes=told)
+    return more
 
 
 class Hashing:
