@@ -13,7 +13,7 @@ from torch import Tensor
 
 from merger.checkpoint import Checkpoint
 from merger.errors import CheckpointError
-from merger.operators import Block, Place
+from merger.operators import Block, Place, spread
 from merger.plan import Source, Step
 
 
@@ -43,22 +43,22 @@ class Blocks:
         for source in self.step.inputs:
             self._held[source] = self._checkpoints[source.model].read(source.tensor)
 
-    def __call__(self) -> Iterator[Block]:
-        """Yield the blocks in order; a block's memory is reused for the next."""
+    def __call__(self, few: int = 0) -> Iterator[Block]:
+        """Yield the blocks in order, all or about `few`; their memory is used again."""
         count = len(self.step.sources)
         shape = (len(self.step.inputs), min(self.rows, self.step.rows), self.step.cols)
         buffer = torch.empty(shape, dtype=self._dtype, device=self.device)
-        for row in range(0, self.step.rows, self.rows):
-            end = min(row + self.rows, self.step.rows)
+        for i in spread(-(-self.step.rows // self.rows), few):
+            row, end = i * self.rows, min((i + 1) * self.rows, self.step.rows)
             stacked = buffer[:, : end - row]
-            for i, source in enumerate(self.step.inputs):
-                stacked[i].copy_(self._read(source, row, end), non_blocking=True)
+            for n, source in enumerate(self.step.inputs):
+                stacked[n].copy_(self._read(source, row, end), non_blocking=True)
             if self._unchecked:
                 self._check(stacked, row)
             base = stacked[count] if self.step.base else None
             place = Place(row * self.step.cols, self.step.keys)
             yield Block(stacked[:count], base, place)
-        self._unchecked = False
+        self._unchecked = self._unchecked and bool(few)
 
     def _read(self, source: Source, row: int, end: int) -> Tensor:
         if source in self._held:

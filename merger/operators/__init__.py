@@ -4,9 +4,19 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from merger.operators.base import OPERATORS, Knob, Operator
-from merger.operators.survey import Block, Passes, Place, Size, run_survey
+from merger.operators.survey import Block, Passes, Place, Size, run_survey, spread
 
-__all__ = ["OPERATORS", "Block", "Knob", "Operator", "Passes", "Place", "Size", "run_survey"]
+__all__ = [
+    "OPERATORS",
+    "Block",
+    "Knob",
+    "Operator",
+    "Passes",
+    "Place",
+    "Size",
+    "run_survey",
+    "spread",
+]
 
 for _file in iter_modules(__path__):
     import_module(f"{__name__}.{_file.name}")

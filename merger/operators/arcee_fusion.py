@@ -34,7 +34,7 @@ def threshold_survey(size: Size) -> Survey:
         ground = block.base if block.base is not None else block.experts[0]
         return importance(block.experts[0], ground)[None]
 
-    (cuts,) = yield from largest(scores, lambda _i, _nonzero: wanted)
+    (cuts,) = yield from largest(scores, lambda _i, _nonzero: wanted, size.numel)
     low, median, high = (cut.threshold for cut in cuts)
     return median + 1.5 * (high - low)
 

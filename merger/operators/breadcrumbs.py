@@ -45,7 +45,9 @@ def crumbs_survey(
     bounds: list[Bounds] = [(ALL, NONE)] * size.experts
     if min(density) < 1:
         wanted = [ranks(d, g, size.numel) for d, g in zip(density, gamma, strict=True)]
-        found = yield from largest(magnitudes, lambda i, _: wanted[i])
+        found = yield from largest(
+            magnitudes, lambda i, _: wanted[i], size.numel, zeros_count=False
+        )
         bounds = [(inside, outliers) for inside, outliers in found]
     if not rescale:
         return Sparse(bounds, [1.0] * size.experts)
@@ -104,5 +106,5 @@ def breadcrumbs_ties(
 ) -> Tensor:
     """Add those changes of middling size that share the elected sign."""
     changes = _crumbs(experts, base, facts, place)
-    majority = elected(changes, weight)
-    return add_elected(base, changes, weight, majority=majority, normalize=normalize, scale=lambda_)
+    sign = elected(changes, weight)
+    return add_elected(base, changes, weight, sign, normalize=normalize, scale=lambda_)

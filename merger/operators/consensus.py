@@ -10,7 +10,7 @@ the same. With `mean`, density 1 and scale 1 this is `linear`, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import torch
@@ -41,7 +41,7 @@ def relative_survey(size: Size, density: Sequence[float]) -> Survey:
             return [size.numel + 1]
         return [keep_count(density[i], nonzero) if nonzero else 0]
 
-    cuts = yield from largest(magnitudes, wanted)
+    cuts = yield from largest(magnitudes, wanted, size.numel, relative=True, zeros_count=False)
     return [cut for (cut,) in cuts]
 
 
@@ -61,16 +61,18 @@ def consensus(
     dense = all(cut == ALL for cut in facts)
     if consensus == "mean" and dense and scale == 1:
         return mean(experts, weight)
-    changes = experts - base if dense else trimmed(experts, base, facts, place)
+    changes = trimmed(experts, base, facts, place)
     if consensus == "mean":
         return add_all(base, changes, weight, normalize=True, scale=scale)
     if consensus == "sign":
-        majority = elected(changes, weight)
-        return add_elected(base, changes, weight, majority=majority, normalize=True, scale=scale)
+        sign = elected(changes, weight)
+        return add_elected(base, changes, weight, sign, normalize=True, scale=scale)
     return _add_active(base, changes, weight, scale)
 
 
-def _add_active(base: Tensor, changes: Tensor, weight: Sequence[float], scale: float) -> Tensor:
+def _add_active(
+    base: Tensor, changes: Iterable[Tensor], weight: Sequence[float], scale: float
+) -> Tensor:
     """Add the weighted mean over the experts that changed the entry."""
     total = torch.zeros_like(base, dtype=torch.float64)
     divisor = torch.zeros_like(total)

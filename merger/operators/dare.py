@@ -92,5 +92,5 @@ def dare_ties(
 ) -> Tensor:
     """Add those changes left after dropping at random that share the elected sign."""
     changes = dropped(experts, base, density, seed, facts, place)
-    majority = elected(changes, weight)
-    return add_elected(base, changes, weight, majority=majority, normalize=normalize, scale=lambda_)
+    sign = elected(changes, weight)
+    return add_elected(base, changes, weight, sign, normalize=normalize, scale=lambda_)

@@ -114,8 +114,8 @@ def della(
 ) -> Tensor:
     """Average those changes left after dropping by rank that share the elected sign."""
     changes = pruned(experts, base, density, epsilon, seed, facts, place)
-    majority = elected(changes, weight)
-    return add_elected(base, changes, weight, majority=majority, normalize=normalize, scale=lambda_)
+    sign = elected(changes, weight)
+    return add_elected(base, changes, weight, sign, normalize=normalize, scale=lambda_)
 
 
 @operator("della_linear", survey=della_survey, laws=_LAWS, paper=_PAPER)

@@ -1,10 +1,11 @@
 """The exact k-th largest magnitude of a whole tensor, in constant memory and linear time.
 
-A positive float's bit pattern grows with its value, so a histogram over 16 bits of it, then over
-the next 16 inside the bin that matters, finds the k-th largest exactly: two passes in float32
-(four in float64) where a sort would hold the tensor. Exactly k entries are kept: those at the
-threshold, in the order of their flat index, which takes a third pass only when some of them must
-go.
+A positive float's bit pattern grows with its value, so counting patterns finds the k-th largest
+exactly, where a sort would hold the tensor. A sample first says where to look: then one pass counts
+what lies above a narrow range and tallies every pattern inside it. A range that missed, or is too
+wide to tally pattern by pattern, costs one more pass; it cannot change the answer. Exactly k
+entries are kept: those at the threshold in the order of their flat index, which takes a pass of its
+own only when some of them must go.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from merger.operators.patterns import Range, Sample, Tally, Ties, widest
 from merger.operators.survey import Block, Survey
 
-DIGIT = 16  # bits looked at in one pass
 EVERY = 1 << 62  # beyond any flat index
+_SAMPLED = 1 << 20  # smaller tensors are counted twice sooner than sampled
 
 
 class Cut(NamedTuple):
@@ -45,141 +47,97 @@ def kept(magnitudes: Tensor, cut: Cut, start: int) -> Tensor:
     return above | level.view_as(above)
 
 
+def trim(changes: Tensor, cut: Cut, start: int) -> Tensor:
+    """Return one expert's changes (rows, cols) with all but the k largest zeroed; new memory."""
+    end = start + changes.numel()
+    if cut.last < start or cut.last >= end:
+        # Shrinking zeroes magnitudes up to its bound, so to keep the threshold the bound is just
+        # below it. It is a single pass, where a mask takes three.
+        at = torch.tensor(max(cut.threshold, 0.0), dtype=changes.dtype)
+        bound = at if cut.last < start else torch.nextafter(at, torch.zeros_like(at))
+        return torch.nn.functional.hardshrink(changes, float(bound))
+    return changes * kept(changes.abs(), cut, start)
+
+
 def largest(
-    streams: Callable[[Block], Tensor], wanted: Callable[[int, int], Sequence[int]]
+    streams: Callable[[Block], Tensor],
+    wanted: Callable[[int, int], Sequence[int]],
+    numel: int,
+    *,
+    relative: bool = False,
+    zeros_count: bool = True,
 ) -> Survey:
     """Survey where the k largest of each stream end.
 
-    Args:
-        streams: non-negative entries (m, rows, cols) of a block.
-        wanted: (stream, its count of non-zero entries) -> the ks asked for; k ≤ 0 keeps nothing,
-            a k beyond the tensor keeps all without looking for the threshold.
+    Args: streams: non-negative entries (m, rows, cols) of a block. wanted: (stream, its count of
+    non-zero entries) -> the ks asked for; k ≤ 0 keeps nothing, a k beyond the tensor keeps all
+    without looking for the threshold. Asked with an estimate of the count first, then with the
+    exact one. numel: entries of one stream. zeros_count: False where it does not matter which zeros
+    are kept; then none is sought.
 
     Returns:
         For each stream one Cut per k, in the order asked.
     """
-    digits = Digits(streams, {})
-    yield digits
-    targets = [
-        [_Target(i, k, digits.numel) for k in wanted(i, nonzero)]
-        for i, nonzero in enumerate(digits.nonzero)
+    guesses: dict[tuple[int, int], Range] = {}
+    if numel >= _SAMPLED:
+        sample = Sample(streams)
+        yield sample
+        for i, share in enumerate(sample.nonzero):
+            for slot, k in enumerate(wanted(i, round(share * numel))):
+                if 0 < k <= numel:
+                    guesses[i, slot] = sample.range(i, k / numel)
+    tally = Tally(streams, guesses.values(), relative=relative)
+    yield tally
+    ks = [list(wanted(i, nonzero)) for i, nonzero in enumerate(tally.nonzero)]
+    seeks = [
+        _Seek(i, k, guesses.get((i, slot)) or widest(i, tally.dtype))
+        for i, row in enumerate(ks)
+        for slot, k in enumerate(row)
+        if 0 < k <= numel
     ]
-    flat = [t for row in targets for t in row]
-    while True:
-        for target in flat:
-            target.narrow(digits)
-        if digits.shift == 0:
-            break
-        digits = Digits(streams, {(t.stream, t.prefix) for t in flat if t.open}, digits)
-        yield digits
-    if any(t.open and t.k < t.level for t in flat):
-        yield Ties(streams, flat, digits.dtype)
-    return [[t.cut(digits.dtype) for t in row] for row in targets]
-
-
-class Digits:
-    """Measure: a histogram of one 16-bit digit of the bits, under each prefix of interest."""
-
-    def __init__(
-        self,
-        streams: Callable[[Block], Tensor],
-        prefixes: set[tuple[int, int]] | dict[tuple[int, int], int],
-        above: Digits | None = None,
-    ) -> None:
-        self._streams = streams
-        self._prefixes = sorted(prefixes)
-        self._first = above is None
-        self.shift: int = -1 if above is None else above.shift - DIGIT
-        self.dtype: torch.dtype = torch.float32 if above is None else above.dtype
-        self.counts: dict[tuple[int, int], Tensor] = {}
-        self.nonzero: list[int] = []
-        self.numel: int = 0 if above is None else above.numel
-
-    def add(self, block: Block) -> None:
-        """Count this block's digits."""
-        entries = self._streams(block).flatten(1)
-        if self._first:
-            self._open(entries)
-        for i, row in enumerate(entries.unbind(0)):
-            bits = _bits(row)
-            if self._first:
-                self.nonzero[i] += int(torch.count_nonzero(row))
-                self._count((i, 0), bits >> self.shift)
-            else:
-                for stream, prefix in self._prefixes:
-                    if stream == i:
-                        inside = bits[bits >> (self.shift + DIGIT) == prefix]
-                        self._count((i, prefix), (inside >> self.shift) & 0xFFFF)
-
-    def _open(self, entries: Tensor) -> None:
-        self.dtype = entries.dtype
-        self.shift = entries.element_size() * 8 - DIGIT
-        self.nonzero = self.nonzero or [0] * entries.shape[0]
-        self.numel += entries.shape[1]
-
-    def _count(self, key: tuple[int, int], digits: Tensor) -> None:
-        counts = torch.bincount(digits, minlength=1 << DIGIT)
-        self.counts[key] = self.counts[key] + counts if key in self.counts else counts
+    while open_ := [s for s in seeks if not s.settled(tally)]:
+        tally = Tally(streams, {s.range for s in open_}, tally)
+        yield tally
+    tied = [(s.stream, s.value(), s.quota) for s in seeks if s.quota < s.level]
+    if not zeros_count:
+        tied = [t for t in tied if t[1] > 0]
+    ties = Ties(streams, tied)
+    if tied:
+        yield ties
+    found = {
+        (s.stream, s.k): Cut(s.value(), ties.last(s.stream, s.value(), s.quota)) for s in seeks
+    }
+    return [
+        [NONE if k <= 0 else ALL if k > numel else found[i, k] for k in row]
+        for i, row in enumerate(ks)
+    ]
 
 
 @dataclass
-class _Target:
-    """One k of one stream while its bit pattern is being narrowed down."""
+class _Seek:
+    """One k of one stream while the range that holds it is narrowed to a single pattern."""
 
     stream: int
-    k: int  # how many are still to be kept inside the prefix
-    numel: int
-    prefix: int = 0
-    level: int = 0  # how many entries lie inside the prefix
-    last: int = EVERY
+    k: int
+    range: Range
+    quota: int = 0  # how many at the threshold are kept
+    level: int = 0  # how many there are
 
-    def __post_init__(self) -> None:
-        self.open = 0 < self.k <= self.numel
+    def settled(self, tally: Tally) -> bool:
+        """Narrow by what was counted; say whether a single pattern is left."""
+        if self.level:
+            return True
+        if self.range not in tally.ranges:
+            return False
+        everything = widest(self.stream, tally.dtype)
+        found = tally.find(self.range, self.k)
+        if found is None and self.range != everything:
+            self.range = everything
+            return False
+        # Fewer than k numbers in all of the tensor: the rest is NaN, let through on purpose.
+        self.range, self.quota, self.level = found or (everything, 1, 1)
+        return self.level > 0
 
-    def narrow(self, digits: Digits) -> None:
-        """Step into the bin that holds the k-th largest."""
-        if not self.open:
-            return
-        counts = digits.counts[self.stream, self.prefix]
-        from_top = counts.flip(0).cumsum(0)
-        at = int(torch.searchsorted(from_top, self.k))
-        self.level = int(counts.flip(0)[at])
-        self.k -= int(from_top[at]) - self.level
-        self.prefix = self.prefix << DIGIT | (counts.numel() - 1 - at)
-
-    def cut(self, dtype: torch.dtype) -> Cut:
-        """Return the finished cut."""
-        if not self.open:
-            return NONE if self.k <= 0 else ALL
-        return Cut(_value(self.prefix, dtype), self.last)
-
-
-class Ties:
-    """Measure: the flat index at which the entries equal to a threshold have filled their share."""
-
-    def __init__(
-        self, streams: Callable[[Block], Tensor], targets: list[_Target], dtype: torch.dtype
-    ) -> None:
-        self._streams = streams
-        self._values = [(t, _value(t.prefix, dtype)) for t in targets if t.open and t.k < t.level]
-
-    def add(self, block: Block) -> None:
-        """Look for the last entry to keep; a target that is full looks no further."""
-        entries = self._streams(block).flatten(1)
-        for target, value in self._values:
-            if target.last < EVERY:
-                continue
-            hits = (entries[target.stream] == value).nonzero().flatten()
-            if hits.numel() >= target.k:
-                target.last = block.place.start + int(hits[target.k - 1])
-            else:
-                target.k -= hits.numel()
-
-
-def _bits(entries: Tensor) -> Tensor:
-    return entries.contiguous().view(torch.int64 if entries.element_size() == 8 else torch.int32)
-
-
-def _value(bits: int, dtype: torch.dtype) -> float:
-    whole = torch.int64 if dtype == torch.float64 else torch.int32
-    return float(torch.tensor([bits], dtype=whole).view(dtype))
+    def value(self) -> float:
+        """Return the threshold."""
+        return self.range.value

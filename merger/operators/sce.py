@@ -63,7 +63,9 @@ def sce_survey(size: Size, select_topk: float) -> Survey:
         def wanted(_: int, nonzero: int) -> list[int]:
             return [int(select_topk * nonzero)]
 
-        ((cut,),) = yield from largest(lambda b: variance(b.changes)[None], wanted)
+        ((cut,),) = yield from largest(
+            lambda b: variance(b.changes)[None], wanted, size.numel, relative=True
+        )
 
     def energy(block: Block) -> Tensor:
         return selected(block.changes, cut, block.place).double().square()
@@ -80,11 +82,11 @@ def sce_survey(size: Size, select_topk: float) -> Survey:
 def sce(experts: Tensor, base: Tensor, *, select_topk: TopK, facts: Chosen, place: Place) -> Tensor:
     """Average the changes that vary most and share the elected sign, weighted by their energy."""
     changes = selected(experts - base, facts.cut, place)
-    majority = elected(changes, [1.0] * len(changes))
+    sign = elected(changes, [1.0] * len(changes))
     total = torch.zeros_like(base, dtype=torch.float64)
     divisor = torch.zeros_like(total)
     for change, w in zip(changes, facts.weight, strict=True):
-        agrees = torch.where(majority, change > 0, change < 0).double().mul_(w)
+        agrees = (change * sign > 0).double().mul_(w)
         total.add_(agrees * change)
         divisor.add_(agrees)
     return rounded(total.div_(divisor.clamp_(min=1e-6)).add_(base), base)

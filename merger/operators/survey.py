@@ -48,14 +48,23 @@ class Block(NamedTuple):
 
 
 class Measure(Protocol):
-    """Something that looks at every block of a tensor once, in order."""
+    """Something that looks at every block of a tensor once, in order.
+
+    A measure that needs to see only some blocks says about how many by an attribute `few`; they are
+    spread evenly.
+    """
 
     def add(self, block: Block) -> None:
         """Take one block into account."""
 
 
 Survey = Generator[Measure, None, Any]
-Passes = Callable[[], Iterable[Block]]
+Passes = Callable[[int], Iterable[Block]]  # few -> blocks; 0 for all of them
+
+
+def spread(count: int, few: int) -> range:
+    """Return which of `count` blocks a pass takes: all of them, or about `few` spread evenly."""
+    return range(0, count, max(1, count // few) if few else 1)
 
 
 def run_survey(survey: Survey | None, blocks: Passes) -> Any:
@@ -65,7 +74,7 @@ def run_survey(survey: Survey | None, blocks: Passes) -> Any:
     try:
         measure = next(survey)
         while True:
-            for block in blocks():
+            for block in blocks(getattr(measure, "few", 0)):
                 measure.add(block)
             measure = next(survey)
     except StopIteration as done:

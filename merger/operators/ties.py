@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import torch
 from torch import Tensor
 
 from merger.operators.base import Knob, operator
 from merger.operators.changes import add_elected, elected
 from merger.operators.knobs import Density, Lambda, Normalize, Weight
-from merger.operators.magnitudes import ALL, Cut, kept, largest
+from merger.operators.magnitudes import ALL, Cut, largest, trim
 from merger.operators.survey import Block, Place, Size, Survey
 
 Elect = Annotated[
@@ -45,17 +44,17 @@ def trim_survey(size: Size, density: Sequence[float]) -> Survey:
     if min(density) >= 1:
         return [ALL] * size.experts
     counts = [keep_count(d, size.numel) for d in density]
-    cuts = yield from largest(magnitudes, lambda i, _: [counts[i]])
+    cuts = yield from largest(magnitudes, lambda i, _: [counts[i]], size.numel, zeros_count=False)
     return [cut for (cut,) in cuts]
 
 
-def trimmed(experts: Tensor, base: Tensor, cuts: Sequence[Cut], place: Place) -> Tensor:
-    """Return the task vectors (k, rows, cols) with all but their largest entries zeroed."""
-    changes = experts - base
-    for change, cut in zip(changes, cuts, strict=True):
-        if cut != ALL:
-            change.mul_(kept(change.abs(), cut, place.start))
-    return changes
+def trimmed(experts: Tensor, base: Tensor, cuts: Sequence[Cut], place: Place) -> list[Tensor]:
+    """Return the task vectors, k of (rows, cols), with all but their largest entries zeroed."""
+    changes = [expert - base for expert in experts]
+    return [
+        change if cut == ALL else trim(change, cut, place.start)
+        for change, cut in zip(changes, cuts, strict=True)
+    ]
 
 
 @operator("ties", survey=trim_survey, paper="https://arxiv.org/abs/2306.01708")
@@ -73,6 +72,6 @@ def ties(
 ) -> Tensor:
     """Average the trimmed changes that share the elected sign."""
     changes = trimmed(experts, base, facts, place)
-    votes = weight if elect == "weighted" else torch.ones(len(weight)).tolist()
-    majority = elected(changes, votes)
-    return add_elected(base, changes, weight, majority=majority, normalize=normalize, scale=lambda_)
+    votes = weight if elect == "weighted" else [1.0] * len(weight)
+    sign = elected(changes, votes)
+    return add_elected(base, changes, weight, sign, normalize=normalize, scale=lambda_)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from merger.operators.base import OPERATORS
-from merger.operators.survey import Block, Place, Size, run_survey
+from merger.operators.survey import Block, Place, Size, run_survey, spread
 
 
 def merge_tensors(
@@ -45,9 +45,11 @@ def merge_tensors(
     size = Size(rows[0].shape[0], rows[0].shape[1], len(rows))
     given = made.defaults(len(rows)) | knobs
 
-    def blocks() -> Iterator[Block]:
-        for row in range(0, size.rows, block_rows or max(size.rows, 1)):
-            cut = slice(row, row + (block_rows or size.rows))
+    step = block_rows or max(size.rows, 1)
+
+    def blocks(few: int = 0) -> Iterator[Block]:
+        for i in spread(-(-size.rows // step), few):
+            row, cut = i * step, slice(i * step, (i + 1) * step)
             place = Place(row * size.cols, tuple(keys) or tuple(range(len(rows))))
             yield Block(torch.stack([r[cut] for r in rows]), _rows(ground, cut), place)
 
