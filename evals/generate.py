@@ -163,7 +163,7 @@ class Answerer:
         if left < 1:
             raise EvalError(
                 f"the prompt of {name} has {len(tokens)} tokens; the model reads {self.context}",
-                "Leave the item out, or take a model with a longer context.",
+                "Leave the item out (lower --levels), or take a model with a longer context.",
             )
         return Request(name, sample, tuple(tokens), min(budget, left))
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -204,13 +204,14 @@ def parse_suite(
     split: str,
     n: int | None = None,
     seed: int = 0,
-    levels: tuple[int, ...] | None = None,
+    levels: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None,
     check: str = "exact",
     include_path: str | None = None,
 ) -> list[Entry]:
     """Read a comma-separated list of tasks, `lm_eval:` names and .jsonl files, n items of each.
 
-    Without n: 100 of our own tasks, all of the others.
+    Without n: 100 of our own tasks, all of the others. `levels` are those of every task of ours, or
+    by task name (a task that is not named gets all of its levels).
     """
     entries: list[Entry] = []
     for name in filter(None, (part.strip() for part in names.split(","))):
@@ -220,7 +221,8 @@ def parse_suite(
             entries.append(_file_entry(Path(name), check, n))
         else:
             task = get_task(name)
-            drawn = items(task, n=n or DEFAULT_N, split=split, seed=seed, levels=levels)
+            own = levels.get(task.name) if isinstance(levels, Mapping) else levels
+            drawn = items(task, n=n or DEFAULT_N, split=split, seed=seed, levels=own)
             entries.append(TaskEntry(task, drawn))
     if not entries:
         raise UsageError("no task is named", "Name some, as in --tasks ded,ind,abd.")

@@ -86,6 +86,28 @@ def test_a_mistake_is_told_before_a_model_is_loaded(words, error, here, monkeypa
         run("eval", "whatever", *words)
 
 
+@pytest.mark.parametrize(
+    ("models", "family", "levels"),
+    [
+        (["base", "tiny:ded"], None, {"deduction": (1,)}),
+        (["base", "elsewhere"], None, None),
+        (["base"], "other", None),
+        (["folder"], None, None),
+    ],
+)
+def test_a_bundled_family_is_asked_what_it_was_trained_on(
+    models, family, levels, here, monkeypatch
+):
+    """Without --levels aliases of one family get its levels; folders and strangers get all."""
+    from merger import experts
+    from merger.cli.evaluate import _trained_levels
+
+    (here / "folder").mkdir()
+    tiny = experts.Family("tiny", "", "base", {"ded": "ded"}, {"ded": [1]}, here)
+    monkeypatch.setattr(experts, "families", lambda: {"tiny": tiny})
+    assert _trained_levels(models, family) == levels
+
+
 def row(item, correct):
     return Row(item, 0, "", "stop", 1, True, True, correct, "s")
 

@@ -21,6 +21,12 @@ def test_names_become_entries(tmp_path):
     assert [e.size for e in entries] == [3, 3, 1]
 
 
+def test_levels_may_differ_by_task():
+    """A task that no level is given for gets all of its own."""
+    entries = parse_suite("arith,ind", split="test", n=6, levels={"arithmetic": (2, 3)})
+    assert [{i.level for i in e.items} for e in entries] == [{2, 3}, {1, 2, 3, 4, 5}]
+
+
 @pytest.mark.parametrize(
     ("text", "levels"), [(None, None), ("1-3", (1, 2, 3)), ("1,4-5", (1, 4, 5)), ("2,2", (2,))]
 )

@@ -30,7 +30,9 @@ def evaluate(
         int | None,
         typer.Option("--n", min=1, help="Items a task [100; of a file or lm-eval: all]."),
     ] = None,
-    levels: Annotated[str | None, typer.Option(help="As 1-3 or 1,2 [all].")] = None,
+    levels: Annotated[
+        str | None, typer.Option(help="As 1-3 or 1,2 [those a bundled family was trained on; all].")
+    ] = None,
     samples: Annotated[
         int, typer.Option(min=1, help="Answers an item; above 1 set --temperature.")
     ] = 1,
@@ -64,7 +66,8 @@ def evaluate(
     from merger.cli.console import data, progress, say
 
     settings = Settings(max_new_tokens, samples, temperature, top_p, seed)
-    wanted, ledger = parse_levels(levels), Ledger(store)
+    ledger = Ledger(store)
+    wanted = parse_levels(levels) or _trained_levels(models, family)
     entries = parse_suite(
         tasks, split=split, n=n, seed=seed, levels=wanted, check=check, include_path=include_path
     )
@@ -80,6 +83,28 @@ def evaluate(
         data({"models": [_document(m, *f) for m, f in found.items()], **_paired(found)})
     else:
         _show(found)
+
+
+def _trained_levels(models: list[str], family: str | None) -> dict[str, tuple[int, ...]] | None:
+    """Return the levels of the one bundled family that all models are of, by task; else None."""
+    from pathlib import Path
+
+    from evals.task import get_task
+    from merger.cli.console import say
+    from merger.experts import DEFAULT_FAMILY, families, local_aliases
+
+    known, used = families(), set()
+    for model in models:
+        name, _, member = model.rpartition(":")
+        name = name or family or DEFAULT_FAMILY
+        foreign = Path(model).exists() or model in local_aliases() or name not in known
+        used.add(None if foreign or member not in known[name].members else name)
+    if len(used) != 1 or (only := used.pop()) is None:
+        return None
+    trained = {get_task(t).name: tuple(levels) for t, levels in known[only].levels.items()}
+    told = ", ".join(f"{t} {'-'.join(map(str, levels))}" for t, levels in trained.items())
+    say(f"levels that {only} was trained on: {told}; --levels asks for others")
+    return trained
 
 
 def _set_threads(threads: int) -> None:
