@@ -146,6 +146,28 @@ def test_exact_threshold_of_wide_numbers(case):
     assert (merged - base).flatten().nonzero().flatten().tolist() == kept.tolist()
 
 
+@pytest.mark.parametrize("kind", ["even", "ties", "sparse", "hidden"])
+@pytest.mark.parametrize("density", [0.003, 0.5, 0.97])
+def test_thresholds_of_large_tensors_are_exact(kind, density):
+    """A sample only says where to look: the entries kept are those of a full stable sort."""
+    g = torch.Generator().manual_seed(3)
+    expert = torch.randn(1100, 1000, generator=g)
+    if kind == "ties":
+        expert = (expert * 16).round() / 16
+    elif kind == "sparse":
+        expert[torch.rand(1100, 1000, generator=g) < 0.8] = 0
+    elif kind == "hidden":  # all that is large lies where few rows are sampled
+        expert[7:19] *= 100
+    base = torch.zeros_like(expert)
+    knobs = {"weight": [1.0], "density": [density]}
+    merged = merge_tensors("ties", [expert], base, block_rows=64, **knobs)
+    order = expert.flatten().abs().argsort(descending=True, stable=True)
+    expected = torch.zeros(expert.numel())
+    kept = order[: int(density * expert.numel())]
+    expected[kept] = expert.flatten()[kept]
+    assert torch.equal(merged.flatten(), expected)
+
+
 @given(merges(["linear"]))
 def test_consensus_of_all_is_linear(case):
     """Consensus mean at density 1 and scale 1 is the normalised mean, bit for bit."""

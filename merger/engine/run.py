@@ -15,11 +15,13 @@ from merger.engine.blocks import Blocks
 from merger.engine.budget import Budget
 from merger.engine.sinks import Sink
 from merger.errors import MergerError, MismatchError
-from merger.operators import OPERATORS, Size, run_survey
+from merger.operators import OPERATORS, Block, Size, run_survey
 from merger.plan import Plan, Step
 
 Facts = MutableMapping[tuple[Any, ...], Any]
+Put = Callable[[Step, int, Tensor], None]
 MEMORY = 1_000_000_000
+_HANDED_ON = 1 << 21  # entries that go to the sink at once: a thread costs more than a small write
 
 
 def run_plan(
@@ -86,22 +88,35 @@ class _Work:
         if self.step.operator and self._budget.holds(self.step, self.blocks.read_bytes):
             self.blocks.hold()
 
-    def run(self, put: Callable[[Step, int, Tensor], None], facts: Facts | None) -> None:
+    def run(self, put: Put, facts: Facts | None) -> None:
         """Make all rows of the step."""
         if self.step.operator is None:
             self._copy(put)
             return
         known = self._facts(facts)
-        operator, dtype = OPERATORS[self.step.operator], torch_dtype(self.step.dtype)
-        for block in self.blocks():
+        operator = OPERATORS[self.step.operator]
+        for block, out, row in self._outputs(put):
             with _named(self.step):
                 made = operator(
                     block.experts, block.base, knobs=self.step.knobs, facts=known, place=block.place
                 )
-            out = made.to("cpu", dtype)
-            if self.step.dtype == "F16" and not self._allow_nan:
-                _check_overflow(self.step, out)
-            put(self.step, block.place.start // self.step.cols, out)
+            out[row : row + made.shape[0]].copy_(made)
+
+    def _outputs(self, put: Put) -> Iterator[tuple[Block, Tensor, int]]:
+        """Yield each block with the rows it is to fill; hand them on when there are enough."""
+        step, blocks = self.step, self.blocks
+        dtype, out = torch_dtype(step.dtype), torch.empty(0)
+        rows = blocks.rows * max(1, _HANDED_ON // max(1, blocks.rows * step.cols))
+        for block in blocks():
+            row = block.place.start // step.cols
+            if row % rows == 0:
+                size = (min(rows, step.rows - row), step.cols)
+                out = torch.empty(size, dtype=dtype)
+            yield block, out, row % rows
+            if row % rows + block.experts.shape[1] == out.shape[0]:
+                if step.dtype == "F16" and not self._allow_nan:
+                    _check_overflow(step, out)
+                put(step, row // rows * rows, out)
 
     def _facts(self, cache: Facts | None) -> Any:
         step = self.step
@@ -119,7 +134,7 @@ class _Work:
             cache[key] = found
         return found
 
-    def _copy(self, put: Callable[[Step, int, Tensor], None]) -> None:
+    def _copy(self, put: Put) -> None:
         source, rows = self.step.sources[0], self.blocks.rows
         for row in range(0, self.step.rows, rows):
             end = min(row + rows, self.step.rows)
