@@ -134,6 +134,14 @@ def test_an_existing_model_is_kept_without_force(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 
+def test_force_knows_a_folder_of_templates(tmp_path):
+    """The one folder that belongs to a model does not keep it from being replaced."""
+    save(tmp_path / "out", llama_tensors(1))
+    (tmp_path / "out" / "additional_chat_templates").mkdir()
+    save(tmp_path / "out", llama_tensors(2), force=True)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["model.safetensors"]
+
+
 def test_force_takes_two_renames_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
     """Without renameat2 the older model is moved aside, replaced, then removed."""
     monkeypatch.setattr("merger.checkpoint.place._exchange", lambda one, two: False)

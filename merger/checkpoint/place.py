@@ -18,6 +18,7 @@ from pathlib import Path
 from merger.errors import OutputError
 
 _AT_FDCWD, _EXCHANGE = -100, 2
+_OURS = ("additional_chat_templates",)  # the one folder that a model folder may hold
 
 
 def check_place(out: Path, *, force: bool, resume: bool) -> None:
@@ -108,7 +109,7 @@ def _replaceable(out: Path) -> bool:
     # A folder inside is no part of a model: --force on a home or project folder must not be obeyed.
     entries = list(out.iterdir())
     weights = any(e.name.endswith(".safetensors") for e in entries)
-    return weights and not any(e.is_dir() and not e.is_symlink() for e in entries)
+    return weights and not any(e.is_dir() and e.name not in _OURS for e in entries)
 
 
 def _exchange(one: Path, two: Path) -> bool:

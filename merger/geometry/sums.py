@@ -73,7 +73,8 @@ def block_sums(base: Tensor, experts: Tensor) -> Sums:
     tau = experts - base
     wide = tau.double()
     ground = base.double()
-    mask = (tau != 0).float()
+    moved = tau != 0
+    mask = moved.float()
     sign = tau.sign()
     both = (mask @ mask.T).double().numpy()
     agree = (sign @ sign.T).double().numpy()  # agreeing entries less opposed ones
@@ -85,8 +86,8 @@ def block_sums(base: Tensor, experts: Tensor) -> Sums:
         (wide @ wide.T).numpy(),
         both,
         (both - agree) / 2,
-        ((cast != 0) & (tau != 0)).sum(1).double().numpy(),
-        (cast.double() - wide).square().sum(1).numpy(),
+        (cast != 0).logical_and_(moved).sum(1).double().numpy(),
+        (cast - tau).square_().sum(1).double().numpy(),
     )
 
 
