@@ -16,6 +16,7 @@ from evals.generate import Settings
 from merger.registry import unknown
 from search.candidate import Candidate
 from search.complement import agreement, joined, oracle, who_solves
+from search.confirm import best_expert
 from search.designs import averages, coalitions, renormalised, without
 from search.objective import Objective, Scores
 from search.paired import corrected, resampled, versus
@@ -112,8 +113,10 @@ class Ablation:
         if self.settings is None:
             return {"missing": "no sampled answers; --samples pays for them"}
         world, k = self._sampled(), len(self.experts)
+        best = best_expert(self.world, self.experts, self.objective)
         sampled = {name: _samples(world, average([name]), k) for name in self.experts}
-        found = oracle({name: marks[:, 0] for name, marks in sampled.items()}, sampled)
+        first = {name: marks[:, 0] for name, marks in sampled.items()}
+        found = oracle(first, best, sampled[best])
         return found | {"temperature": self.settings.temperature}
 
     def _ways(self) -> list[tuple[str, Callable[[Candidate, str], Candidate]]]:

@@ -62,20 +62,20 @@ def agreement(experts: Mapping[str, Scores]) -> list[dict[str, Any]]:
     return rows
 
 
-def oracle(first: Mapping[str, Marks], sampled: Mapping[str, Marks]) -> dict[str, Any]:
+def oracle(first: Mapping[str, Marks], best: str, sampled: Marks) -> dict[str, Any]:
     """Compare the oracle over experts with pass@k of the best of them, item by item.
 
     Args:
         first: marks (items,) of one sampled answer of each expert.
-        sampled: marks (items, k) of k sampled answers of each expert, k = the number of experts.
+        best: the best expert, chosen on other items: chosen on these, luck would be on its side.
+        sampled: marks (items, k) of k of its sampled answers, k = the number of experts.
     """
-    best = max(sampled, key=lambda n: float(sampled[n].mean()))
     any_expert = np.max(np.stack(list(first.values())), axis=0)
-    any_try = sampled[best].max(axis=1)
+    any_try = sampled.max(axis=1)
     excess = any_expert - any_try
     return {
         "n": len(excess),
-        "k": sampled[best].shape[1],
+        "k": sampled.shape[1],
         "oracle": float(any_expert.mean()),
         "best": best,
         "pass_at_k": float(any_try.mean()),

@@ -67,7 +67,7 @@ def _shares(section: Section, document: Document, title: str) -> list[Table]:
 
 
 def _gain(name: str, row: Section, document: Document, longest: float) -> list[str]:
-    bar = "█" * round(12 * row["value"] / longest) if longest and row["value"] > 0 else ""
+    bar = "█" * round(7 * row["value"] / longest) if longest and row["value"] > 0 else ""
     cells = by_task(row["tasks"], document, signed)
     return [name, *cells, signed(row["value"]), between(row["ci95"]), bar]
 

@@ -58,13 +58,13 @@ def comparisons(section: Section, document: Document) -> list[Table]:
         ]
         for c in section["rows"]
     ]
-    columns = ["winner minus", ">Δ", "95 % paired", ">won/lost", ">p Holm", "winner is"]
+    columns = ["winner minus", ">Δ", "95 % paired", ">won/lost", ">p", "winner is"]
     blind = [c["mde"] for c in section["rows"] if c["mde"] is not None]
     seen = (
         f"differences of {points(min(blind))} to {points(max(blind))}" if blind else "no difference"
     )
     notes = [
-        f"Exact paired tests, Holm over {section['tests']}; this n sees {seen} in 4 of 5 runs."
+        f"p: exact paired tests, Holm over {section['tests']}; this n sees {seen} in 4 of 5 runs."
     ]
     return [Table("The frozen winner against its references", columns, rows, notes)]
 

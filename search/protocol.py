@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,7 +69,11 @@ class Screen(Protocol):
 
 @dataclass
 class Search:
-    """A search with everything open: its folder, world, study and objective."""
+    """A search with everything open: its folder, world, study and objective.
+
+    `helpers` is entered while trials are taken, after the warm starts are queued: other processes
+    that join the study live inside it.
+    """
 
     run: Run
     world: World
@@ -77,6 +81,7 @@ class Search:
     objective: Objective
     screen: Screen
     norms: dict[str, float] | None = None
+    helpers: Callable[[], AbstractContextManager[object]] = nullcontext
 
     @property
     def options(self) -> Options:
@@ -181,7 +186,7 @@ class Search:
             spent = sum(done) + (sum(done) / len(done) if done else 0.0)
             return o.seconds is None or not done or spent + reserve < o.seconds
 
-        with self.screen.trials(self.study.finished(), o.trials) as told:
+        with self.helpers(), self.screen.trials(self.study.finished(), o.trials) as told:
             self.study.run(self.contest(), more=more, told=lambda t: told(t, self.best()))
 
     def best(self) -> Trial | None:

@@ -134,7 +134,7 @@ def _method(search: Search) -> Section:
     return {
         "experts": list(options.experts),
         "base": options.base,
-        "fingerprints": manifest["fingerprints"],
+        "fingerprints": manifest.get("fingerprints"),
         "lineage": manifest.get("lineage", []),
         "items_per_task": {
             "search": options.n_search,

@@ -1,4 +1,4 @@
-"""A world without models: an item is right when its ease and the candidate's worth sum to more than 0.
+"""A world without models: an item is right when its ease and the merge's worth sum above 0.
 
 The worth is a known function of the candidate (a hill over shares and scale, plus a smooth response
 of every item of its own), so a test knows the best candidate and the true score of any other.

@@ -42,7 +42,7 @@ def test_a_task_without_weight_is_not_raced():
 @pytest.mark.parametrize(
     ("text", "error"),
     [("men", UnknownNameError), ("mean:ded=1", UsageError), ("weighted:dud=1", UnknownNameError),
-     ("weighted:ded=-1", UsageError), ("weighted:ded=0", UsageError), ("weighted:ded=x", UsageError)],
+     *((f"weighted:ded={number}", UsageError) for number in ("-1", "0", "x"))],
 )  # fmt: skip
 def test_mistakes_are_named(text, error):
     """A typo, a weight where none belongs and a weight that is no number are told apart."""

@@ -1,10 +1,13 @@
-"""Ctrl-C and SIGTERM pause long work: what is done stays, and the line that resumes is printed."""
+"""Long work: Ctrl-C and SIGTERM pause it and tell what resumes it; other processes join it."""
 
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
@@ -23,3 +26,21 @@ def pausing(resume: str) -> Iterator[None]:
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def joined(run: Path, count: int) -> Iterator[None]:
+    """Have other processes take trials of a run while the block lasts; they log into its folder."""
+    command = [sys.executable, "-m", "merger.cli", "worker", "--join", str(run)]
+    helpers = []
+    for i in range(count):
+        with (run / f"worker-{i + 1}.log").open("a") as log:
+            helpers.append(subprocess.Popen(command, stdout=log, stderr=log))  # noqa: S603
+    try:
+        yield
+        for helper in helpers:
+            helper.wait()  # a trial in flight is finished, for its scores are paid for
+    finally:
+        for helper in helpers:
+            helper.terminate()
+            helper.wait()

@@ -60,7 +60,7 @@ def search(
     from dataclasses import fields
     from datetime import datetime
 
-    from merger.cli.pausing import pausing
+    from merger.cli.pausing import joined, pausing
     from merger.cli.screen import Screen
     from search.ask import Asked, options_of, seconds_of
     from search.run import Run
@@ -76,6 +76,7 @@ def search(
         run = create(folder, options, screen, allow_lineage=allow_lineage)
     with pausing(f"merger search --resume {run.path}"):
         opened = open_search(run, screen)
+        opened.helpers = lambda: joined(run.path, workers - 1)
         document = opened.go()
         _finish(opened, document, save, as_json=as_json)
 

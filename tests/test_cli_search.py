@@ -1,0 +1,161 @@
+"""merger search and merger ablate as a user meets them, on a random tiny Llama family."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from merger.errors import UnknownNameError, UsageError
+from search.ask import Asked, items_of, levels_of, options_of, seconds_of, short_names
+from search.candidate import BASE, Candidate
+from search.export import merge_config, mergekit_config
+from tests.toy_models import toy_model, toy_tokenizer
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize(("text", "value"), [("90s", 90), ("10m", 600), ("1h30m", 5400)])
+def test_durations(text, value):
+    """Hours, minutes and seconds may stand together."""
+    assert seconds_of(text) == value
+
+
+def test_items_and_levels():
+    """Two numbers are search and confirm, three have select between; levels are lists or ranges."""
+    assert items_of("100+200") == (100, 100, 200)
+    assert items_of("50+20+150") == (50, 20, 150)
+    assert levels_of("1-3") == (1, 2, 3)
+    assert levels_of("1,4") == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("read", "text"), [(seconds_of, "ten"), (seconds_of, ""), (items_of, "100"), (items_of, "0+9"),
+                       (levels_of, "a-b")],
+)  # fmt: skip
+def test_texts_that_say_nothing(read, text):
+    """What cannot be read is refused, with an example of what can."""
+    with pytest.raises(UsageError):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [({"experts": None}, UsageError), ({"experts": "a,a"}, UsageError),
+     ({"sampler": "gpp"}, UnknownNameError), ({"racing": "fast"}, UnknownNameError),
+     ({"tasks": "dud"}, UnknownNameError), ({"levels": "77"}, UsageError),
+     ({"objective": "mode"}, UnknownNameError), ({"prefer": "both"}, UnknownNameError)],
+)  # fmt: skip
+def test_mistakes_are_found_before_any_work(changes, error):
+    """Every wrong option is an error with a remedy, before a model is opened."""
+    with pytest.raises(error) as found:
+        options_of(Asked(**({"experts": "ded,ind,abd"} | changes)))
+    assert found.value.remedy
+
+
+def test_confirm_items_are_fresh_unless_a_seed_is_given():
+    """Two searches see different confirm items; the same --seed repeats a run."""
+    fresh = [options_of(Asked("ded,ind")).confirm_seed for _ in range(2)]
+    assert fresh[0] != fresh[1]
+    assert options_of(Asked("ded,ind", seed=7)).confirm_seed == 7
+
+
+def test_folders_are_called_by_their_last_part(tmp_path, monkeypatch):
+    """A folder stands with its absolute path under a short name; equal last parts keep theirs."""
+    for name in ("x/base", "x/ded", "y/ded"):
+        (tmp_path / name).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert short_names(["x/base", "x/ded"]) == {n: str(tmp_path / "x" / n) for n in ("base", "ded")}
+    assert list(short_names(["x/ded", "y/ded"])) == ["x/ded", "y/ded"]
+    assert short_names(["base", "org/model"]) == {"base": "base", "org/model": "org/model"}
+
+
+def test_configs_say_how_near_mergekit_comes():
+    """An average is exact, a scaled sum equal to rounding, a cut one only near."""
+    names = {"a": "A", "b": "B"}
+    plain, scaled = Candidate.of({"a": 1, "b": 3}), Candidate.of({"a": 1, "b": 3}, scale=1.5)
+    assert merge_config(plain, names, "BASE")["merge_method"] == "linear"
+    assert mergekit_config(plain, names, "BASE")[1] == "exact"
+    config, near = mergekit_config(scaled, names, "BASE")
+    assert [m["parameters"]["weight"] for m in config["models"]] == [0.375, 1.125]
+    assert near == "equal up to rounding"
+    assert "not the same" in mergekit_config(Candidate.of({"a": 1}, density=0.5), names, "BASE")[1]
+    assert merge_config(BASE, names, "BASE")["models"][0]["model"] == "BASE"
+
+
+def merger(*words, cwd):
+    """Run the command and return (exit status, stdout, stderr)."""
+    done = subprocess.run(
+        [sys.executable, "-m", "merger.cli", *map(str, words)],
+        cwd=cwd, capture_output=True, text=True, check=False, env=_environment(),
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def _environment():
+    import os
+
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory):
+    """Return a folder with a random base and three experts a little way from it."""
+    root = tmp_path_factory.mktemp("family")
+    base = toy_model(context=2048)
+    for i, name in enumerate(("base", "ded", "ind", "abd")):
+        model = toy_model(context=2048)
+        model.load_state_dict(base.state_dict())
+        torch.manual_seed(i)
+        with torch.no_grad():
+            for weight in model.parameters() if i else ():
+                weight.add_(torch.randn_like(weight) * 0.02)
+        model.generation_config.max_new_tokens = 6
+        model.save_pretrained(root / name)
+        toy_tokenizer().save_pretrained(root / name)
+    return root
+
+
+@pytest.mark.slow
+def test_a_search_from_start_to_model(family):
+    """Search, resume, ablate and merge: the verdict stands, and the file is what was scored."""
+    words = ["--experts", "ded,ind,abd", "--base", "base", "--levels", "1", "--items", "4+6"]
+    code, out, err = merger("search", *words, "--trials", 9, "--out", "r", "--save", "m", "--json",
+                            "--seed", 1, cwd=family)  # fmt: skip
+    assert code == 0, err
+    found = json.loads(out)
+    assert found["verdict"] == "not distinguishable"
+    assert set(found) >= {"run", "verdict", "winner", "confirm"}
+    assert "MDE" in err
+    assert "A/A: 0 of" in err
+    assert "merger search" not in out
+    code, again, err = merger("search", "--resume", "r", "--json", cwd=family)
+    assert json.loads(again) == found, err
+    code, _, err = merger("merge", "r/winner.yaml", "again", cwd=family)
+    assert code == 0, err
+    assert mark(family / "again") == mark(family / "m") == found["winner"]["fingerprint"]
+    assert "drawn after freezing" in (family / "m" / "README.md").read_text()
+    code, out, err = merger("ablate", "r", cwd=family)
+    assert code == 0, err
+    assert "Exact Shapley" in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def mark(folder):
+    from merger.checkpoint import open_checkpoint
+
+    return open_checkpoint(folder).fingerprint()
+
+
+@pytest.mark.slow
+def test_a_foreign_expert_is_refused(family):
+    """An expert of another base is no expert of this one: exit 2 and the option that insists."""
+    torch.manual_seed(9)
+    stranger = toy_model(seed=9, context=2048)
+    stranger.save_pretrained(family / "stranger")
+    toy_tokenizer().save_pretrained(family / "stranger")
+    code, _, err = merger("search", "--experts", "ded,stranger", "--base", "base", cwd=family)
+    assert code == 2
+    assert "--allow-lineage" in err
