@@ -3,9 +3,12 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from merger.checkpoint.sidecar import copy_sidecar, dominant, has_template
-from merger.errors import CheckpointError
+from merger.cli import app
+from merger.errors import CheckpointError, SpecError
+from tests.checkpoints import llama_tensors, write_model
 
 # Odd spacing, key order, escapes and no last newline: what a rewrite through json would lose.
 CONFIG = (
@@ -109,3 +112,16 @@ def test_a_template_is_found_in_its_file_or_the_tokenizers(donor, tmp_path):
     assert has_template(donor)
     (donor / "tokenizer_config.json").write_text("{}")
     assert not has_template(donor)
+
+
+def test_a_template_of_the_spec_is_written(tmp_path):
+    """A literal template replaces the donor's; a name of one is refused before any work."""
+    write_model(tmp_path / "m", llama_tensors())
+    entry = [{"model": str(tmp_path / "m"), "parameters": {"weight": 1.0}}]
+    for text in ("{{ messages }}", "chatml"):
+        spec = {"merge_method": "linear", "models": entry, "chat_template": text}
+        (tmp_path / "c.yml").write_text(json.dumps(spec))
+        told = CliRunner().invoke(app, ["merge", str(tmp_path / "c.yml"), str(tmp_path / text[:6])])
+        assert isinstance(told.exception, SpecError) == (text == "chatml")
+    assert (tmp_path / "{{ mes" / "chat_template.jinja").read_text() == "{{ messages }}"
+    assert not (tmp_path / "chatml").exists()

@@ -81,6 +81,11 @@ def copy_sidecar(
     return Sidecar(sorted(copied), left, changed)
 
 
+def write_template(folder: Path, template: str) -> None:
+    """Write a chat template of its own, which transformers prefers to one in the tokenizer's."""
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+
+
 def dominant(written: Mapping[str, int]) -> str | None:
     """Return the float format that holds most bytes, given the bytes written per header code."""
     floats = {code: size for code, size in written.items() if code in FLOATS}

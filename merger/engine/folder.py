@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from merger.checkpoint import Checkpoint, Writer
 from merger.checkpoint.align import add_tokens
-from merger.checkpoint.sidecar import copy_sidecar, dominant
+from merger.checkpoint.sidecar import copy_sidecar, dominant, write_template
 from merger.checkpoint.writer import SHARD_SIZE
 from merger.engine.models import Opened, vocabulary_notes
 from merger.engine.run import MEMORY, run_plan
@@ -104,6 +104,8 @@ def _papers(models: Opened, folder: Path, notes: list[str]) -> list[str]:
     )
     if models.aligned.added:
         add_tokens(folder, models.aligned.added)
+    if spec.chat_template is not None:
+        write_template(folder, spec.chat_template)
     more = [f"config.json, {change}" for change in side.changed]
     more += [f"{name} of {spec.donor} is not copied" for name in side.left]
     dropped = [f"dropped {d.tensor} of {d.model}: {d.reason}" for d in plan.dropped]
