@@ -67,7 +67,7 @@ class Runner:
             state = "finished" if self._finished(name) else "to do"
             if state == "to do" and self._begun(name):
                 state = "to continue"
-            lines.append(Line(name, kinds[name], job.models, state))
+            lines.append(Line(name, kinds[name], (*job.models, *(job.stages or ())), state))
         return lines
 
     def go(self, only: str | None = None) -> dict[str, Facts]:

@@ -206,7 +206,7 @@ def evaluate(
         device=device,
         seed=seed,
     )
-    asked.entries()
+    replace(asked, n=5).entries()  # raises for names and levels that are not there
 
     def run(here: Here) -> Facts:
         return score({name: here.models[name] for name in models}, asked, here)

@@ -1,0 +1,87 @@
+"""The settings of RL: presets are the papers', options are checked before anything is loaded."""
+
+import json
+
+import pytest
+
+from merger.errors import RecipeError, UnknownNameError
+from recipes.rl.settings import STAGE_A, STAGE_C, as_record, make_settings
+from recipes.rl.source import open_source
+
+
+def test_stage_a_is_the_papers():
+    """32 prompts of 4 answers, lr 5e-7, temperature 0.7, KL 0.001, clip 0.2, entropy 0.001."""
+    s = make_settings(STAGE_A, {"task": "deduction"})
+    assert (s.prompts_per_step, s.group, s.lr, s.temperature) == (32, 4, 5e-7, 0.7)
+    assert (s.beta, s.clip, s.entropy, s.reward) == (1e-3, 0.2, 1e-3, "paper")
+    assert s.algorithm == "reinforce++"
+
+
+def test_stage_c_is_simple_rl_zoos():
+    """1,024 prompts of 8 answers in 4 updates, lr 5e-7, KL 1e-4, one point for a right answer."""
+    s = make_settings(STAGE_C, {"task": "arithmetic"})
+    assert (s.prompts_per_step, s.group, s.updates, s.lr) == (1024, 8, 4, 5e-7)
+    assert (s.beta, s.reward, s.algorithm, s.temperature) == (1e-4, "binary", "grpo", 1.0)
+
+
+def test_yaml_without_a_point_is_a_number_all_the_same():
+    """1e-4 is a text to YAML and a learning rate to us; a whole number is a float too."""
+    s = make_settings(STAGE_A, {"task": "deduction", "lr": "1e-4", "temperature": 1})
+    assert (s.lr, s.temperature) == (1e-4, 1.0)
+
+
+def test_one_level_may_stand_alone():
+    """levels: 2 means levels: [2]."""
+    assert make_settings(STAGE_A, {"task": "deduction", "levels": 2}).levels == (2,)
+
+
+@pytest.mark.parametrize(
+    ("options", "law"),
+    [
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 1.5}, "steps is 1.5"),
+        ({"group": 1}, "group is 1"),
+        ({"temperature": 0.0}, "temperature is 0"),
+        ({"replay": 2.0}, "replay is 2"),
+        ({"lr": "fast"}, "lr is 'fast'"),
+        ({"algorithm": "ppo"}, "'ppo'"),
+        ({"levels": ["one"]}, "levels"),
+        ({"micro_batch": 3}, "does not divide the 128"),
+        ({"updates": 3}, "128 answers, 3 updates"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_refused(options, law):
+    """Each law names the key and the value."""
+    with pytest.raises(RecipeError, match=law):
+        make_settings(STAGE_A, {"task": "deduction"} | options)
+
+
+def test_a_misspelt_setting_names_the_one_meant():
+    """Keys and rewards are answered with the nearest known name."""
+    for options, near in (({"temprature": 1}, "temperature"), ({"reward": "papr"}, "paper")):
+        with pytest.raises(UnknownNameError) as caught:
+            make_settings(STAGE_A, {"task": "deduction"} | options)
+        assert f"Did you mean {near!r}" in caught.value.remedy
+
+
+def test_a_file_of_items_is_gone_through_once_a_round(tmp_path):
+    """Every item of a level comes once before any comes twice, in another order each round."""
+    file = tmp_path / "items.jsonl"
+    file.write_text("".join(f'{{"prompt": "{i} + 1", "answer": "{i + 1}"}}\n' for i in range(9)))
+    source = open_source(make_settings(STAGE_C, {"task": str(file), "check": "number"}))
+    (level,) = source.levels
+    rounds = [[source.draw(level, 9 * r + i).prompt for i in range(9)] for r in range(2)]
+    assert len(set(rounds[0])) == len(set(rounds[1])) == 9
+    assert rounds[0] != rounds[1]
+    assert source.task.check("so it is 4", source.draw(level, 0)).format
+
+
+def test_the_record_holds_the_content_of_a_file(tmp_path):
+    """Another file of the same name is another run; the record is plain JSON."""
+    file = tmp_path / "items.jsonl"
+    marks = []
+    for answer in ("2", "3"):
+        file.write_text(json.dumps({"prompt": "1 + 1", "answer": answer}))
+        record = as_record(make_settings(STAGE_C, {"task": str(file)}))
+        marks.append(json.loads(json.dumps(record))["items"])
+    assert marks[0] != marks[1]
