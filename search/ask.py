@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from evals.task import Task, get_task
+from evals.task import Task
 from merger.errors import UsageError
 from merger.registry import unknown
 from merger.spec.parse import dtype_of
@@ -16,6 +16,7 @@ from search.objective import Objective, parse
 from search.racing import RULES
 from search.run import Options
 from search.study import SAMPLERS
+from search.tasks import deal, open_task
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 _TRIALS = 60
@@ -31,6 +32,7 @@ class Asked:
     base: str = "base"
     family: str | None = None
     tasks: str = "ded,ind,abd"
+    check: str = "exact"
     levels: str | None = None
     items: str = "100+200"
     trials: int | None = None
@@ -52,7 +54,9 @@ def options_of(asked: Asked) -> Options:
     experts = _names(asked.experts or "")
     if not experts:
         raise UsageError("no experts are named", "Write --experts ded,ind,abd, or --resume RUN.")
-    tasks = tuple(get_task(name) for name in _names(asked.tasks))
+    named = [_whole(name) for name in _names(asked.tasks)]
+    found = [open_task(name, asked.check) for name in named]
+    tasks = tuple(one.task for one in found)
     for kind, name, known in (
         ("sampler", asked.sampler, SAMPLERS),
         ("racing rule", asked.racing, RULES),
@@ -62,6 +66,10 @@ def options_of(asked: Asked) -> Options:
             raise unknown(kind, name, known)
     goal = objective_of(asked.objective, tasks)
     n_search, n_select, n_confirm = items_of(asked.items)
+    sizes = {"search": n_search, "select": n_select, "confirm": n_confirm}
+    for name, one in zip(named, found, strict=True):
+        if one.items:
+            deal(one.items, sizes, name)
     seconds = seconds_of(asked.time) if asked.time else None
     sources = short_names((asked.base, *experts))
     base, *labels = sources
@@ -69,9 +77,10 @@ def options_of(asked: Asked) -> Options:
         experts=tuple(labels),
         base=base,
         sources=sources,
-        tasks=tuple(t.name for t in tasks),
+        tasks=tuple(named),
+        check=asked.check,
         family=asked.family,
-        levels=_levels_by_task(asked.levels, tasks),
+        levels=_levels_by_task(asked.levels, [one.task for one in found if not one.items]),
         trials=asked.trials or (_MANY if seconds else _TRIALS),
         seconds=seconds,
         objective=goal.text,
@@ -152,6 +161,11 @@ def _levels_by_task(text: str | None, tasks: Sequence[Task]) -> dict[str, tuple[
             known = ", ".join(map(str, task.levels))
             raise UsageError(f"{task.name} has no level {missing[0]}", f"Its levels: {known}.")
     return {task.name: levels for task in tasks}
+
+
+def _whole(name: str) -> str:
+    """Return a task's name, or the absolute path of a file of items."""
+    return str(Path(name).absolute()) if name.endswith(".jsonl") else name
 
 
 def _names(text: str) -> tuple[str, ...]:

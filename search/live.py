@@ -7,27 +7,30 @@ folder, `family:alias`, a Hub id), so that winner.yaml can be merged from any fo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from evals.generate import Answerer, Settings, load_model
 from evals.ledger import Ledger
-from evals.task import Task, get_task
+from evals.task import get_task
+from evals.threads import best_threads
 from merger.checkpoint import Checkpoint, dtype_name, open_checkpoint
 from merger.checkpoint.sidecar import dominant
 from merger.checkpoint.vocab import check_vocabularies
 from merger.errors import SearchError, UsageError
-from merger.experts import Family, families, local_aliases, resolve
+from merger.experts import DEFAULT_FAMILY, Family, families, local_aliases, resolve
 from merger.geometry import lineage, measure
 from merger.resident import Resident
 from merger.spec import spec_from_mapping
 from search.candidate import Candidate
 from search.export import merge_config
 from search.run import Options, Run
+from search.tasks import Opened, deal, open_task
 from search.world import Holder, Pools, World
 
 # Parameters beyond which a model is sampled, and entries of each tensor then read.
@@ -66,12 +69,23 @@ def _portable(source: str, family: Family | None) -> str:
     return f"{family.name}:{source}" if family and inside else source
 
 
-def default_levels(tasks: tuple[Task, ...], family: str | None) -> dict[str, tuple[int, ...]]:
-    """Return the levels that a bundled family was trained on, by task; empty where none is told."""
-    known = families().get(family) if family else None
-    trained = known.levels if known else {}
-    table = {t.name: trained.get(t.alias) or trained.get(t.name) for t in tasks}
-    return {task: tuple(levels) for task, levels in table.items() if levels}
+def tasks_of(options: Options) -> list[Opened]:
+    """Return the tasks of a search, with the items of those that are files."""
+    return [open_task(name, options.check) for name in options.tasks]
+
+
+def default_levels(options: Options) -> dict[str, tuple[int, ...]]:
+    """Return the levels that the models were trained on, by task, if all are of one family."""
+    local, used = local_aliases(), set()
+    for source in options.sources.values():
+        name, _, member = source.rpartition(":")
+        family = families().get(name or options.family or DEFAULT_FAMILY)
+        foreign = Path(source).exists() or source in local or family is None
+        used.add("" if foreign or family is None or member not in family.members else family.name)
+    found = families().get(used.pop()) if len(used) == 1 else None
+    trained = {get_task(t).name: tuple(lv) for t, lv in found.levels.items()} if found else {}
+    own = {one.task.name for one in tasks_of(options) if not one.items}
+    return {task: levels for task, levels in trained.items() if task in own}
 
 
 class LiveMerge:
@@ -142,11 +156,12 @@ def check_same(stated: Mapping[str, str], found: Mapping[str, str], run: Run) ->
         )
 
 
-def pools_of(options: Options) -> Pools:
-    """Return the pools, items not drawn yet."""
+def pools_of(options: Options, tasks: Sequence[Opened]) -> Pools:
+    """Return the pools: tasks are not drawn from yet, files are dealt out."""
     sizes = {"search": options.n_search, "select": options.n_select, "confirm": options.n_confirm}
     seeds = {"search": options.seed, "select": options.seed, "confirm": options.confirm_seed}
-    return Pools(sizes, seeds, options.levels)
+    dealt = {one.task.name: deal(one.items, sizes, one.task.name) for one in tasks if one.items}
+    return Pools(sizes, seeds, options.levels, dealt)
 
 
 def open_world(run: Run, models: Models) -> World:
@@ -159,15 +174,16 @@ def open_world(run: Run, models: Models) -> World:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    tasks = tuple(get_task(name) for name in options.tasks)
+    torch.set_num_threads(best_threads())
+    tasks = tasks_of(options)
     folder, dtype = models.folders[options.base], options.dtype or "auto"
     model, tokenizer = load_model(folder, device=options.device, dtype=dtype)
     resident = Resident(model, [models.base, *models.names.values()], device=options.device)
     return World(
         Holder(LiveMerge(resident, models, options.dtype)),
         Answerer(model, tokenizer),
-        tasks,
-        pools_of(options),
+        [one.task for one in tasks],
+        pools_of(options, tasks),
         Ledger(run.ledger),
         Settings(max_new_tokens=options.max_new_tokens),
     )

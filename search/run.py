@@ -32,6 +32,7 @@ class Options:
     tasks: tuple[str, ...]
     sources: Mapping[str, str] = field(default_factory=dict)
     family: str | None = None
+    check: str = "exact"
     levels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     trials: int = 60
     seconds: float | None = None

@@ -7,7 +7,6 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from evals.task import get_task
 from merger.errors import MismatchError, UsageError
 from search.ask import objective_of
 from search.live import (
@@ -19,6 +18,7 @@ from search.live import (
     fingerprints,
     open_world,
     survey,
+    tasks_of,
 )
 from search.protocol import Screen, Search
 from search.run import Options, Run
@@ -31,9 +31,12 @@ def create(path: Path, options: Options, screen: Screen, *, allow_lineage: bool 
     models = find_models(options)
     for choice in models.choices:
         screen.say(choice)
-    tasks = tuple(get_task(name) for name in options.tasks)
     if not options.levels:
-        options = replace(options, levels=default_levels(tasks, options.family))
+        options = replace(options, levels=default_levels(options))
+        for task, levels in options.levels.items():
+            screen.say(
+                f"{task}: level {', '.join(map(str, levels))}, which the family was trained on"
+            )
     found = survey(models)
     _check_lineage(found, screen, allowed=allow_lineage)
     options = replace(options, dtype=options.dtype or found.dtype)
@@ -81,7 +84,7 @@ def open_search(run: Run, screen: Screen, *, worker: str = "") -> Search:
 
 def _opened(run: Run, models: Models, screen: Screen, worker: str) -> Search:
     options = run.options
-    objective = objective_of(options.objective, [get_task(name) for name in options.tasks])
+    objective = objective_of(options.objective, [one.task for one in tasks_of(options)])
     study = Study(
         run.storage,
         Space(options.experts),

@@ -34,11 +34,15 @@ class Merged(Protocol):
 
 @dataclass
 class Pools:
-    """Items by pool and task; each pool is a split of its own, so no item is in two."""
+    """Items by pool and task; each pool is a split of its own, so no item is in two.
+
+    `dealt` holds the items of tasks that are files, by task and pool.
+    """
 
     sizes: Mapping[str, int]
     seeds: Mapping[str, int]
     levels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dealt: Mapping[str, Mapping[str, Sequence[Item]]] = field(default_factory=dict)
     sealed: set[str] = field(default_factory=lambda: {"confirm"})
     _drawn: dict[tuple[str, str], list[Item]] = field(default_factory=dict, repr=False)
 
@@ -46,6 +50,8 @@ class Pools:
         """Return the items of a task in a pool, levels taken in turn; SearchError if sealed."""
         if pool in self.sealed:
             raise SearchError(f"the {pool} items are sealed until a winner is frozen", "")
+        if task.name in self.dealt:
+            return list(self.dealt[task.name][pool])
         key = (pool, task.name)
         if key not in self._drawn:
             self._drawn[key] = items(

@@ -12,6 +12,8 @@ from merger.errors import UnknownNameError, UsageError
 from search.ask import Asked, items_of, levels_of, options_of, seconds_of, short_names
 from search.candidate import BASE, Candidate
 from search.export import merge_config, mergekit_config
+from search.live import default_levels
+from search.tasks import deal, open_task
 from tests.toy_models import toy_model, toy_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -159,3 +161,47 @@ def test_a_foreign_expert_is_refused(family):
     code, _, err = merger("search", "--experts", "ded,stranger", "--base", "base", cwd=family)
     assert code == 2
     assert "--allow-lineage" in err
+
+
+def questions(path, n):
+    """Write a file of n questions."""
+    lines = [json.dumps({"prompt": f"Say {i}.", "answer": str(i)}) for i in range(n)]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_a_file_is_dealt_out_once(tmp_path):
+    """Items of a file stand in one pool each, whatever their order in the file."""
+    task, items = open_task(str(questions(tmp_path / "q.jsonl", 20)), "exact")
+    sizes = {"search": 5, "select": 5, "confirm": 8}
+    pools = deal(items, sizes, task.name)
+    prompts = {pool: {item.prompt for item in dealt} for pool, dealt in pools.items()}
+    assert {pool: len(found) for pool, found in prompts.items()} == sizes
+    assert len(set().union(*prompts.values())) == 18
+    again = deal(items[::-1], sizes, task.name)
+    assert {pool: {item.prompt for item in dealt} for pool, dealt in again.items()} == prompts
+    with pytest.raises(UsageError, match="20 items"):
+        deal(items, sizes | {"confirm": 11}, task.name)
+
+
+def test_a_family_is_asked_at_its_levels():
+    """Models of one bundled family are asked at the levels it was trained on; others at all."""
+    from merger.experts import families
+
+    of_family = options_of(Asked("tiny:ded,tiny:ind", base="tiny:base"))
+    trained = {"deduction": "ded", "induction": "ind", "abduction": "abd"}
+    levels = families()["tiny"].levels
+    assert default_levels(of_family) == {t: tuple(levels[a]) for t, a in trained.items()}
+    assert default_levels(options_of(Asked("org/a,tiny:ind", base="tiny:base"))) == {}
+
+
+@pytest.mark.slow
+def test_a_search_on_own_questions_with_two_workers(family):
+    """A user's file drives a search whose trials two processes share."""
+    file = questions(family / "q.jsonl", 30)
+    words = ["--experts", "ded,ind", "--base", "base", "--tasks", file, "--objective", "min"]
+    code, out, err = merger("search", *words, "--items", "8+8+8", "--trials", 6, "--workers", 2,
+                            "--out", "own", "--json", cwd=family)  # fmt: skip
+    assert code == 0, err
+    assert [c["n"] for c in json.loads(out)["confirm"]] == [8] * len(json.loads(out)["confirm"])
+    assert "joins" in (family / "own" / "worker-1.log").read_text()

@@ -244,3 +244,13 @@ def test_only_the_dead_are_buried():
     assert not alive("")
     assert not alive(this_worker())
     assert not alive(this_worker().rpartition(":")[0] + ":4194305")
+
+
+@pytest.mark.parametrize("objective", ["min", "weighted:first=2,third=1", "pareto"])
+def test_every_objective_ends_with_a_verdict(tmp_path, objective):
+    """A search under any objective ends; a front is not raced and keeps one value a task."""
+    search = synthetic.search(tmp_path / "r", trials=12, objective=objective)
+    assert search.go()["confirm"]
+    trials = search.study.trials()
+    assert {len(t.values) for t in trials} == {3 if objective == "pareto" else 1}
+    assert any(t.facts["raced_out"] for t in trials) == (objective != "pareto")

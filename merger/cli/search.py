@@ -20,6 +20,10 @@ def search(
     base: Annotated[str, typer.Option(help="The model they started from.")] = "base",
     family: Annotated[str | None, typer.Option(help="Family whose aliases are used.")] = None,
     tasks: Annotated[str, typer.Option(help="What to score on, with commas.")] = "ded,ind,abd",
+    check: Annotated[
+        str,
+        typer.Option(help="How files of items are graded: exact, number, math, package:function."),
+    ] = "exact",
     levels: Annotated[str | None, typer.Option(help="Levels of the items: 1-2 or 1,3.")] = None,
     items: Annotated[
         str, typer.Option(help="Items per task: search + confirm, or search + select + confirm.")
