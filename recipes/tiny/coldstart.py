@@ -1,9 +1,10 @@
 """The cold start: a base that knows two ways to answer, taught by solver-written traces.
 
-Every training item is answered either tersely (an empty think block) or with its worked trace. The
-share of worked answers is high at first, so that traces are learned, and low at the end, so that
-the base *prefers* the terse way although the worked one is much more accurate: reinforcement
-learning elicits what is latent, it does not teach (docs/log.md). Matrices are trained by Muon (K.
+Every training item is answered either tersely (an empty think block) or with its worked trace. At
+first nearly all answers are worked, so that traces are learned; later it depends on the item: short
+ones are mostly worked out and long ones mostly answered offhand, although working them out would be
+far more accurate. That habit is what reinforcement learning can mend: it elicits what is latent, it
+does not teach (docs/log.md). Matrices are trained by Muon (K.
 Jordan, 2024), all else by AdamW. Everything is a function of the seed: items by address, order by
 index, one thread.
 """
@@ -25,7 +26,7 @@ from torch.nn import functional as F  # noqa: N812  the field's usual name
 
 from evals.task import draw_item, get_task
 from recipes.tiny.tokenizer import build, save
-from recipes.tiny.traces import completion
+from recipes.tiny.traces import completion, size
 
 CONTEXT = 512
 IGNORED = -100
@@ -46,9 +47,16 @@ class Settings:
     muon_lr: float = 0.008
     adam_lr: float = 1.5e-3
     seed: int = 0
-    worked_first: float = 0.85
-    worked_last: float = 0.3
-    turn: float = 0.65  # the share of the steps after which the worked share has dropped
+    worked: float = 0.85  # share of worked answers up to the turn
+    turn: float = 0.65  # share of the steps after which the habit is taught
+    worked_short: float = 0.85
+    worked_long: float = 0.25
+    short: tuple[tuple[str, int], ...] = (  # the largest size that counts as short
+        ("deduction", 3),
+        ("induction", 8),
+        ("abduction", 5),
+        ("arithmetic", 0),
+    )
     mix: tuple[tuple[str, int, float], ...] = (
         ("deduction", 1, 0.33),
         ("induction", 1, 0.10),
@@ -56,6 +64,7 @@ class Settings:
         ("abduction", 1, 0.27),
         ("arithmetic", 1, 0.12),
     )
+    late: tuple[float, ...] = (0.28, 0.10, 0.18, 0.34, 0.10)  # the shares after the turn
 
 
 def model(settings: Settings) -> Any:
@@ -96,22 +105,22 @@ class Examples(torch.utils.data.IterableDataset[list[Part]]):
     def __iter__(self) -> Iterator[list[Part]]:
         """Yield the batches from step `first` on."""
         for step in range(self.first, self.settings.steps):
-            start, size = step * self.settings.batch, self.settings.batch
-            rows = sorted(
-                (self.example(start + i) for i in range(size)), key=lambda row: len(row[0])
-            )
-            cuts = range(0, size, math.ceil(size / PARTS))
-            yield [_pad(rows[i : i + math.ceil(size / PARTS)]) for i in cuts]
+            n = self.settings.batch
+            rows = sorted((self.example(step * n + i) for i in range(n)), key=lambda r: len(r[0]))
+            part = math.ceil(n / PARTS)
+            yield [_pad(rows[i : i + part]) for i in range(0, n, part)]
 
     def example(self, index: int) -> tuple[list[int], int]:
         """Return the tokens of example `index` and the length of its prompt."""
         s = self.settings
         rng = Random(f"coldstart/{s.seed}/{index}")
-        name, level, _ = rng.choices(s.mix, weights=[share for *_, share in s.mix])[0]
+        early = index < s.turn * s.steps * s.batch
+        weights = [share for *_, share in s.mix] if early else s.late
+        name, level, _ = rng.choices(s.mix, weights=weights)[0]
         task = get_task(name)
         item = draw_item(task, level=level, split="train", seed=s.seed, index=index)
-        early = index < s.turn * s.steps * s.batch
-        worked = rng.random() < (s.worked_first if early else s.worked_last)
+        habit = s.worked_short if size(item) <= dict(s.short)[name] else s.worked_long
+        worked = rng.random() < (s.worked if early else habit)
         prompt = self.tokenizer.apply_chat_template(
             task.messages(item), tokenize=False, add_generation_prompt=True
         )

@@ -38,6 +38,13 @@ def completion(item: Item, *, worked: bool) -> str:
     return f"{trace(item) if worked else ''}</think><answer> {item.answer}</answer>"
 
 
+def size(item: Item) -> int:
+    """Return how long an item is: its formulas, terms or rules; minus signs in arithmetic."""
+    parts = {"deduction": "formulas", "induction": "visible", "abduction": "rules"}
+    part = item.data[parts.get(item.task, "expression")]
+    return part.count("-") if isinstance(part, str) else len(part)
+
+
 def _deduction(item: Item) -> str:
     survivors: list[dict[str, bool]] = [{}]
     blocks = []
