@@ -17,47 +17,61 @@ if TYPE_CHECKING:
 Scores = dict[str, list["Row"]]
 
 
+Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders, aliases, Hub ids.")]
+Tasks = Annotated[str, typer.Option(help="Tasks, lm_eval:NAME or items.jsonl, comma-separated.")]
+Split = Annotated[str, typer.Option(help="train, search, select, confirm or test.")]
+Number = Annotated[
+    int | None,
+    typer.Option("--n", min=1, help="Items a task (100 of ours; all of a file or of lm-eval's)."),
+]
+Levels = Annotated[
+    str | None, typer.Option(help="As 1-3 or 1,2 (all; of a bundled family, those it trained on).")
+]
+Samples = Annotated[int, typer.Option(min=1, help="Answers an item; above 1 set --temperature.")]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
+TopP = Annotated[float, typer.Option(help="Nucleus cut.")]
+Budget = Annotated[
+    int | None, typer.Option(min=1, help="Tokens of an answer (the model's, else the task's).")
+]
+Check = Annotated[
+    str, typer.Option(help="For .jsonl items: exact, number, math or package:function.")
+]
+IncludePath = Annotated[str | None, typer.Option(help="Folder of lm-eval task YAML.")]
+Store = Annotated[str, typer.Option(help="Ledger: a path or a SQLAlchemy URL.")]
+Family = Annotated[str | None, typer.Option(help="Family that aliases come from.")]
+EngineName = Annotated[str, typer.Option(help="auto, fast or hf.")]
+BatchTokens = Annotated[
+    int, typer.Option(min=0, help="Places of keys and values in a batch (0: what fits 1 GiB).")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")]
+Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 …")]
+Threads = Annotated[int, typer.Option(min=0, help="Of torch (0: probe 1 against all).")]
+Seed = Annotated[int, typer.Option(help="Of the items and of sampling.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
 @app.command("eval")
 def evaluate(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Folders, aliases, Hub ids.")
-    ],
-    tasks: Annotated[
-        str, typer.Option(help="Tasks, lm_eval:NAME or items.jsonl, comma-separated.")
-    ] = "ded,ind,abd",
-    split: Annotated[str, typer.Option(help="train, search, select, confirm or test.")] = "test",
-    n: Annotated[
-        int | None,
-        typer.Option("--n", min=1, help="Items a task [100; of a file or lm-eval: all]."),
-    ] = None,
-    levels: Annotated[
-        str | None, typer.Option(help="As 1-3 or 1,2 [those a bundled family was trained on; all].")
-    ] = None,
-    samples: Annotated[
-        int, typer.Option(min=1, help="Answers an item; above 1 set --temperature.")
-    ] = 1,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0 is greedy.")] = 0.0,
-    top_p: Annotated[float, typer.Option(help="Nucleus cut.")] = 1.0,
-    max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Token budget [the model's, else the task's].")
-    ] = None,
-    check: Annotated[
-        str, typer.Option(help="For .jsonl items: exact, number, math or package:function.")
-    ] = "exact",
-    include_path: Annotated[str | None, typer.Option(help="Folder of lm-eval task YAML.")] = None,
-    store: Annotated[
-        str, typer.Option(help="Ledger: a path or a SQLAlchemy URL.")
-    ] = "evals.sqlite",
-    family: Annotated[str | None, typer.Option(help="Family that aliases come from.")] = None,
-    engine: Annotated[str, typer.Option(help="auto, fast or hf.")] = "auto",
-    batch_tokens: Annotated[
-        int, typer.Option(min=0, help="Cache places of a batch [what fits 1 GiB].")
-    ] = 0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 … [as stored].")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="Of torch; 0 probes 1 against all.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of the items and of sampling.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    models: Models,
+    tasks: Tasks = "ded,ind,abd",
+    split: Split = "test",
+    n: Number = None,
+    levels: Levels = None,
+    samples: Samples = 1,
+    temperature: Temperature = 0.0,
+    top_p: TopP = 1.0,
+    max_new_tokens: Budget = None,
+    check: Check = "exact",
+    include_path: IncludePath = None,
+    store: Store = "evals.sqlite",
+    family: Family = None,
+    engine: EngineName = "auto",
+    batch_tokens: BatchTokens = 0,
+    device: Device = "cpu",
+    dtype: Dtype = "auto",
+    threads: Threads = 0,
+    seed: Seed = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Score models on tasks. What the ledger holds is never paid for again."""
     from evals.generate import Settings

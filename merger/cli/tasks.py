@@ -40,7 +40,7 @@ def list_tasks(as_json: AsJson = False) -> None:
 @tasks.command()
 def show(
     task: Annotated[str, typer.Argument(help="A task's name or alias.")],
-    level: Annotated[int | None, typer.Option(help="Level of the example [the first].")] = None,
+    level: Annotated[int | None, typer.Option(help="Level of the example (the first).")] = None,
     split: Annotated[str, typer.Option(help="Split of the example.")] = "train",
     seed: Annotated[int, typer.Option(help="Seed of the example.")] = 0,
     as_json: AsJson = False,
@@ -75,7 +75,7 @@ def show(
 def export(
     task: Annotated[str, typer.Argument(help="A task's name or alias.")],
     out: Annotated[Path, typer.Option(help="The file to write, one JSON object a line.")],
-    level: Annotated[str | None, typer.Option(help="As 1, 1-3 or 1,2 [all, in turn].")] = None,
+    level: Annotated[str | None, typer.Option(help="As 1, 1-3 or 1,2 (all, in turn).")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Number of items.")] = 100,
     split: Annotated[str, typer.Option(help="train, search, select, confirm, test.")] = "train",
     seed: Annotated[int, typer.Option(help="Seed of the items.")] = 0,
@@ -100,7 +100,7 @@ def check(
     items: Annotated[Path, typer.Argument(help="Items, as `export` writes them.")],
     answers: Annotated[Path, typer.Argument(help='Answers, {"id": …, "text": …} a line.')],
     reward: Annotated[str, typer.Option(help="paper, upstream or binary.")] = "paper",
-    out: Annotated[Path | None, typer.Option(help="Write here [stdout].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write here (stdout).")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Score answers: one object a line with id, format, parsed, correct, reward."""
@@ -144,12 +144,12 @@ def audit(
 
 @tasks.command("lm-eval-path")
 def lm_eval_path(
-    out: Annotated[Path | None, typer.Option(help="Folder to fill [in the user's cache].")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to fill (in the user's cache).")] = None,
     n: Annotated[int, typer.Option("--n", min=1, help="Items a task.")] = 200,
     split: Annotated[str, typer.Option(help="Split of the items.")] = "test",
     seed: Annotated[int, typer.Option(help="Seed of the items.")] = 0,
-    level: Annotated[str | None, typer.Option(help="As 1-3 or 1,2 [all].")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Budget [the task's].")] = None,
+    level: Annotated[str | None, typer.Option(help="As 1-3 or 1,2 (all).")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Budget (the task's).")] = None,
 ) -> None:
     """Write our tasks as lm-eval YAML and print the folder for `lm_eval --include_path`."""
     from evals.export import write_folder
