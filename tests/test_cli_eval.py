@@ -53,6 +53,29 @@ def test_the_second_run_is_free(toy_folders, here, monkeypatch):  # noqa: F811
     assert "against one" in first.stdout
 
 
+def test_an_interrupted_run_says_how_to_go_on(toy_folders, here, monkeypatch):  # noqa: F811
+    """Ctrl-C keeps what was answered; the same command pays for the rest only."""
+    from evals.generate import Answerer
+
+    words, run_all, asked = ("eval", toy_folders[0], "--tasks", "arith", *FEW), Answerer.run, []
+
+    def killed(self, requests, settings):
+        yield from run_all(self, requests[:3], settings)
+        raise KeyboardInterrupt
+
+    def counted(self, requests, settings):
+        asked.extend(requests)
+        return run_all(self, requests, settings)
+
+    monkeypatch.setattr(Answerer, "run", killed)
+    result = CliRunner().invoke(app, [str(w) for w in words])
+    assert result.exit_code == 130
+    assert "the same command continues" in result.stderr
+    monkeypatch.setattr(Answerer, "run", counted)
+    run(*words)
+    assert len(asked) == 3
+
+
 def test_own_items_are_scored_by_the_check_asked_for(toy_folders, here):  # noqa: F811
     """A file of items is a task; another check scores the same answers anew."""
     (here / "my.jsonl").write_text('{"prompt": "2 + 2", "answer": "4"}\n')

@@ -88,10 +88,14 @@ def evaluate(
     _set_threads(threads)
     found: dict[str, tuple[str, Scores]] = {}
     total = sum(e.size for e in entries) * samples
-    for model in models:
-        subject = _subject(model, ledger, family, (device, dtype, engine, batch_tokens))
-        with progress(model, total) as bar:
-            found[model] = subject.fingerprint, _score(entries, subject, ledger, settings, bar)
+    try:
+        for model in models:
+            subject = _subject(model, ledger, family, (device, dtype, engine, batch_tokens))
+            with progress(model, total) as bar:
+                found[model] = subject.fingerprint, _score(entries, subject, ledger, settings, bar)
+    except KeyboardInterrupt:
+        say(f"paused: {store} keeps every answer so far; the same command continues")
+        raise
     say(f"ledger: {store}")
     if as_json:
         data({"models": [_document(m, *f) for m, f in found.items()], **_paired(found)})
