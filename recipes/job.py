@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from merger.errors import RecipeError
 from merger.registry import Registry, unknown
 from recipes.recipe import Stage
-from search.protocol import Screen
+
+if TYPE_CHECKING:
+    from search.protocol import Screen
 
 Facts = dict[str, Any]
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from merger.checkpoint import open_checkpoint
 from merger.errors import RecipeError
@@ -24,7 +24,9 @@ from merger.registry import unknown
 from recipes import stages as _kinds  # noqa: F401  its functions fill the table of kinds
 from recipes.job import Facts, Here, Job, make_job
 from recipes.recipe import Recipe
-from search.protocol import Screen
+
+if TYPE_CHECKING:
+    from search.protocol import Screen
 
 STATE = "state.json"
 

@@ -4,12 +4,13 @@ from pathlib import Path
 from random import Random
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from evals.answers import Verdict
-from evals.task import Draft, Task
+from evals.task import Draft, Score, Task
+from tests.toy_models import VOCABULARY, toy_tokenizer
 
+# The user's message alone: a model of this size learns the task, not instructions.
 TEMPLATE = (
     "{% for m in messages %}{% if m['role'] == 'user' %}{{ m['content'] }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}:{% endif %}"
@@ -27,8 +28,6 @@ class DigitTask(Task):
 
     def check(self, text, item):
         """Score without tags: a toy model could not learn them in a minute."""
-        from evals.task import Score
-
         return Score(format=bool(text), parsed=bool(text), correct=text[:1].isdigit())
 
 
@@ -47,37 +46,24 @@ DIGITS = DigitTask(
 )
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Return a tokenizer of single printable characters."""
-    letters = [chr(c) for c in range(32, 127)] + ["\n"]
-    vocabulary = {token: i for i, token in enumerate(["<pad>", "<end>", "<unk>", *letters])}
-    raw = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    raw.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    raw.decoder = decoders.Fuse()
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=raw, pad_token="<pad>", eos_token="<end>", unk_token="<unk>"
-    )
-    wrapped.chat_template = TEMPLATE
-    return wrapped
-
-
-def save_model(folder: Path, *, seed: int = 0, hidden: int = 32, layers: int = 2) -> Path:
+def save_model(
+    folder: Path, *, seed: int = 0, hidden: int = 32, layers: int = 2, context: int = 256
+) -> Path:
     """Write a random Llama of some 30,000 parameters (hidden 128, 4 layers: 0.9M)."""
     torch.manual_seed(seed)
     config = LlamaConfig(
-        vocab_size=98,
+        vocab_size=len(VOCABULARY),
         hidden_size=hidden,
         intermediate_size=2 * hidden,
         num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=256,
+        max_position_embeddings=context,
         tie_word_embeddings=True,
         pad_token_id=0,
         eos_token_id=1,
         bos_token_id=None,
     )
-    model = LlamaForCausalLM(config)
-    model.save_pretrained(folder)
-    tokenizer().save_pretrained(folder)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    toy_tokenizer(TEMPLATE).save_pretrained(folder)
     return folder

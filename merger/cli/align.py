@@ -25,6 +25,7 @@ def align(
     device: flags.Device = "auto",
     seed: flags.Seed = 0,
     dry_run: flags.DryRun = False,
+    verl: flags.Verl = False,
     as_json: flags.Json = False,
 ) -> None:
     """Align a model to one task by REINFORCE++, easy to hard.
@@ -43,7 +44,5 @@ def align(
     given |= {"group": group, "lr": lr, "max_new_tokens": max_new_tokens}
     given |= {"device": device, "seed": seed}
     chosen = flags.settings_of(STAGE_A, given, settings or [])
-    if dry_run:
-        flags.show(chosen, as_json=as_json)
-        return
-    flags.train(model, out, chosen, reference=reference, family=family, as_json=as_json)
+    how = {"dry_run": dry_run, "verl": verl, "as_json": as_json}
+    flags.go(model, out, chosen, reference=reference, family=family, **how)

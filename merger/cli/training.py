@@ -34,6 +34,7 @@ Family = Annotated[str | None, typer.Option(help="Family that aliases come from.
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Seed = Annotated[int, typer.Option(help="Of items and samples.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the settings, train nothing.")]
+Verl = Annotated[bool, typer.Option("--verl", help="Write the run as files for verl into OUT.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -59,6 +60,29 @@ def settings_of(preset: Settings, flags: dict[str, Any], more: Sequence[str]) ->
     settings = make_settings(preset, options)
     open_source(settings)
     return settings
+
+
+def go(
+    model: str,
+    out: Path,
+    settings: Settings,
+    *,
+    reference: str | None,
+    family: str | None,
+    dry_run: bool,
+    verl: bool,
+    as_json: bool,
+) -> None:
+    """Show the settings, write them for verl, or train."""
+    from merger.cli.console import say
+    from recipes.rl.export_verl import export_verl
+
+    if dry_run:
+        show(settings, as_json=as_json)
+    elif verl:
+        say(f"{export_verl(model, out, settings)}: train.parquet, reward.py, launch.sh")
+    else:
+        train(model, out, settings, reference=reference, family=family, as_json=as_json)
 
 
 def train(

@@ -1,0 +1,110 @@
+"""merger run, align and domain as a user meets them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import toys
+
+ROOT = Path(__file__).parents[1]
+STEP = ["--set", "temperature=1.0", "--max-new-tokens", "6", "--prompts", "4", "--group", "2"]
+
+
+def command(*words, cwd):
+    """Return what starts the command in a folder, as keyword arguments of subprocess."""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    line = [sys.executable, "-m", "merger.cli", *map(str, words)]
+    return {"args": line, "cwd": cwd, "env": env, "text": True}
+
+
+def merger(*words, cwd):
+    """Run the command and return (exit status, stdout, stderr)."""
+    done = subprocess.run(**command(*words, cwd=cwd), capture_output=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_a_dry_run_shows_the_stages_and_makes_nothing(tmp_path):
+    """All twelve stages of the tiny recipe are to do, and no folder appears."""
+    status, out, _ = merger("run", "tiny", "--dry-run", "--json", cwd=tmp_path)
+    stages = json.loads(out)["stages"]
+    assert status == 0
+    assert [s["kind"] for s in stages[:4]] == ["coldstart", "align", "align", "align"]
+    assert {s["state"] for s in stages} == {"to do"}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "law", "remedy"),
+    [
+        (["run", "tinny"], "no recipe named 'tinny'", "Did you mean 'tiny'?"),
+        (["run", "tiny", "--set", "ded.stesp=1"], "'stesp'", "Did you mean 'steps'?"),
+        (["align", "x", "--task", "dedd", "--out", "y"], "'dedd'", "Known: abduction,"),
+        (["domain", "x", "--task", "ded", "--out", "y", "--set", "lr=0"], "lr is 0", "docs/rl.md"),
+    ],
+)
+def test_a_mistake_is_two_lines_and_exit_2(tmp_path, words, law, remedy):
+    """The law with the value, then the remedy; no traceback."""
+    status, out, err = merger(*words, cwd=tmp_path)
+    first, second, *rest = err.splitlines()
+    assert (status, out, rest) == (2, "", [])
+    assert law in first
+    assert remedy in second
+
+
+def test_the_presets_can_be_read_before_anything_is_trained(tmp_path):
+    """--dry-run prints the settings with the flags laid over the preset."""
+    words = ["--task", "ded", "--out", "y", "--dry-run", "--json"]
+    _, out, _ = merger("align", "x", *words, "--steps", 7, "--levels", "1-2", cwd=tmp_path)
+    settings = json.loads(out)
+    assert (settings["task"], settings["steps"], settings["levels"]) == ("deduction", 7, [1, 2])
+    assert (settings["algorithm"], settings["lr"]) == ("reinforce++", 5e-7)
+    _, out, _ = merger("domain", "x", *words, cwd=tmp_path)
+    assert json.loads(out)["prompts_per_step"] == 1024
+
+
+@pytest.mark.slow
+def test_an_interrupted_alignment_continues(tmp_path):
+    """Ctrl-C exits with 130 and prints the line that, typed, goes on where it stopped."""
+    toys.save_model(tmp_path / "base", context=1024)
+    words = ["align", "base", "--task", "arithmetic", "--levels", "1", "--steps", "40", *STEP]
+    words += ["--set", "save_every=2", "--out", "done"]
+    with subprocess.Popen(**command(*words, cwd=tmp_path), stderr=subprocess.PIPE) as running:
+        curve = tmp_path / "done.partial" / "curve.jsonl"
+        while not (curve.exists() and curve.read_text().count("\n") >= 5):
+            assert running.poll() is None, running.stderr.read()
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        said = running.stderr.read()
+    assert running.returncode == 130
+    assert f"Go on with: merger {' '.join(words)}" in said
+    status, _, said = merger(*words, cwd=tmp_path)
+    assert status == 0
+    assert "continuing after step" in said
+    steps = [
+        json.loads(row)["step"] for row in (tmp_path / "done/curve.jsonl").read_text().splitlines()
+    ]
+    assert steps == list(range(1, 41))
+
+
+@pytest.mark.slow
+def test_the_whole_recipe_at_smoke_scale(tmp_path):
+    """Every stage of the paper runs, is reported, and is not run again."""
+    words = ["run", "tiny", "--set", "scale=smoke", "--json"]
+    status, out, said = merger(*words, cwd=tmp_path)
+    assert status == 0, said
+    stages = json.loads(out)["stages"]
+    assert {"base", "ded", "merged", "effects", "arith", "control", "report"} <= stages.keys()
+    run = tmp_path / "runs" / "tiny"
+    for model in ("base", "ded", "paper", "merged/model", "arith", "control"):
+        assert (run / model / "model.safetensors").exists()
+    story = (run / "report" / "report.md").read_text()
+    assert all(word in story for word in ("## abilities: scores", "| control |", "merged: search"))
+    status, _, said = merger("run", run, cwd=tmp_path)
+    assert status == 0
+    assert said.count("finished before") == len(stages)
