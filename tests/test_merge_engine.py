@@ -137,10 +137,30 @@ def test_an_operators_complaint_names_the_tensor(family):
         made(merge_spec("linear", weights))
 
 
-def test_a_budget_that_cannot_hold_is_refused():
+def test_a_budget_that_cannot_hold_is_refused(family):
     """Less memory than the process already holds is an error that says how much is needed."""
-    with pytest.raises(UsageError, match="leaves too little"):
-        Budget.of(1_000_000)
+    with pytest.raises(UsageError, match=r"is too little.*\n.*at least --memory"):
+        made(spec_of("linear"), memory=1_000_000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["linear", "ties"])
+def test_the_memory_budget_is_kept(tmp_path, name):
+    """Tensors larger than the budget are merged within it: the kernel's own count of the peak."""
+    g = torch.Generator().manual_seed(0)
+    for model in ("base", "ded", "ind"):
+        tensors = {"model.embed_tokens.weight": torch.randn(60_000, 1000, generator=g).bfloat16()}
+        write_model(tmp_path / model, tensors | {"lm_head.weight": torch.zeros(2, 2)})
+    code = (
+        "import sys; from merger.cli import app; app(sys.argv[1:], standalone_mode=False);"
+        "print([l.split()[1] for l in open('/proc/self/status') if l.startswith('VmHWM')][0])"
+    )
+    flags = ["--base", "base", "--expert", "ded=1", "--expert", "ind=0.3", "--memory", "500MB"]
+    flags += ["--set", "density=0.5"] if name == "ties" else []
+    run = [sys.executable, "-c", code, "merge", "--method", name, *flags, "out"]
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    told = subprocess.run(run, check=True, capture_output=True, text=True, env=env, cwd=tmp_path)
+    assert int(told.stdout.split()[-1]) * 1024 < 500_000_000
 
 
 def test_a_killed_merge_goes_on(family):

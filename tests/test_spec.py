@@ -37,6 +37,9 @@ def read(tmp_path, text):
         ("merge_method: linear\nmodels:\n- model: a\n", "line 2.*a has no weight", "weight: VALUE"),
         (LINEAR.replace("linear", "ties"), "base_model is missing", "base_model: NAME"),
         (LINEAR.replace("linear", "slerp"), "weight", "Known: .*t"),
+        (LINEAR + "tokenizer_source: union\n", "line 6.*union is not supported", "Name a model"),
+        (LINEAR + "tokenizer_source: c\n", "line 6.*none of the models", "Models: a"),
+        (LINEAR + "chat_template: chatml\n", "line 6.*no Jinja template", "auto"),
     ],
 )
 def test_a_wrong_config_is_refused_with_its_line(tmp_path, text, place, remedy):

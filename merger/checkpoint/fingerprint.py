@@ -21,7 +21,7 @@ from merger.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_CHUNK = 8 << 20
+_CHUNK = 1 << 20
 _known: dict[tuple[object, ...], str] = {}
 
 
@@ -42,7 +42,7 @@ def tensor_digest(tensor: Tensor) -> str:
 
 
 def digest_of(fd: int, info: TensorInfo) -> str:
-    """Return the sha256 of a tensor's bytes in its file, streamed in pieces of 8 MiB."""
+    """Return the sha256 of a tensor's bytes in its file, streamed in pieces of 1 MiB."""
     state = os.fstat(fd)
     key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, info.offset, info.nbytes)
     if key not in _known:

@@ -62,7 +62,7 @@ def show(models: Opened, memory: int, *, as_json: bool, device: str) -> None:
     from merger.plan.text import COLUMNS, bytes_text, shared_text
 
     plan = models.plan
-    peak = Budget.of(memory, device=device).peak(plan)
+    peak = Budget.of(memory, plan, device=device).peak(plan)
     if as_json:
         found = {m: str(c.path) for m, c in models.checkpoints.items()}
         data(plan_document(plan) | {"models": found, "peak_memory": peak, "seconds": seconds(plan)})

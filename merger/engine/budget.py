@@ -20,7 +20,11 @@ from merger.plan import Plan, Step
 CACHE_BLOCK = 1 << 18
 DEVICE_BLOCK = 1 << 24
 _SHARES = 4  # arithmetic, held now, held next, in flight
-LEAST = 64 << 20
+LEAST = 32 << 20
+# Measured 2026-11: hashing and writing threads, what torch takes at its first use; and the tallies
+# that a survey keeps for each expert.
+_FIXED = 80 << 20
+_SURVEYED = 24 << 20
 
 
 @dataclass(frozen=True)
@@ -31,16 +35,16 @@ class Budget:
     block: int = CACHE_BLOCK
 
     @classmethod
-    def of(cls, memory: int, *, device: str = "cpu") -> Budget:
-        """Return the budget that a limit on the whole process leaves.
+    def of(cls, memory: int, plan: Plan, *, device: str = "cpu") -> Budget:
+        """Return the budget that a limit on the whole process leaves for a plan.
 
         Raises a UsageError where nearly nothing is left.
         """
-        held = resident_bytes()
-        if memory - held < LEAST:
-            law = f"a memory budget of {memory:,} bytes leaves too little: {held:,} are in use"
-            raise UsageError(law, f"Give at least --memory {-(-(held + LEAST) // 10**6)}MB.")
-        return cls(memory - held, CACHE_BLOCK if device == "cpu" else DEVICE_BLOCK)
+        taken = resident_bytes() + overhead(plan)
+        if memory - taken < LEAST:
+            law = f"a memory budget of {memory:,} bytes is too little: {taken:,} are taken before"
+            raise UsageError(law, f"Give at least --memory {-(-(taken + LEAST) // 10**6)}MB.")
+        return cls(memory - taken, CACHE_BLOCK if device == "cpu" else DEVICE_BLOCK)
 
     @property
     def share(self) -> int:
@@ -68,7 +72,13 @@ class Budget:
             (self.block_rows(s) * s.cols * entry_bytes(s) for s in plan.merged), default=0
         )
         held = max((min(self.share, step_bytes(s)) for s in plan.steps), default=0)
-        return resident_bytes() + arithmetic + 3 * held
+        return resident_bytes() + overhead(plan) + arithmetic + 3 * held
+
+
+def overhead(plan: Plan) -> int:
+    """Bytes that a run takes whatever its blocks."""
+    experts = max((len(s.sources) for s in plan.merged), default=0)
+    return _FIXED + (_SURVEYED * experts if plan.spec.operator.survey else 0)
 
 
 def entry_bytes(step: Step) -> int:

@@ -55,7 +55,7 @@ def run_plan(
         CheckpointError: an input holds NaN or infinity, or its file changed.
         UsageError: a single row does not fit the budget.
     """
-    budget = budget or Budget.of(memory, device=device)
+    budget = budget or Budget.of(memory, plan, device=device)
     wanted = [s for s in plan.steps if s.name not in sink.finished]
     works = (_Work(s, checkpoints, budget, device, allow_nan) for s in wanted)
     with _threads(threads), Behind[None]() as later:

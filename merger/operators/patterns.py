@@ -22,7 +22,7 @@ _COARSE = 1 << 16  # the first look at all floats: small tensors should not pay 
 _SAMPLE = 1 << 17  # entries of one stream that a sample holds
 _BLOCKS = 16  # over how many blocks it is spread
 _SIGMAS = 6.0  # rows differ among themselves, so a sample errs by more than an even one would
-_FLUSH = 1 << 20  # patterns counted at once
+_FLUSH = 1 << 18  # patterns counted at once
 _ORDERED = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 

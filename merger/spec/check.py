@@ -29,11 +29,30 @@ def base_of(spec: MergeSpec, part: SliceSpec | None = None) -> str | None:
 
 def check_spec(spec: MergeSpec, where: Where) -> None:
     """Raise a SpecError, with its place, for a spec that no checkpoint could make sense of."""
+    _check_words(spec, where)
     for i, part in enumerate(spec.slices):
         _check_slice(part, ("slices", i, "sources"), where)
         _check_part(spec, part, ("slices", i), where)
     if not spec.slices:
         _check_part(spec, None, ("models",), where)
+
+
+def _check_words(spec: MergeSpec, where: Where) -> None:
+    """Check what tokenizer and chat template are to be: those of a model, or a template's text."""
+    source = spec.tokenizer_source
+    if source == "union":
+        law = "tokenizer_source union is not supported"
+        raise where.error(("tokenizer_source",), law, "Name a model, or base.")
+    if source == "base" and not spec.base:
+        raise where.error(("tokenizer_source",), "there is no base", "Name a model.")
+    if source not in (None, "base", *spec.models):
+        law = f"tokenizer_source {source} is none of the models"
+        raise where.error(("tokenizer_source",), law, f"Models: {', '.join(spec.models)}.")
+    template = spec.chat_template
+    if template and template != "auto" and "{" not in template:
+        law = f"chat_template {template!r} is no Jinja template"
+        remedy = "Give the template's text, or auto to keep the donor's; no templates are built in."
+        raise where.error(("chat_template",), law, remedy)
 
 
 def _check_part(spec: MergeSpec, part: SliceSpec | None, path: Path_, where: Where) -> None:
