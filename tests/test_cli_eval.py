@@ -157,6 +157,22 @@ def test_compare_reads_two_models_of_a_ledger(here):
     assert "+50.0" in shown
 
 
+def test_compare_takes_confirm_items_of_runs_only(here):
+    """Two runs are compared by their winners, on items that chose neither."""
+    for name, wins in (("one", 2), ("two", 6)):
+        (here / name).mkdir()
+        store, cell = Ledger(here / name / "ledger.sqlite"), Cell(name * 3, "sums", "v1", "c", "s")
+        held = [row(f"sums/v1/confirm/0/L1/{k}", float(k < wins)) for k in range(8)]
+        store.put(cell, [*held, row("sums/v1/search/0/L1/0", 1.0)])
+        winner = {"winner": {"fingerprint": name * 3}}
+        (here / name / "confirm.json").write_text(json.dumps(winner))
+    task = json.loads(run("compare", "one", "two", "--json").stdout)["tasks"][0]
+    assert (task["n"], task["wins"], task["losses"]) == (8, 4, 0)
+    (here / "two" / "confirm.json").unlink()
+    with pytest.raises(EvalError, match="no winner yet"):
+        run("compare", "one", "two")
+
+
 def test_compare_reads_lm_eval_samples(here):
     """Two sample files are paired by document, whatever their order."""
     lines = [

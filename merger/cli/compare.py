@@ -91,7 +91,10 @@ def _scores(name: str, store: str) -> dict[str, dict[str, float]]:
 
 
 def _run_scores(run: Path) -> dict[str, dict[str, float]]:
-    """Return the scores of a run's winner, which confirm.json names."""
+    """Return the scores of a run's winner, which confirm.json names, on confirm items alone.
+
+    Search and select items chose the winner, so its scores on them flatter it.
+    """
     import json
 
     from merger.errors import EvalError
@@ -101,7 +104,9 @@ def _run_scores(run: Path) -> dict[str, dict[str, float]]:
         raise EvalError(f"{run} has no winner yet: no confirm.json", "Finish it: --resume.")
     winner = json.loads(confirm.read_text())["winner"]
     fingerprint = winner["fingerprint"] if isinstance(winner, dict) else winner
-    return _ledger_scores(str(run / "ledger.sqlite"), fingerprint)
+    table = _ledger_scores(str(run / "ledger.sqlite"), fingerprint)
+    held = {t: {i: s for i, s in scores.items() if "/confirm/" in i} for t, scores in table.items()}
+    return {task: scores for task, scores in held.items() if scores}
 
 
 def _ledger_scores(store: str, name: str) -> dict[str, dict[str, float]]:
