@@ -20,6 +20,7 @@ def domain(
     group: flags.Group = None,
     lr: flags.Rate = None,
     max_new_tokens: flags.Tokens = None,
+    reward: flags.Reward = None,
     settings: flags.Set = None,
     family: flags.Family = None,
     device: flags.Device = "auto",
@@ -42,7 +43,7 @@ def domain(
         "prompts_per_step": prompts,
     }
     given |= {"group": group, "lr": lr, "max_new_tokens": max_new_tokens}
-    given |= {"device": device, "seed": seed}
+    given |= {"reward": reward, "device": device, "seed": seed}
     chosen = flags.settings_of(STAGE_C, given, settings or [])
     how = {"dry_run": dry_run, "verl": verl, "as_json": as_json}
     flags.go(model, out, chosen, reference=reference, family=family, **how)

@@ -26,6 +26,7 @@ Prompts = Annotated[int | None, typer.Option(min=1, help="Prompts a step (the pr
 Group = Annotated[int | None, typer.Option(min=2, help="Answers a prompt (the preset's).")]
 Rate = Annotated[float | None, typer.Option("--lr", help="Learning rate (5e-7).")]
 Tokens = Annotated[int | None, typer.Option(min=1, help="Token budget of an answer (8192).")]
+Reward = Annotated[str | None, typer.Option(help="paper, upstream or binary (the preset's).")]
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any other setting (docs/rl.md)."),
