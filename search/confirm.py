@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,15 +108,18 @@ def confirm(
     return corrected(family)
 
 
-def overall(family: Sequence[Comparison]) -> str:
-    """Return the verdict of all: worse than any is worse, better than every one is better."""
-    verdicts = {c.verdict for c in family}
+def overall(family: Sequence[Comparison], same: Collection[str] = ()) -> str:
+    """Return the verdict of all: worse than any is worse, better than every one is better.
+
+    A winner that is one of the references (`same` names it) has beaten it in nothing.
+    """
+    verdicts = {c.verdict for c in family} | ({SAME} if same else set())
     if WORSE in verdicts:
         return WORSE
     return BETTER if verdicts == {BETTER} else SAME
 
 
-def kept(family: Sequence[Comparison], same: Container[str] = (), prefer: str = "simple") -> str:
+def kept(family: Sequence[Comparison], same: Collection[str] = (), prefer: str = "simple") -> str:
     """Return which recipe stands: "winner", or the first simple reference it does not beat.
 
     `same` names the references that are the winner itself: nothing simpler is looked for behind it.
@@ -132,15 +135,16 @@ def kept(family: Sequence[Comparison], same: Container[str] = (), prefer: str = 
     return "winner"
 
 
-def in_words(family: Sequence[Comparison], stands: str) -> str:
+def in_words(family: Sequence[Comparison], stands: str, same: Collection[str] = ()) -> str:
     """Return the verdict as a sentence or two for people."""
     groups = {v: [c.reference for c in family if c.verdict == v] for v in (BETTER, SAME, WORSE)}
     link = {BETTER: "better than", SAME: "not distinguishable from", WORSE: "worse than"}
-    parts = [f"{link[v]} {', '.join(names)}" for v, names in groups.items() if names]
+    parts = [f"the same model as {', '.join(sorted(same))}"] if same else []
+    parts += [f"{link[v]} {', '.join(names)}" for v, names in groups.items() if names]
     blind = max((c.mde or 0.0 for c in family if c.verdict == SAME), default=0.0)
     n = family[0].n if family else 0
     seen = f" (n={n} sees differences of {100 * blind:.1f} points)" if blind else ""
-    text = f"The frozen winner is {'; '.join(parts) or 'the reference itself'}{seen}."
+    text = f"The frozen winner is {'; '.join(parts)}{seen}."
     if stands != "winner":
         text += f" Kept: {stands}, the simpler recipe, which it does not beat."
     return text

@@ -218,8 +218,8 @@ class Search:
         final = rivals.get(stands, winner)
         document = {
             "schema": "merger.confirm/1",
-            "verdict": overall(family),
-            "words": in_words(family, stands),
+            "verdict": overall(family, same),
+            "words": in_words(family, stands, same),
             "kept": stands,
             "winner": _stated(final, self.world),
             "frozen": _stated(winner, self.world),

@@ -122,11 +122,13 @@ class Answerer:
         return Completion(f"</think><answer>{answer if right else 'no'}</answer>", 5, "stop")
 
 
-def world(ledger=":memory:", n=30, confirm=60, height=0.8, stop=None, seed=0, tasks=TASKS):
+def world(
+    ledger=":memory:", n=30, confirm=60, height=0.8, stop=None, seed=0, confirm_seed=0, tasks=TASKS
+):
     """Return a world over the three tasks with n search items each."""
     merged = Merged()
     sizes = {"search": n, "select": n, "confirm": confirm}
-    pools = Pools(sizes, dict.fromkeys(sizes, seed))
+    pools = Pools(sizes, dict.fromkeys(sizes, seed) | {"confirm": confirm_seed})
     answerer = Answerer(merged, height, stop)
     return World(Holder(merged), answerer, tasks, pools, Ledger(ledger), Settings())
 
@@ -170,7 +172,8 @@ def search(folder, *, trials=12, n=30, confirm=40, sampler="random", height=0.8,
     goal = parse(o.objective, names)
     study = Study(run.storage, Space(EXPERTS), directions=goal.directions, sampler=o.sampler,
                   trials=o.trials, seed=o.seed)  # fmt: skip
-    place = world(run.ledger, n=o.n_search, confirm=o.n_confirm, height=height, stop=stop)
+    place = world(run.ledger, n=o.n_search, confirm=o.n_confirm, height=height, stop=stop,
+                  seed=o.seed, confirm_seed=o.confirm_seed)  # fmt: skip
     return Search(run, place, study, goal, Quiet())
 
 

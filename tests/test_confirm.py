@@ -15,7 +15,7 @@ from search.paired import BETTER, SAME, WORSE, corrected, resampled, versus
 from search.starts import average, references
 from search.trial import Trial
 from tests import synthetic
-from tests.synthetic import EXPERTS, interrupt_at, ledger_rows
+from tests.synthetic import EXPERTS, interrupt_at, ledger_rows, truth
 
 MEAN = parse("mean", ["a", "b"])
 
@@ -171,7 +171,8 @@ def test_the_overall_verdict_is_the_weakest():
     assert overall([comparison("a", BETTER)] * 2) == BETTER
     assert overall([comparison("a", BETTER), comparison("b", SAME)]) == SAME
     assert overall([comparison("a", BETTER), comparison("b", WORSE)]) == WORSE
-    assert overall([]) == SAME
+    assert overall([comparison("a", BETTER)], same={"paper"}) == SAME
+    assert "same model as paper" in in_words([comparison("a", BETTER)], "winner", {"paper"})
 
 
 def test_the_same_model_is_not_compared_with_itself():
@@ -196,3 +197,20 @@ def test_intervals_cover_and_tests_keep_their_level():
         wrong += mcnemar_exact(int((gap > 0).sum()), int((gap < 0).sum())) < 0.05
     assert 0.91 <= covered / runs <= 0.985
     assert wrong / runs <= 0.06
+
+
+@pytest.mark.slow
+def test_the_confirmed_score_is_honest(tmp_path):
+    """Where candidates hardly differ the search score flatters the best, the confirm score not."""
+    flattered, honest, flat = [], [], 0.1
+    for seed in range(12):
+        options = {"height": flat, "trials": 20, "n": 16, "racing": "none"}
+        search = synthetic.search(tmp_path / str(seed), seed=seed, confirm_seed=seed, **options)
+        document = search.go()
+        frozen = Candidate.from_mapping(document["frozen"])
+        honest.append(document["confirm"][0]["score"] - truth(frozen, 3000, flat))
+        best = search.best()
+        flattered.append(best.values[0] - truth(best.candidate, 3000, flat))
+    error = np.std(honest) / np.sqrt(len(honest))
+    assert np.mean(flattered) > 0.02
+    assert abs(np.mean(honest)) < 3 * error < 0.05
