@@ -105,6 +105,16 @@ def test_a_mistake_is_told_and_nothing_is_written(merger, tmp_path, words, law):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_a_stranger_is_warned_of(merger, tmp_path):
+    """An expert that is no child of the base is told, and merged all the same."""
+    told = merger("merge", *FLAGS, "out")
+    assert told.exit_code == 0
+    assert "warning: ded" in told.stderr
+    child = {n: t + 1e-3 * torch.randn_like(t) for n, t in llama_tensors(0).items()}
+    write_model(tmp_path / "ded", child)
+    assert "warning: ded" not in merger("merge", *FLAGS, "out", "--force").stderr
+
+
 def test_operators_are_listed_with_their_knobs(merger):
     """Merger operators names all of them, and one in full."""
     listed = json.loads(merger("operators", "--json").stdout)

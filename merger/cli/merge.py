@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from merger.engine.models import Opened
     from merger.spec import MergeSpec
 
+_SAMPLED = 1 << 14  # entries of each tensor that a warning is based on
+
 Places = Annotated[
     list[str] | None,
     typer.Argument(
@@ -173,6 +175,24 @@ def _doubts(models: Opened) -> list[str]:
         return []
     sampled = measure(models.checkpoints[base], experts, base_name=base, sample=_SAMPLE)
     return [verdict.text for verdict in lineage(sampled) if not verdict.ok]
+
+
+def warn_of_strangers(models: Opened) -> None:
+    """Say of each expert that does not look like a child of the base; a merge goes on all the same.
+
+    A few rows of each tensor are enough; unlike headers were refused before.
+    """
+    from merger.cli.console import say
+    from merger.geometry import lineage, measure
+
+    spec, checkpoints = models.plan.spec, models.checkpoints
+    experts = {m: c for m, c in checkpoints.items() if m != spec.base}
+    if not spec.base or not experts or spec.slices:
+        return
+    geometry = measure(checkpoints[spec.base], experts, base_name=spec.base, sample=_SAMPLED)
+    for verdict in lineage(geometry):
+        if not verdict.ok:
+            say(f"warning: {verdict.text}")
 
 
 def _report(models: Opened, merged: Merged, doubts: list[str], *, as_json: bool) -> None:
