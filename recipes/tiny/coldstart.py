@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  the field's usual name
 
-from evals.task import draw_item, get_task
+from evals.task import Item, draw_item, get_task
 from recipes.tiny.tokenizer import build, save
-from recipes.tiny.traces import completion, size
+from recipes.tiny.traces import completion, found, size
 
 CONTEXT = 512
 IGNORED = -100
@@ -34,11 +34,26 @@ PARTS = 3
 LONGEST = 160  # tokens of a worked answer; longer ones are given tersely
 
 
+class Phase(NamedTuple):
+    """A stretch of the cold start: how much is worked out, of what, and the learning rate.
+
+    `part` is its length relative to the others'; `quick` as in traces.py; `rate` what both learning
+    rates are multiplied with at its first and last step; `shares` of the items, in `mix` order.
+    """
+
+    part: int
+    worked_short: float
+    worked_long: float
+    quick: bool
+    rate: tuple[float, float]
+    shares: tuple[float, ...]
+
+
 @dataclass(frozen=True)
 class Settings:
-    """What decides the base; `mix` is (task, level, share of the items)."""
+    """What decides the base; `mix` is (task, level), `short` the largest size that counts so."""
 
-    steps: int = 5500
+    steps: int = 6350
     batch: int = 32
     width: int = 128
     layers: int = 5
@@ -47,24 +62,37 @@ class Settings:
     muon_lr: float = 0.008
     adam_lr: float = 1.5e-3
     seed: int = 0
-    worked: float = 0.85  # share of worked answers up to the turn
-    turn: float = 0.65  # share of the steps after which the habit is taught
-    worked_short: float = 0.85
-    worked_long: float = 0.25
-    short: tuple[tuple[str, int], ...] = (  # the largest size that counts as short
+    short: tuple[tuple[str, int], ...] = (
         ("deduction", 3),
         ("induction", 8),
         ("abduction", 5),
         ("arithmetic", 0),
     )
-    mix: tuple[tuple[str, int, float], ...] = (
-        ("deduction", 1, 0.33),
-        ("induction", 1, 0.10),
-        ("induction", 2, 0.18),
-        ("abduction", 1, 0.27),
-        ("arithmetic", 1, 0.12),
+    mix: tuple[tuple[str, int], ...] = (
+        ("deduction", 1),
+        ("induction", 1),
+        ("induction", 2),
+        ("abduction", 1),
+        ("arithmetic", 1),
     )
-    late: tuple[float, ...] = (0.28, 0.10, 0.18, 0.34, 0.10)  # the shares after the turn
+    phases: tuple[Phase, ...] = (
+        Phase(3575, 0.85, 0.85, False, (1.0, 0.35), (0.33, 0.10, 0.18, 0.27, 0.12)),
+        Phase(175, 0.85, 0.25, False, (0.35, 0.318), (0.28, 0.10, 0.18, 0.34, 0.10)),
+        Phase(2600, 0.85, 0.25, True, (0.45, 0.0), (0.28, 0.10, 0.18, 0.34, 0.10)),
+    )
+
+    def at(self, step: int) -> tuple[Phase, float]:
+        """Return the phase of a step and the step's learning rate multiplier."""
+        total, end = sum(Phase(*p).part for p in self.phases), 0.0
+        for phase in (Phase(*p) for p in self.phases):
+            start, end = end, end + self.steps * phase.part / total
+            if step < end - 1e-6:
+                break
+        else:
+            raise ValueError(f"step {step} is beyond the last of {self.steps}")
+        first, last = phase.rate
+        rate = first + (last - first) * (step - start) / (end - start)
+        return phase, rate * min(1.0, (step + 1) / 100)
 
 
 def model(settings: Settings) -> Any:
@@ -114,21 +142,21 @@ class Examples(torch.utils.data.IterableDataset[list[Part]]):
         """Return the tokens of example `index` and the length of its prompt."""
         s = self.settings
         rng = Random(f"coldstart/{s.seed}/{index}")
-        early = index < s.turn * s.steps * s.batch
-        weights = [share for *_, share in s.mix] if early else s.late
-        name, level, _ = rng.choices(s.mix, weights=weights)[0]
+        phase, _ = s.at(index // s.batch)
+        name, level = rng.choices(s.mix, weights=phase.shares)[0]
         task = get_task(name)
         item = draw_item(task, level=level, split="train", seed=s.seed, index=index)
-        habit = s.worked_short if size(item) <= dict(s.short)[name] else s.worked_long
-        worked = rng.random() < (s.worked if early else habit)
+        short = size(item) <= dict(s.short)[name]
+        worked = rng.random() < (phase.worked_short if short else phase.worked_long)
         prompt = self.tokenizer.apply_chat_template(
             task.messages(item), tokenize=False, add_generation_prompt=True
         )
         head = self._encode(prompt + task.prefill)
-        tail = self._encode(completion(item, worked=worked) + self.tokenizer.eos_token)
-        if len(tail) > LONGEST:
-            tail = self._encode(completion(item, worked=False) + self.tokenizer.eos_token)
-        return head + tail, len(head)
+        tail = self._tail(item, worked and (found(item) or not phase.quick), phase.quick)
+        return head + (tail if len(tail) <= LONGEST else self._tail(item, False, False)), len(head)
+
+    def _tail(self, item: Item, worked: bool, quick: bool) -> list[int]:
+        return self._encode(completion(item, worked=worked, quick=quick) + self.tokenizer.eos_token)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
@@ -154,11 +182,6 @@ def optimizers(net: Any, settings: Settings) -> list[torch.optim.Optimizer]:
     muon = torch.optim.Muon(matrices, lr=settings.muon_lr, weight_decay=0.01, momentum=0.95)
     adam = torch.optim.AdamW(others, lr=settings.adam_lr, betas=(0.9, 0.98), weight_decay=0.0)
     return [muon, adam]
-
-
-def _rate(step: int, steps: int) -> float:
-    """Warm up for 100 steps, then fall linearly to zero."""
-    return min(1.0, (step + 1) / 100) * (1 - step / steps)
 
 
 def train(
@@ -193,7 +216,7 @@ def train(
     for step, parts in enumerate(loader, first):
         loss = _learn(net, parts)
         torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        scale = _rate(step, settings.steps)
+        _, scale = settings.at(step)
         for optimizer, lr in zip(chosen, (settings.muon_lr, settings.adam_lr), strict=True):
             optimizer.param_groups[0]["lr"] = lr * scale
             optimizer.step()

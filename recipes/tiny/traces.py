@@ -25,17 +25,19 @@ from evals.tasks.horn import Rule, join, minimal
 from evals.tasks.induction import fitting
 
 
-def trace(item: Item) -> str:
-    """Return the worked trace of an item of one of the four tasks."""
+def trace(item: Item, *, quick: bool = False) -> str:
+    """Return the worked trace of an item; `quick` is abduction by first derivations only."""
+    if quick and item.task == "abduction":
+        return _first_derivations(item)
     return _WRITERS[item.task](item)
 
 
-def completion(item: Item, *, worked: bool) -> str:
+def completion(item: Item, *, worked: bool, quick: bool = False) -> str:
     """Return the text after the pre-filled `<think>`: the trace, or nothing, then the answer.
 
     The answer begins with a space, so that its tokens are those of the trace and can be copied.
     """
-    return f"{trace(item) if worked else ''}</think><answer> {item.answer}</answer>"
+    return f"{trace(item, quick=quick) if worked else ''}</think><answer> {item.answer}</answer>"
 
 
 def size(item: Item) -> int:
@@ -105,6 +107,36 @@ def _abduction(item: Item) -> str:
     if d["forbidden"]:
         lines.append(f" {d['forbidden']}: {sets(labels.get(d['forbidden'], []))}")
     return "\n".join(lines)
+
+
+def _first_derivations(item: Item) -> str:
+    """Chain forward until the goals are known, each atom by the first rule that gives it.
+
+    The candidates a rule rests on are those of its body, in the body's order. Nothing is derived
+    twice, so a smaller explanation that comes later is missed: `found` says whether one was.
+    """
+    d = item.data
+    needs: dict[str, list[str]] = {atom: [] for atom in d["facts"]}
+    needs |= {atom: [atom] for atom in d["candidates"]}
+    lines, grew = [], True
+    while grew and any(goal not in needs for goal in d["goals"]):
+        grew = False
+        for number, (body, head) in enumerate(d["rules"], 1):
+            if head in needs or any(atom not in needs for atom in body):
+                continue
+            needs[head], grew = list(dict.fromkeys(c for a in body for c in needs[a])), True
+            lines.append(f"{number}. {' '.join(body)} → {head}: {' '.join(needs[head]) or 'free'}")
+            if all(goal in needs for goal in d["goals"]):
+                break
+    every = dict.fromkeys(c for goal in d["goals"] for c in needs[goal])
+    lines.append(f" {' '.join(d['goals'])}: {' '.join(every)}")
+    return "\n".join(lines)
+
+
+def found(item: Item) -> bool:
+    """Say whether the quick trace of an item ends in its answer."""
+    last = trace(item, quick=True).rsplit(": ", 1)[-1]
+    return item.task != "abduction" or sorted(last.split()) == item.answer.split()
 
 
 def _arithmetic(item: Item) -> str:
