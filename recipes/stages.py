@@ -26,8 +26,8 @@ from recipes.story import tell, write_story
 @kind("coldstart")
 def coldstart(*, seed: int, **settings: Any) -> Job:
     """Train the embedded family's base on solver-written traces; the settings are its own."""
-    from recipes.tiny.coldstart import Settings as Own
     from recipes.tiny.coldstart import train as teach
+    from recipes.tiny.phases import Settings as Own
 
     chosen = overlay(Own(), {"seed": seed, **settings})
 

@@ -12,87 +12,20 @@ index, one thread.
 from __future__ import annotations
 
 import json
-import math
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  the field's usual name
 
-from evals.task import Item, draw_item, get_task
+from recipes.tiny.examples import IGNORED, Examples, Part
+from recipes.tiny.phases import Settings
 from recipes.tiny.tokenizer import build, save
-from recipes.tiny.traces import completion, found, size
 
 CONTEXT = 512
-IGNORED = -100
-PARTS = 3
-LONGEST = 160  # tokens of a worked answer; longer ones are given tersely
-
-
-class Phase(NamedTuple):
-    """A stretch of the cold start: how much is worked out, of what, and the learning rate.
-
-    `part` is its length relative to the others'; `quick` as in traces.py; `rate` what both learning
-    rates are multiplied with at its first and last step; `shares` of the items, in `mix` order.
-    """
-
-    part: int
-    worked_short: float
-    worked_long: float
-    quick: bool
-    rate: tuple[float, float]
-    shares: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides the base; `mix` is (task, level), `short` the largest size that counts so."""
-
-    steps: int = 6350
-    batch: int = 32
-    width: int = 128
-    layers: int = 5
-    heads: int = 4
-    hidden: int = 352
-    muon_lr: float = 0.008
-    adam_lr: float = 1.5e-3
-    seed: int = 0
-    short: tuple[tuple[str, int], ...] = (
-        ("deduction", 3),
-        ("induction", 8),
-        ("abduction", 5),
-        ("arithmetic", 0),
-    )
-    mix: tuple[tuple[str, int], ...] = (
-        ("deduction", 1),
-        ("induction", 1),
-        ("induction", 2),
-        ("abduction", 1),
-        ("arithmetic", 1),
-    )
-    phases: tuple[Phase, ...] = (
-        Phase(3575, 0.85, 0.85, False, (1.0, 0.35), (0.33, 0.10, 0.18, 0.27, 0.12)),
-        Phase(175, 0.85, 0.25, False, (0.35, 0.318), (0.28, 0.10, 0.18, 0.34, 0.10)),
-        Phase(2600, 0.85, 0.25, True, (0.45, 0.0), (0.28, 0.10, 0.18, 0.34, 0.10)),
-    )
-
-    def at(self, step: int) -> tuple[Phase, float]:
-        """Return the phase of a step and the step's learning rate multiplier."""
-        total, end = sum(Phase(*p).part for p in self.phases), 0.0
-        for phase in (Phase(*p) for p in self.phases):
-            start, end = end, end + self.steps * phase.part / total
-            if step < end - 1e-6:
-                break
-        else:
-            raise ValueError(f"step {step} is beyond the last of {self.steps}")
-        first, last = phase.rate
-        rate = first + (last - first) * (step - start) / (end - start)
-        return phase, rate * min(1.0, (step + 1) / 100)
 
 
 def model(settings: Settings) -> Any:
@@ -113,66 +46,6 @@ def model(settings: Settings) -> Any:
             dtype="float32",
         )
     )
-
-
-class Part(NamedTuple):
-    """Rows of like length: tokens and labels (rows, length) int64, weights (rows,)."""
-
-    tokens: Tensor
-    labels: Tensor
-    weights: Tensor
-
-
-class Examples(torch.utils.data.IterableDataset[list[Part]]):
-    """Batches cut into parts of like length, padded right; prompts are not learned."""
-
-    def __init__(self, tokenizer: Any, settings: Settings, first: int) -> None:
-        super().__init__()
-        self.tokenizer, self.settings, self.first = tokenizer, settings, first
-
-    def __iter__(self) -> Iterator[list[Part]]:
-        """Yield the batches from step `first` on."""
-        for step in range(self.first, self.settings.steps):
-            n = self.settings.batch
-            rows = sorted((self.example(step * n + i) for i in range(n)), key=lambda r: len(r[0]))
-            part = math.ceil(n / PARTS)
-            yield [_pad(rows[i : i + part]) for i in range(0, n, part)]
-
-    def example(self, index: int) -> tuple[list[int], int]:
-        """Return the tokens of example `index` and the length of its prompt."""
-        s = self.settings
-        rng = Random(f"coldstart/{s.seed}/{index}")
-        phase, _ = s.at(index // s.batch)
-        name, level = rng.choices(s.mix, weights=phase.shares)[0]
-        task = get_task(name)
-        item = draw_item(task, level=level, split="train", seed=s.seed, index=index)
-        short = size(item) <= dict(s.short)[name]
-        worked = rng.random() < (phase.worked_short if short else phase.worked_long)
-        prompt = self.tokenizer.apply_chat_template(
-            task.messages(item), tokenize=False, add_generation_prompt=True
-        )
-        head = self._encode(prompt + task.prefill)
-        tail = self._tail(item, worked and (found(item) or not phase.quick), phase.quick)
-        return head + (tail if len(tail) <= LONGEST else self._tail(item, False, False)), len(head)
-
-    def _tail(self, item: Item, worked: bool, quick: bool) -> list[int]:
-        return self._encode(completion(item, worked=worked, quick=quick) + self.tokenizer.eos_token)
-
-    def _encode(self, text: str) -> list[int]:
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return ids
-
-
-def _pad(rows: list[tuple[list[int], int]]) -> Part:
-    """Pad rows to one length; an example weighs the square root of its number of learned tokens."""
-    width = max(len(ids) for ids, _ in rows)
-    tokens = torch.zeros(len(rows), width, dtype=torch.long)
-    labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
-    for i, (ids, prompt) in enumerate(rows):
-        tokens[i, : len(ids)] = torch.tensor(ids)
-        labels[i, prompt : len(ids)] = tokens[i, prompt : len(ids)]
-    learned = (labels != IGNORED).sum(1)
-    return Part(tokens, labels, learned.rsqrt())
 
 
 def optimizers(net: Any, settings: Settings) -> list[torch.optim.Optimizer]:
