@@ -6,8 +6,10 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
+from evals.stats import items_for
 from evals.task import Task
 from merger.errors import UsageError
 from merger.registry import unknown
@@ -35,6 +37,7 @@ class Asked:
     check: str = "exact"
     levels: str | None = None
     items: str = "100+200"
+    mde: float | None = None
     trials: int | None = None
     time: str | None = None
     objective: str = "mean"
@@ -66,6 +69,8 @@ def options_of(asked: Asked) -> Options:
             raise unknown(kind, name, known)
     goal = objective_of(asked.objective, tasks)
     n_search, n_select, n_confirm = items_of(asked.items)
+    if asked.mde is not None:
+        n_confirm = confirm_items(asked.mde, len(tasks))
     sizes = {"search": n_search, "select": n_select, "confirm": n_confirm}
     for name, one in zip(named, found, strict=True):
         if one.items:
@@ -129,6 +134,16 @@ def items_of(text: str) -> tuple[int, int, int]:
         raise UsageError(f"--items is {text!r}", "Write search+confirm, such as 100+200.")
     numbers = [int(p) for p in parts]
     return (numbers[0], numbers[0], numbers[1]) if len(numbers) == 2 else tuple(numbers)  # type: ignore[return-value]
+
+
+def confirm_items(points: float, tasks: int, discordant: float = 0.1) -> int:
+    """Return the confirm items a task that see a difference of so many points, with power 0.8.
+
+    `discordant` is the share of items on which two merges are taken to differ.
+    """
+    if not 0 < points < 100:
+        raise UsageError(f"--mde is {points}", "Give points, such as 2 for 2 %.")
+    return ceil(items_for(points / 100, discordant) / tasks)
 
 
 def seconds_of(text: str) -> float:

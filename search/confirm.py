@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from evals.runner import Progress
 from search.candidate import BASE, Candidate
 from search.objective import Objective, Scores, means
 from search.paired import BETTER, SAME, WORSE, Comparison, corrected, versus
@@ -41,11 +42,20 @@ def shortlist(trials: Sequence[Trial], objective: Objective, size: int) -> list[
     return list(dict.fromkeys(order))[:size]
 
 
-def select(world: World, candidates: Sequence[Candidate], objective: Objective) -> dict[str, Any]:
+def select(
+    world: World,
+    candidates: Sequence[Candidate],
+    objective: Objective,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
     """Score the shortlist on select items; return the table and the best over both pools."""
     table = []
     for candidate in candidates:
-        pools = [scores(world.answers(candidate, pool)) for pool in ("search", "select")]
+        found = (
+            world.answers(candidate, "search"),
+            world.answers(candidate, "select", None, progress),
+        )
+        pools = [scores(answers) for answers in found]
         values = [objective.value(means(marks)) for marks in pools]
         both = objective.value(means(_joined(*pools)))
         table.append(
@@ -96,16 +106,20 @@ def confirm_references(best: str, experts: Sequence[str]) -> dict[str, Candidate
 
 
 def confirm(
-    world: World, winner: Candidate, rivals: Mapping[str, Candidate], objective: Objective
+    world: World,
+    winner: Candidate,
+    rivals: Mapping[str, Candidate],
+    objective: Objective,
+    progress: Progress | None = None,
 ) -> list[Comparison]:
     """Compare the winner with each reference that is not the same model, on confirm items."""
-    ours, mark = scores(world.answers(winner, "confirm")), world.fingerprint(winner)
-    family = [
-        versus(name, ours, scores(world.answers(rival, "confirm")), objective)
-        for name, rival in rivals.items()
-        if world.fingerprint(rival) != mark
-    ]
-    return corrected(family)
+
+    def on_confirm(candidate: Candidate) -> Scores:
+        return scores(world.answers(candidate, "confirm", None, progress))
+
+    ours, mark = on_confirm(winner), world.fingerprint(winner)
+    others = {n: rival for n, rival in rivals.items() if world.fingerprint(rival) != mark}
+    return corrected([versus(n, ours, on_confirm(rival), objective) for n, rival in others.items()])
 
 
 def overall(family: Sequence[Comparison], same: Collection[str] = ()) -> str:

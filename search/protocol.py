@@ -203,7 +203,10 @@ class Search:
         if not short:
             raise SearchError("no trial saw every search item", "Raise --trials.")
         best = best_expert(self.world, self.options.experts, self.objective)
-        chosen = select(self.world, short, self.objective) | {"best_expert": best}
+        total = len(short) * self.options.n_select * len(self.world.tasks)
+        with self.screen.progress("select", total) as steps:
+            chosen = select(self.world, short, self.objective, steps.step)
+        chosen |= {"best_expert": best}
         freeze(self.run, self.world, short[chosen["chosen"]], chosen)
         self.screen.say(f"Frozen: {short[chosen['chosen']].describe()}")
 
@@ -212,7 +215,9 @@ class Search:
         frozen = self.run.read("frozen.json")
         winner = Candidate.from_mapping(frozen["candidate"])
         rivals = confirm_references(frozen["best_expert"], self.options.experts)
-        family = confirm(self.world, winner, rivals, self.objective)
+        total = (1 + len(rivals)) * self.options.n_confirm * len(self.world.tasks)
+        with self.screen.progress("confirm", total) as steps:
+            family = confirm(self.world, winner, rivals, self.objective, steps.step)
         same = rivals.keys() - {c.reference for c in family}
         stands = kept(family, same, self.options.prefer)
         final = rivals.get(stands, winner)

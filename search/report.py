@@ -72,6 +72,7 @@ def scoreboard(
     rows, n = [], 0
     for name, candidate in who.items():
         answers = world.answers(candidate, pool)
+        world.ledger.name(world.fingerprint(candidate), name)  # so that others find it by name
         marks = scores(answers)
         n = sum(map(len, marks.values()))
         rows.append(

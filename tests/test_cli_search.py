@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from merger.errors import UnknownNameError, UsageError
-from search.ask import Asked, items_of, levels_of, options_of, seconds_of, short_names
+from search.ask import (
+    Asked,
+    confirm_items,
+    items_of,
+    levels_of,
+    options_of,
+    seconds_of,
+    short_names,
+)
 from search.candidate import BASE, Candidate
 from search.export import merge_config, mergekit_config
 from search.live import default_levels
@@ -30,6 +38,7 @@ def test_items_and_levels():
     assert items_of("100+200") == (100, 100, 200)
     assert items_of("50+20+150") == (50, 20, 150)
     assert levels_of("1-3") == (1, 2, 3)
+    assert confirm_items(2, 3) == 655  # 1,963 items at a discordance of 0.1
     assert levels_of("1,4") == (1, 4)
 
 

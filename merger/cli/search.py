@@ -9,51 +9,80 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from merger.cli.app import app
+from merger.errors import OutputError
 
 if TYPE_CHECKING:
     from search.protocol import Search
 
 
+Experts = Annotated[str | None, typer.Option(help="Models to merge, with commas.")]
+Base = Annotated[str, typer.Option(help="The model they started from.")]
+Family = Annotated[str | None, typer.Option(help="Family whose aliases are used.")]
+Tasks = Annotated[
+    str, typer.Option(help="What to score on, with commas: tasks, or files of items (.jsonl).")
+]
+Check = Annotated[
+    str, typer.Option(help="How files of items are graded: exact, number, math, package:function.")
+]
+Levels = Annotated[str | None, typer.Option(help="Levels of the items: 1-2 or 1,3.")]
+Items = Annotated[
+    str, typer.Option(help="Items per task: search + confirm, or search + select + confirm.")
+]
+Mde = Annotated[float | None, typer.Option(help="Confirm items enough to see so many points.")]
+Trials = Annotated[int | None, typer.Option(min=1, help="Trials in all (60).")]
+Time = Annotated[str | None, typer.Option(help="Time in all: 90s, 10m, 1h.")]
+Goal = Annotated[str, typer.Option(help="mean, min, weighted:ded=2,ind=1 or pareto.")]
+Sampler = Annotated[str, typer.Option(help="auto, gp, tpe, cmaes, nsga, random.")]
+Racing = Annotated[str, typer.Option(help="When a losing trial is stopped: sign, strict or none.")]
+Prefer = Annotated[
+    str, typer.Option(help="simple: a simple recipe stays unless beaten; best: the winner.")
+]
+Storage = Annotated[
+    str | None, typer.Option(help="Study: journal:///…, sqlite:///…, postgresql+psycopg://….")
+]
+Store = Annotated[str | None, typer.Option(help="Ledger: a path or a database URL.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes on this machine.")]
+Out = Annotated[Path | None, typer.Option(help="Run folder to make.")]
+Resume = Annotated[Path | None, typer.Option(help="Run folder to continue.")]
+Save = Annotated[Path | None, typer.Option(help="Write the merged model here.")]
+Dtype = Annotated[str | None, typer.Option(help="Dtype of the merge (the base's).")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Budget = Annotated[int | None, typer.Option(help="Token budget of an answer.")]
+Seed = Annotated[int | None, typer.Option(help="Seed; none: fresh confirm items.")]
+AllowLineage = Annotated[
+    bool, typer.Option("--allow-lineage", help="Take experts of another base.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
 @app.command("search")
 def search(
-    experts: Annotated[str | None, typer.Option(help="Models to merge, with commas.")] = None,
-    base: Annotated[str, typer.Option(help="The model they started from.")] = "base",
-    family: Annotated[str | None, typer.Option(help="Family whose aliases are used.")] = None,
-    tasks: Annotated[str, typer.Option(help="What to score on, with commas.")] = "ded,ind,abd",
-    check: Annotated[
-        str,
-        typer.Option(help="How files of items are graded: exact, number, math, package:function."),
-    ] = "exact",
-    levels: Annotated[str | None, typer.Option(help="Levels of the items: 1-2 or 1,3.")] = None,
-    items: Annotated[
-        str, typer.Option(help="Items per task: search + confirm, or search + select + confirm.")
-    ] = "100+200",
-    trials: Annotated[int | None, typer.Option(min=1, help="Trials in all (60).")] = None,
-    time: Annotated[str | None, typer.Option(help="Time in all: 90s, 10m, 1h.")] = None,
-    objective: Annotated[
-        str, typer.Option(help="mean, min, weighted:ded=2,ind=1 or pareto.")
-    ] = "mean",
-    sampler: Annotated[str, typer.Option(help="auto, gp, tpe, cmaes, nsga, random.")] = "auto",
-    racing: Annotated[str, typer.Option(help="sign, strict or none.")] = "sign",
-    prefer: Annotated[
-        str, typer.Option(help="simple: a simple recipe stays unless beaten; best: the winner.")
-    ] = "simple",
-    storage: Annotated[
-        str | None, typer.Option(help="Study: journal:///…, sqlite:///…, postgresql+psycopg://….")
-    ] = None,
-    store: Annotated[str | None, typer.Option(help="Ledger: a path or database URL.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Run folder to make.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to continue.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Write the merged model here.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="Dtype of the merge.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    max_new_tokens: Annotated[int | None, typer.Option(help="Token budget per answer.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed; none: fresh confirm items.")] = None,
-    allow_lineage: Annotated[
-        bool, typer.Option("--allow-lineage", help="Take experts of another base.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    experts: Experts = None,
+    base: Base = "base",
+    family: Family = None,
+    tasks: Tasks = "ded,ind,abd",
+    check: Check = "exact",
+    levels: Levels = None,
+    items: Items = "100+200",
+    mde: Mde = None,
+    trials: Trials = None,
+    time: Time = None,
+    objective: Goal = "mean",
+    sampler: Sampler = "auto",
+    racing: Racing = "sign",
+    prefer: Prefer = "simple",
+    storage: Storage = None,
+    store: Store = None,
+    workers: Workers = 1,
+    out: Out = None,
+    resume: Resume = None,
+    save: Save = None,
+    dtype: Dtype = None,
+    device: Device = "cpu",
+    max_new_tokens: Budget = None,
+    seed: Seed = None,
+    allow_lineage: AllowLineage = False,
+    as_json: Json = False,
 ) -> None:
     """Search the weights of a merge, confirm the winner on fresh items, write both down.
 
@@ -70,6 +99,8 @@ def search(
     from search.run import Run
     from search.setup import create, extend, open_search
 
+    if save and save.exists():  # said now, not after an hour
+        raise OutputError(f"--save: {save} exists already", "Name a new folder.")
     screen = Screen()
     if resume:
         run = Run(resume)
