@@ -1,10 +1,14 @@
 """The RL engine: its numbers against the specification, its promises about killed runs."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
+from pandas import read_parquet
 from safetensors.torch import load_file
 
 import evals.task
@@ -16,6 +20,7 @@ from recipes.rl.packing import pack
 from recipes.rl.settings import STAGE_A, STAGE_C, make_settings
 from tests import toys
 
+ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
 SMALL = {"task": "digits", "steps": 2, "prompts_per_step": 4, "group": 4, "lr": 1e-3}
 SMALL |= {"temperature": 1.0, "max_new_tokens": 6, "reward": "binary", "save_every": 1}
@@ -184,6 +189,26 @@ def test_lora_writes_plain_merged_weights(base, tmp_path):
     out = align(base, tmp_path / "out", settings(lora=4))
     before, after = load_file(base / "model.safetensors"), load_file(out / "model.safetensors")
     assert before.keys() == after.keys()
+
+
+def test_two_processes_train_as_one(base, tmp_path):
+    """Two processes give the same answers and, over the whole batch, the same advantages as one."""
+    lines = [json.dumps({"prompt": p, "answer": "7"}) for p in ("abc", "bcd", "cde", "def")]
+    (tmp_path / "items.jsonl").write_text("\n".join(lines))
+    words = ["-m", "merger.cli", "align", "base", "--task", "items.jsonl", "--steps", "1"]
+    words += ["--set", "check=tests.toys:begins_with_digit", "--set", "temperature=1.0"]
+    words += ["--prompts", "4", "--group", "6", "--max-new-tokens", "6", "--device", "cpu"]
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
+    tables = []
+    for out, start in (("one", []), ("two", launch)):
+        line = [sys.executable, *start, *words, "--out", out]
+        subprocess.run(line, cwd=tmp_path, env=env, check=True, capture_output=True)
+        tables.append(read_parquet(tmp_path / out / "completions" / "completions_00001.parquet"))
+    one, two = tables
+    assert one["completion"].tolist() == two["completion"].tolist()
+    assert one["correct"].nunique() == 2
+    assert one["advantage"].tolist() == pytest.approx(two["advantage"].tolist(), abs=1e-6)
 
 
 def test_digits_are_learned_in_sixty_steps(tmp_path):

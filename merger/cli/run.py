@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from merger.cli.app import app
+from merger.errors import UsageError
 
 if TYPE_CHECKING:
     from recipes.runner import Line
@@ -37,6 +39,7 @@ def run(
     from recipes.recipe import load_recipe
     from recipes.runner import Runner
 
+    _alone()
     chosen = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
     loaded = load_recipe(recipe, chosen)
     runner = Runner(loaded, out or _folder(recipe, loaded.name), Screen())
@@ -48,6 +51,15 @@ def run(
     say(f"run: {runner.run}")
     if as_json:
         data({"run": str(runner.run.absolute()), "stages": facts})
+
+
+def _alone() -> None:
+    """Refuse several processes, which would all run every stage."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "merger run is one process, and a launcher started several",
+            "Launch the stage instead: accelerate launch -m merger.cli align …",
+        )
 
 
 def _folder(recipe: str, name: str) -> Path:

@@ -55,6 +55,7 @@ def align(
     trainer.save(place.part)
     if trainer.is_world_process_zero():
         place.finish(model, make_card(model, settings, place.curve(settings.steps)))
+    trainer.accelerator.wait_for_everyone()  # OUT is there for every process that goes on
     return out
 
 

@@ -123,7 +123,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         right = self._seen[here, COLUMNS.index("correct")]
         share = right.mean().item() if len(right) else None
         self._level = {"level": curriculum.level, "level_correct": share}
-        if curriculum.report(share):
+        if curriculum.report(share) and self.is_world_process_zero():
             self.say(f"level {self._level['level']} left, now level {curriculum.level}")
         return self._seen
 
@@ -135,15 +135,17 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
             answers, logps = super()._generate_single_turn(prompt_ids, *args, **kwargs)
             return answers, logps
         settings, step = self.feed.settings, self.state.global_step
+        # Streams are keyed by the place in the whole batch: same answers by one process or many.
+        first = self.accelerator.process_index * len(prompt_ids)
         wanted = [
             Request(f"{step}/{slot}", place, tuple(tokens), settings.max_new_tokens)
-            for place, (slot, tokens) in enumerate(zip(self._slots, prompt_ids, strict=True))
+            for place, (slot, tokens) in enumerate(zip(self._slots, prompt_ids, strict=True), first)
         ]
         sampling = Sampling(temperature=settings.temperature, seed=settings.seed)
         with torch.no_grad():
             groups = list(decode(self.feed.answerer, wanted, sampling))
         said = {request.sample: tokens for group in groups for request, tokens, _ in group}
-        return [said[place] for place in range(len(wanted))], None
+        return [said[request.sample] for request in wanted], None
 
     def _get_per_token_logps_and_entropies(
         self,
