@@ -118,6 +118,16 @@ def test_slices_stack_layers(models):
     assert any(d.tensor.startswith("model.layers.0.") and d.model == "ind" for d in plan.dropped)
 
 
+def test_kinds_of_layers_follow_the_slices(tmp_path):
+    """A config that lists the kind of each layer lists those of the layers laid."""
+    kinds = {"layer_types": ["full", "sliding"]}
+    write_model(tmp_path / "ded", llama_tensors(1), **kinds)
+    part = [{"sources": [{"model": "ded", "layer_range": r}]} for r in ([0, 2], [1, 2])]
+    spec = spec_from_mapping({"merge_method": "passthrough", "slices": part})
+    plan = make_plan(spec, {"ded": open_checkpoint(tmp_path / "ded")})
+    assert plan.config_changes["layer_types"] == ["full", "sliding", "sliding"]
+
+
 def test_streams_belong_to_names_not_to_places():
     """An expert keeps its draws wherever its folder lies; equal names are told apart."""
     here, there = stream_keys(["ded", "x/ind"], "t"), stream_keys(["/abs/ded", "ind"], "t")

@@ -44,13 +44,13 @@ def make_plan(spec: MergeSpec, checkpoints: Mapping[str, Checkpoint]) -> Plan:
     steps = tuple(s for row in rows_of(spec, tables, layers) if (s := maker.step(row)))
     maker.complain()
     tied_drops = [Drop(m, n, "a copy of the tied embedding") for m, n in tied.dropped.items()]
-    changes = {"num_hidden_layers": sum(map(length, spec.slices))} if spec.slices else {}
+    changes = _stacked(spec, checkpoints[spec.donor].config or {}) if spec.slices else {}
     return Plan(
         spec,
         steps,
         (*tied_drops, *maker.drops(steps)),
         (*spec.notes, *maker.notes(steps)),
-        changes if layers is not None else {},
+        changes,
     )
 
 
@@ -175,6 +175,18 @@ class _Maker:
         for (model, dtype), count in self.mixed.items():
             told.append(f"{model}: {count} tensors are stored as {dtype}, unlike {spec.donor}")
         return told
+
+
+def _stacked(spec: MergeSpec, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config keys that speak of layers, for the layers that slices make."""
+    if "num_hidden_layers" not in config:
+        return {}
+    changes: dict[str, Any] = {"num_hidden_layers": sum(map(length, spec.slices))}
+    kinds = config.get("layer_types")
+    if isinstance(kinds, list) and len(kinds) == config["num_hidden_layers"]:
+        spans = [part.sources[0].layers for part in spec.slices]
+        changes["layer_types"] = [kind for first, last in spans for kind in kinds[first:last]]
+    return changes
 
 
 def stream_keys(models: list[str], tensor: str) -> tuple[int, ...]:
