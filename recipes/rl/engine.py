@@ -138,7 +138,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         # Streams are keyed by the place in the whole batch: same answers by one process or many.
         first = self.accelerator.process_index * len(prompt_ids)
         wanted = [
-            Request(f"{step}/{slot}", place, tuple(tokens), settings.max_new_tokens)
+            Request(f"{step}/{slot}", place, tuple(tokens), self._budget(len(tokens)))
             for place, (slot, tokens) in enumerate(zip(self._slots, prompt_ids, strict=True), first)
         ]
         sampling = Sampling(temperature=settings.temperature, seed=settings.seed)
@@ -146,6 +146,11 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
             groups = list(decode(self.feed.answerer, wanted, sampling))
         said = {request.sample: tokens for group in groups for request, tokens, _ in group}
         return [said[request.sample] for request in wanted], None
+
+    def _budget(self, prompt: int) -> int:
+        """Return how many tokens an answer may have: what was asked, or what the context leaves."""
+        left = self.feed.answerer.context - prompt
+        return max(1, min(self.feed.settings.max_new_tokens, left))
 
     def _get_per_token_logps_and_entropies(
         self,
