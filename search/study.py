@@ -12,6 +12,7 @@ interrupted is enqueued again, a torn last line of the journal is cut off before
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ NAME = "merge"
 SAMPLERS = ("auto", "gp", "tpe", "cmaes", "nsga", "random")
 MAX_RETRIES = 3
 MAX_FAILURES = 3
+MAX_KNOBS, MAX_POINTS = 12, 150  # of a Gaussian process
 
 
 class Study:
@@ -57,15 +59,15 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self.budget = space, trials
         self._seed, self._sampler, self._directions = f"{seed}/{worker}", sampler, directions
-        self._failures = 0
+        self._failures, self._made = 0, ""
         self._study = optuna.create_study(
             study_name=NAME,
-            storage=_open(place),
+            storage=_open(place, heartbeat=bool(worker)),
             directions=["maximize"] * directions,
             pruner=optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
-        self._study.sampler = self._make_sampler()
+        self._renew()
 
     def enqueue(self, starts: Sequence[Start], points: Sequence[Params] = ()) -> None:
         """Queue warm starts, then further points; what is known already is passed over."""
@@ -84,17 +86,21 @@ class Study:
 
         count = 0
         for trial in self._study.get_trials(False, (optuna.trial.TrialState.RUNNING,)):
-            if alive(trial.user_attrs.get("worker", "")):
-                continue
-            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-            retries = int(trial.user_attrs.get("retries", 0)) + 1
-            params = trial.system_attrs.get("fixed_params") or trial.params
-            if set(params) == set(self.space.knobs()) and retries <= MAX_RETRIES:
-                kept = {k: v for k, v in trial.user_attrs.items() if k not in ("worker", "error")}
-                facts = kept | {"retries": retries, "retry_of": trial.number}
-                self._study.enqueue_trial(params, facts)
-                count += 1
+            if not alive(trial.user_attrs.get("worker", "")):
+                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                count += self._again(trial)
         return count
+
+    def _again(self, trial: optuna.trial.FrozenTrial) -> bool:
+        """Enqueue the candidate of a trial that was cut off, unless it was so too often."""
+        retries = int(trial.user_attrs.get("retries", 0)) + 1
+        params = trial.system_attrs.get("fixed_params") or trial.params
+        if set(params) != set(self.space.knobs()) or retries > MAX_RETRIES:
+            return False
+        kept = {k: v for k, v in trial.user_attrs.items() if k not in ("worker", "error")}
+        facts = kept | {"retries": retries, "retry_of": trial.number}
+        self._study.enqueue_trial(params, facts)
+        return True
 
     def finished(self) -> int:
         """Return the number of COMPLETE trials, those of other workers included."""
@@ -115,6 +121,7 @@ class Study:
     ) -> None:
         """Ask, evaluate and tell in this process until the budget is used or `more` says no."""
         while self.finished() < self.budget and more():
+            self._renew()
             trial = self._study.ask()
             self._finish(trial, evaluate)
             told(self._read(self._study.trials[trial.number]))
@@ -123,7 +130,13 @@ class Study:
         """Take trials of a shared study, through `Study.optimize` so that a heartbeat is kept."""
 
         def objective(trial: optuna.Trial) -> Sequence[float]:
-            return self._evaluate(trial, evaluate).values
+            try:
+                return self._evaluate(trial, evaluate).values
+            except KeyboardInterrupt:
+                self._again(
+                    self._study.trials[trial.number]
+                )  # others go on, and one of them takes it
+                raise
 
         def after(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
             self._count(trial.state.name, str(trial.user_attrs.get("error", "")))
@@ -192,19 +205,23 @@ class Study:
 
     @property
     def sampler_name(self) -> str:
-        """The sampler in use; `auto` is resolved by the size of the problem."""
+        """The sampler in use; `auto` is resolved by the size of the problem as it stands."""
         if self._sampler != "auto":
             return self._sampler
         # A Gaussian process fits in 0.1–0.2 s here and wins below these sizes; beyond, TPE scales.
-        return "gp" if len(self.space.knobs()) <= 12 and self.budget <= 150 else "tpe"
+        small = len(self.space.knobs()) <= MAX_KNOBS and self.finished() < MAX_POINTS
+        return "gp" if small else "tpe"
 
-    def _make_sampler(self) -> optuna.samplers.BaseSampler:
+    def _renew(self) -> None:
+        """Make the sampler in use, unless the study has it."""
         name = self.sampler_name
         if name not in SAMPLERS:
             raise unknown("sampler", name, SAMPLERS)
         if name == "cmaes" and self._directions > 1:
             raise UsageError("cmaes maximises one number, pareto has several", "Use gp or nsga.")
-        return _sampler(name, derive_seed(self._seed, self.finished()))
+        if name != self._made:
+            self._study.sampler = _sampler(name, derive_seed(self._seed, self.finished()))
+            self._made = name
 
 
 def derive_seed(*parts: object) -> int:
@@ -240,7 +257,8 @@ def _suggest(trial: optuna.Trial, name: str, knob: Range | Choice) -> None:
         trial.suggest_float(name, knob.low, knob.high, log=knob.log)
 
 
-def _open(place: str) -> Any:
+def _open(place: str, *, heartbeat: bool) -> Any:
+    """Open a storage; only workers keep a heartbeat, for only `Study.optimize` can."""
     import optuna
 
     scheme, _, path = place.partition("://")
@@ -252,14 +270,15 @@ def _open(place: str) -> Any:
         mend_journal(Path(path), lock)
         return optuna.storages.JournalStorage(JournalFileBackend(path, lock_obj=lock))
     try:
-        return optuna.storages.RDBStorage(
-            place,
-            heartbeat_interval=60,
-            grace_period=180,
-            heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(
-                max_retry=MAX_RETRIES
-            ),
-        )
+        with warnings.catch_warnings():  # the retry callback is called experimental since 2021
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
+            return optuna.storages.RDBStorage(
+                place,
+                heartbeat_interval=60 if heartbeat else None,
+                grace_period=180 if heartbeat else None,
+                heartbeat_stale_trial_callback=again,
+            )
     except Exception as error:
         raise SearchError(
             f"the storage {place!r} cannot be opened: {str(error).splitlines()[0]}",

@@ -10,7 +10,7 @@ import pytest
 from merger.errors import SearchError, UnknownNameError, UsageError
 from search.crash import alive, mend_journal, this_worker
 from search.space import Space
-from search.starts import average
+from search.starts import Start, average
 from search.study import Study, derive_seed
 from search.trial import Outcome
 from tests import synthetic
@@ -202,6 +202,62 @@ def test_every_sampler_proposes(tmp_path, sampler):
         give = Outcome((0.5,) * directions, {})
         study.run(lambda p, give=give: give, more=lambda: True, told=lambda t: None)
         assert study.finished() == 12
+
+
+def test_auto_grows_out_of_the_gaussian_process(tmp_path, monkeypatch):
+    """Beyond the points that a Gaussian process can fit, `auto` goes on with TPE."""
+    monkeypatch.setattr("search.study.MAX_POINTS", 2)
+    study = small(tmp_path, trials=4)
+    study.run(lambda p: Outcome((0.5,), {}), more=lambda: True, told=lambda t: None)
+    assert [t.source for t in study.trials()] == ["gp", "gp", "tpe", "tpe"]
+
+
+def test_a_database_holds_a_study(tmp_path):
+    """A study in SQLite goes on where it stopped, and a dead trial is tried again."""
+    place = f"sqlite:///{tmp_path / 's.db'}"
+
+    def stop(proposal):
+        raise KeyboardInterrupt
+
+    def give(proposal):
+        return Outcome((0.5,), {})
+
+    def opened():
+        return Study(place, Space(EXPERTS), trials=2, sampler="random")
+
+    study = opened()
+    study.enqueue([Start("uniform", average(EXPERTS)), Start("ded", average(["ded"]))])
+    study.run(give, more=lambda: study.finished() < 1, told=lambda t: None)
+    with pytest.raises(KeyboardInterrupt):
+        opened().run(stop, more=lambda: True, told=lambda t: None)
+    again = opened()
+    assert again.recover() == 1
+    again.run(give, more=lambda: True, told=lambda t: None)
+    done = [t for t in again.trials() if t.state == "COMPLETE"]
+    assert [t.source for t in done] == ["uniform", "ded"]
+
+
+def test_a_worker_that_is_interrupted_gives_its_candidate_back(tmp_path):
+    """Ctrl-C in a worker fails its trial and queues the candidate for the others."""
+
+    def stop(proposal):
+        raise KeyboardInterrupt
+
+    first = small(tmp_path, trials=1, sampler="random")
+    first.enqueue([Start("ded", average(["ded"]))])
+    worker = small(tmp_path, trials=1, sampler="random", worker="b")
+    with pytest.raises(KeyboardInterrupt):
+        worker.work(stop, told=lambda t: None)
+    first.run(lambda p: Outcome((0.1,), {}), more=lambda: True, told=lambda t: None)
+    assert [(t.state, t.source) for t in first.trials()] == [("FAIL", "ded"), ("COMPLETE", "ded")]
+
+
+def test_a_worker_beats_in_a_database(tmp_path):
+    """On a database a worker runs under Optuna's heartbeat and ends with the common budget."""
+    place, shown = f"sqlite:///{tmp_path / 's.db'}", []
+    worker = Study(place, Space(EXPERTS), trials=2, sampler="random", worker="b")
+    worker.work(lambda p: Outcome((0.2,), {}), told=shown.append)
+    assert [t.state for t in shown] == ["COMPLETE"] * 2
 
 
 def test_workers_share_a_study(tmp_path):
