@@ -147,16 +147,19 @@ class Search:
             f"MDE: {n} confirm items see differences of {seen:.1f} points or more "
             f"(if {share:.0%} of marks differ, as between base and reference)."
         )
-        most = self.cost(facts)
+        most, rate = self.cost(facts), 1 / facts["seconds_per_answer"]
+        if o.seconds is not None and o.seconds < most["seconds"]:
+            say(f"Cost: trials until {_clock(o.seconds)} are used, at {rate:.1f} answers a second.")
+            return
         say(
             f"Cost: at most {most['answers']} answers, about {_clock(most['seconds'])} "
-            f"at {1 / facts['seconds_per_answer']:.1f} answers a second; racing saves part of it."
+            f"at {rate:.1f} answers a second; racing saves part of it."
         )
 
     def cost(self, facts: dict[str, Any]) -> dict[str, float]:
         """Return the answers and seconds the whole run takes if no trial is stopped early."""
         o, tasks = self.options, len(self.world.tasks)
-        after = o.shortlist * o.n_select + (1 + len(self.rivals_count())) * o.n_confirm
+        after = o.shortlist * o.n_select + (1 + len(self.reference_names)) * o.n_confirm
         answers = tasks * (o.trials * o.n_search + after)
         return {
             "answers": answers,
@@ -164,8 +167,9 @@ class Search:
             "after": tasks * after * facts["seconds_per_answer"],
         }
 
-    def rivals_count(self) -> list[str]:
-        """Return the names of the confirm references."""
+    @property
+    def reference_names(self) -> list[str]:
+        """The names of those the winner is confirmed against."""
         return ["base", "best expert", *references(self.options.experts)]
 
     def _search(self, prepared: dict[str, Any]) -> None:
