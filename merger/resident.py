@@ -51,10 +51,11 @@ class Loaded:
         row_start: int = 0,
         row_end: int | None = None,
         *,
-        out: Tensor | None = None,
+        cols: int | None = None,
     ) -> Tensor:
         """Return rows of a tensor: a view, not to be written to."""
-        return self._rows[name][row_start:row_end]
+        rows = self._rows[name]
+        return (rows if cols is None else rows.view(-1, cols))[row_start:row_end]
 
     def close(self) -> None:
         """Hold on to the tensors; there is no file to close."""
@@ -130,7 +131,7 @@ class ModuleSink:
 
     def put(self, step: Step, row: int, block: Tensor) -> None:
         """Copy the rows into their parameter."""
-        rows = self._state[step.name].view(step.rows, step.cols)
+        rows = self._state[step.name].view(-1, block.shape[1])
         rows[row : row + block.shape[0]].copy_(block)
 
     def _check(self, plan: Plan) -> None:

@@ -44,7 +44,7 @@ def test_rows_are_found_by_token(tmp_path):
         assert got.tensors[name].shape == (12, 8)
         assert torch.equal(got.read(name), want)
         assert torch.equal(got.read(name, 3, 7), want[3:7])
-        assert torch.equal(got.read(name, 3, 7, out=torch.zeros(99)), want[3:7])
+        assert torch.equal(got.read(name, 9, 50, cols=1), want.view(-1, 1)[9:50])
         assert torch.equal(found.checkpoints["base"].read(name), ground)
     rest = "model.norm.weight"
     assert torch.equal(found.checkpoints["x"].read(rest), models["x"].read(rest))

@@ -69,6 +69,16 @@ def test_dry_run_writes_nothing(merger, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_discard_keeps_nothing(merger, tmp_path):
+    """--discard merges every tensor and leaves the disk alone; a bad number is still found."""
+    before = sorted(tmp_path.rglob("*"))
+    told = merger("merge", *FLAGS, "--discard", "--json")
+    assert json.loads(told.stdout)["merged"] == len(llama_tensors())
+    assert sorted(tmp_path.rglob("*")) == before
+    write_model(tmp_path / "ind", {n: t / 0 for n, t in llama_tensors(2).items()})
+    assert "holds" in merger("merge", *FLAGS, "--discard").stderr
+
+
 def test_json_is_one_document(merger):
     """--json prints one document with what was written, copied and dropped."""
     told = json.loads(merger("merge", *FLAGS, "out", "--json").stdout)

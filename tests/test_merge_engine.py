@@ -58,6 +58,23 @@ def test_blocks_and_threads_change_no_byte(family, name):
     assert all(torch.equal(whole[n], rows[n]) for n in whole)
 
 
+@pytest.mark.parametrize("name", list(OPERATORS))
+def test_long_rows_are_cut_and_change_no_byte(tmp_path, monkeypatch, name):
+    """Rows longer than a block are merged in pieces where the operator lets them be cut."""
+    monkeypatch.chdir(tmp_path)
+    for i, model in enumerate(("base", "ded", "ind")):
+        g = torch.Generator().manual_seed(i)
+        wide = {"a.weight": torch.randn(2, 150, generator=g), "b": torch.randn(301, generator=g)}
+        write_model(tmp_path / model, wide | {"steps": torch.arange(77)})
+    whole = made(spec_of(name))
+    cut = Budget(1 << 18, block=16)
+    assert all(torch.equal(whole[n], t) for n, t in made(spec_of(name), cut).items())
+    with opened(spec_of(name)) as models:
+        steps = [cut.cut(s) for s in models.plan.merged]
+    rowwise = name in ("arcee_fusion", "della", "della_linear")
+    assert {s.cols == 1 for s in steps} == {not rowwise}
+
+
 @pytest.mark.parametrize("name", ["linear", "ties", "dare_ties", "slerp"])
 def test_rounding_happens_once(family, name):
     """Merging into bfloat16 is merging into float32 and rounding the result."""
@@ -116,6 +133,8 @@ def test_a_bad_number_is_named(family, value):
     told = r"ind: model.layers.1.mlp.up_proj.weight holds \w+ \(row 3, column 5\)"
     with opened(spec_of("linear")) as models, pytest.raises(CheckpointError, match=told):
         merge_to_folder(models, family / "out")
+    with opened(spec_of("linear")) as models, pytest.raises(CheckpointError, match=told):
+        run_plan(models.plan, models.checkpoints, DictSink(), budget=Budget(1 << 16, block=4))
     assert not list(family.glob("out*"))
     merged = made(spec_of("linear"), allow_nan=True)
     assert int((~merged["model.layers.1.mlp.up_proj.weight"].isfinite()).sum()) == 1

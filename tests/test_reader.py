@@ -82,15 +82,14 @@ def test_many_threads_may_read_at_once(tmp_path):
         assert torch.equal(got.view(-1), tensors[name].view(-1))
 
 
-def test_a_given_buffer_is_used(tmp_path):
-    """With `out`, rows land in the caller's memory; a buffer that does not fit is a bug."""
+def test_a_row_can_be_read_in_pieces(tmp_path):
+    """With `cols` the tensor is seen as rows of that length, and any stretch of it is read."""
     checkpoint = open_checkpoint(write_model(tmp_path, tensors := llama_tensors()))
-    buffer = torch.zeros(1000)
-    got = checkpoint.read("lm_head.weight", 2, 5, out=buffer)
-    assert got.data_ptr() == buffer.data_ptr()
-    assert torch.equal(got, tensors["lm_head.weight"][2:5])
-    with pytest.raises(ValueError, match="does not fit"):
-        checkpoint.read("lm_head.weight", out=torch.zeros(3))
+    flat = tensors["lm_head.weight"].view(-1, 1)
+    assert torch.equal(checkpoint.read("lm_head.weight", 3, 50, cols=1), flat[3:50])
+    assert torch.equal(checkpoint.read("lm_head.weight", 1, cols=4), flat.view(-1, 4)[1:])
+    with pytest.raises(ValueError, match="rows 0:97 of 96"):
+        checkpoint.read("lm_head.weight", 0, 97, cols=1)
 
 
 def test_a_file_cut_while_open_is_told(tmp_path):

@@ -217,6 +217,16 @@ def test_more_shards_than_open_files(tmp_path):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def test_a_row_can_be_written_in_pieces(tmp_path):
+    """Blocks (n, 1) hold entries, in any order; the tensor is whole when all are there."""
+    whole = torch.arange(12.0).view(2, 6)
+    with Writer(tmp_path / "out", [("t", "F32", (2, 6))]) as writer:
+        for start, end in ((5, 12), (0, 2), (2, 5)):
+            writer.write("t", start, whole.view(-1, 1)[start:end])
+        writer.commit()
+    assert torch.equal(open_checkpoint(tmp_path / "out").read("t"), whole)
+
+
 def test_wrong_blocks_are_bugs(tmp_path):
     """Another dtype, another width, rows outside or twice, and a commit too early raise."""
     with Writer(tmp_path / "out", [("t", "F32", (4, 3))]) as writer:

@@ -90,21 +90,23 @@ class AdapterCheckpoint:
         row_start: int = 0,
         row_end: int | None = None,
         *,
-        out: Tensor | None = None,
+        cols: int | None = None,
     ) -> Tensor:
         """Return rows [row_start, row_end): float32 where the adapter changes the tensor."""
         if name not in self._deltas and name not in self._whole:
-            return self._base.read(name, row_start, row_end, out=out)
-        end = self.tensors[name].rows if row_end is None else row_end
+            return self._base.read(name, row_start, row_end, cols=cols)
+        info = self.tensors[name]
+        end = info.seen(cols).rows if row_end is None else row_end
+        if cols is not None:
+            first, last, piece = info.around(row_start, end, cols)
+            return self.read(name, first, last).view(-1)[piece].view(-1, cols)
         if name in self._whole:
             rows = self._file.read(self._whole[name], row_start, end).float()
         else:
             rows = self._base.read(name, row_start, end).float()
         if name in self._deltas and end > row_start:
             rows = rows + self._deltas[name].rows(row_start, end)
-        if out is None:
-            return rows
-        return out.view(-1)[: rows.numel()].view(rows.shape).copy_(rows)
+        return rows
 
     def digest(self, name: str) -> str:
         """Return a sha256 that stands for a tensor's content: of base and factors, unmultiplied."""

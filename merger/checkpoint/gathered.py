@@ -55,13 +55,16 @@ class GatheredCheckpoint:
         row_start: int = 0,
         row_end: int | None = None,
         *,
-        out: Tensor | None = None,
+        cols: int | None = None,
     ) -> Tensor:
         """Return rows [row_start, row_end) of the tensor as the target orders them."""
         if name not in self._maps:
-            return self._own.read(name, row_start, row_end, out=out)
+            return self._own.read(name, row_start, row_end, cols=cols)
         info = self.tensors[name]
-        end = info.rows if row_end is None else row_end
+        end = info.seen(cols).rows if row_end is None else row_end
+        if cols is not None:
+            first, last, piece = info.around(row_start, end, cols)
+            return self.read(name, first, last).view(-1)[piece].view(-1, cols)
         rows = torch.zeros(end - row_start, info.cols, dtype=torch_dtype(info.dtype))
         missing = torch.ones(end - row_start, dtype=torch.bool)
         for one in self._maps[name]:
@@ -70,9 +73,7 @@ class GatheredCheckpoint:
                 got = one.checkpoint.read(name, source, source + count)
                 rows[to : to + count] = got
             missing &= part < 0
-        if out is None:
-            return rows
-        return out.view(-1)[: rows.numel()].view(rows.shape).copy_(rows)
+        return rows
 
     def digest(self, name: str) -> str:
         """Return a sha256 that stands for a tensor's content: of the sources and the maps."""

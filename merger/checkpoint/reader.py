@@ -39,9 +39,13 @@ class Checkpoint(Protocol):
         row_start: int = 0,
         row_end: int | None = None,
         *,
-        out: Tensor | None = None,
+        cols: int | None = None,
     ) -> Tensor:
-        """Return rows [row_start, row_end) of a tensor, shape (rows, cols), in its own dtype."""
+        """Return rows [row_start, row_end) of a tensor, shape (rows, cols), in its own dtype.
+
+        With `cols` the tensor is seen as rows of that many entries, instead of its last axis: so a
+        single row too long for memory can be read in pieces.
+        """
 
     def fingerprint(self) -> str:
         """Return the sha256 of all names, dtypes, shapes and bytes, the same for any sharding."""
@@ -105,23 +109,22 @@ class FolderCheckpoint:
         row_start: int = 0,
         row_end: int | None = None,
         *,
-        out: Tensor | None = None,
+        cols: int | None = None,
     ) -> Tensor:
         """Return rows [row_start, row_end) of a tensor, shape (rows, cols), in its own dtype.
 
-        With `out` (same dtype, contiguous, on the CPU, at least as many elements) the rows are read
-        into its first elements and a view of it is returned. A file cut or changed since it was
-        opened is a CheckpointError; an unknown name or a row outside the tensor is a bug.
+        With `cols` the rows have that many entries. A file cut or changed since it was opened is a
+        CheckpointError; an unknown name or a row outside the tensor is a bug.
         """
-        info = self.tensors[name]
+        info = self.tensors[name].seen(cols)
         row_end = info.rows if row_end is None else row_end
         if not 0 <= row_start <= row_end <= info.rows:
             raise ValueError(f"{name}: rows {row_start}:{row_end} of {info.rows}")
         rows = row_end - row_start
-        flat = _buffer(info, rows, out)
-        raw = bytes_of(flat)
+        found = torch.empty(rows, info.cols, dtype=torch_dtype(info.dtype))
+        raw = bytes_of(found)
         _fill(self._fd(info.file), raw, info.offset + row_start * info.row_bytes, info)
-        return flat.view(rows, info.cols)
+        return found
 
     def fingerprint(self) -> str:
         """Return the sha256 of the content: reads everything once, then remembers it."""
@@ -176,15 +179,6 @@ def _check_index(path: Path, tensors: Mapping[str, TensorInfo], index: Mapping[s
         raise CheckpointError(
             f"{law} ({len(extra)} such)", "Fetch shards and index of one revision."
         )
-
-
-def _buffer(info: TensorInfo, rows: int, out: Tensor | None) -> Tensor:
-    count, dtype = rows * info.cols, torch_dtype(info.dtype)
-    if out is None:
-        return torch.empty(count, dtype=dtype)
-    if out.dtype != dtype or not out.is_contiguous() or out.numel() < count:
-        raise ValueError(f"{info.name}: the buffer does not fit {count} elements of {dtype}")
-    return out.view(-1)[:count]
 
 
 def _fill(fd: int, raw: memoryview, offset: int, info: TensorInfo) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from torch import Tensor
 
 from merger.checkpoint import journal
-from merger.checkpoint.dtypes import bytes_of, torch_dtype
+from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, torch_dtype
 from merger.checkpoint.folder import INDEX
 from merger.checkpoint.handles import open_file
 from merger.checkpoint.layout import Planned, Shard, layout
@@ -58,7 +58,7 @@ class Writer:
         self.folder = partial_of(self.out)
         self.shards = layout(planned, shard_size, self.folder)
         self._of = {info.name: (shard, info) for shard in self.shards for info in shard.tensors}
-        self._missing = {s.name: sum(i.rows for i in s.tensors if i.nbytes) for s in self.shards}
+        self._missing = {s.name: sum(i.numel for i in s.tensors) for s in self.shards}
         self._blocks: dict[str, list[tuple[int, int]]] = {}
         self._fds: dict[str, int] = {}
         self._lock = threading.Lock()
@@ -113,29 +113,31 @@ class Writer:
     def write(self, name: str, row_start: int, block: Tensor) -> None:
         """Write rows of a tensor at their position: block is (rows, cols) in the planned dtype.
 
-        Raises an OutputError if the disk refuses; a block of another shape or dtype, or rows
-        written twice, are bugs (ValueError).
+        A block (n, 1) holds entries of a long row, and `row_start` counts entries. Raises an
+        OutputError if the disk refuses; a block of another shape or dtype, or rows written twice,
+        are bugs (ValueError).
         """
         shard, info = self._of[name]
-        rows = block.shape[0] if block.dim() == 2 else -1
-        fits = block.dim() == 2 and block.shape[1] == info.cols
-        if not fits or block.dtype != torch_dtype(info.dtype) or row_start + rows > info.rows:
+        width = block.shape[1] if block.dim() == 2 else 0
+        start, end = row_start * width, row_start * width + block.numel()
+        fits = width in (1, info.cols) and block.dtype == torch_dtype(info.dtype)
+        if not fits or end > info.numel:
             law = f"{name}: a block {tuple(block.shape)} {block.dtype} at row {row_start}"
             raise ValueError(f"{law} does not fit {info.dtype} {info.shape}")
         if not block.numel():
             return
         raw = bytes_of(block.detach().contiguous())
         with said(self.out):
-            offset = info.offset + row_start * info.row_bytes
+            offset = info.offset + start * ITEMSIZE[info.dtype]
             _pwrite(self._fds[shard.name], raw, offset)
-            if self._count(shard, name, row_start, row_start + rows):
+            if self._count(shard, name, start, end):
                 self._finish(shard)
 
     def _count(self, shard: Shard, name: str, start: int, end: int) -> bool:
         with self._lock:
             blocks = self._blocks.setdefault(name, [])
             if any(a < end and start < b for a, b in blocks):
-                raise ValueError(f"{name}: rows {start}:{end} are written twice")
+                raise ValueError(f"{name}: entries {start}:{end} are written twice")
             _merge(blocks, start, end)
             self._missing[shard.name] -= end - start
             return self._missing[shard.name] == 0

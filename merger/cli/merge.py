@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from merger.engine.models import Opened
     from merger.spec import MergeSpec
 
-_SAMPLED = 1 << 14  # entries of each tensor that a warning is based on
-
 Places = Annotated[
     list[str] | None,
     typer.Argument(
@@ -58,6 +56,9 @@ def merge(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, write nothing.")
     ] = False,
+    discard: Annotated[
+        bool, typer.Option("--discard", help="Merge, and keep nothing: no OUT.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing model.")] = False,
     allow_nan: Annotated[bool, typer.Option("--allow-nan", help="Let NaN through.")] = False,
@@ -74,22 +75,26 @@ def merge(
     from merger.cli.flags import size
     from merger.engine.models import opened
 
-    config, out = _places(places or [], method, dry_run)
+    config, out = _places(places or [], method, optional=dry_run or discard)
     spec = spec_of(config, method, base, expert, settings, dtype, seed, vocab)
     limit, shards = size(memory, "--memory"), size(shard_size, "--shard-size")
     with opened(spec, family=family) as models:
-        if dry_run or out is None:
+        if dry_run:
             show(models, limit, as_json=as_json, device=device)
             return
-        flags = {"resume": resume, "force": force, "allow_nan": allow_nan}
-        options = {"shard_size": shards, "device": device, "threads": threads, **flags}
-        _write(models, out, limit, options, verbose=verbose, as_json=as_json)
+        options: dict[str, object] = {"memory": limit, "device": device, "threads": threads}
+        options["allow_nan"] = allow_nan
+        if not discard:
+            options |= {"shard_size": shards, "resume": resume, "force": force}
+        _write(models, None if discard else out, options, verbose=verbose, as_json=as_json)
 
 
-def _places(places: list[str], method: str | None, dry_run: bool) -> tuple[str | None, Path | None]:
+def _places(
+    places: list[str], method: str | None, *, optional: bool
+) -> tuple[str | None, Path | None]:
     """Tell the config from the output: with --method there is no config."""
     wanted = 1 if method else 2
-    fewest = wanted - 1 if dry_run else wanted
+    fewest = wanted - 1 if optional else wanted
     if not fewest <= len(places) <= wanted:
         asked = "OUT" if method else "CONFIG.yaml OUT"
         given = " ".join(places) or "nothing"
@@ -135,15 +140,14 @@ def spec_of(
 
 def _write(
     models: Opened,
-    out: Path,
-    memory: int,
+    out: Path | None,
     options: dict[str, object],
     *,
     verbose: bool,
     as_json: bool,
 ) -> None:
     from merger.cli.console import progress, say
-    from merger.engine.folder import merge_to_folder
+    from merger.engine.folder import merge_to_folder, merge_to_nothing
 
     for choice in models.choices.values():
         say(choice)
@@ -152,15 +156,14 @@ def _write(
         say(f"warning: {doubt}")
     try:
         with progress(f"merge ({models.plan.spec.method})", len(models.plan.steps)) as bar:
-            merged = merge_to_folder(
-                models,
-                out,
-                memory=memory,
-                progress=lambda step: bar.step(note=step.name if verbose else ""),
-                **options,  # type: ignore[arg-type]
-            )
+            options["progress"] = lambda step: bar.step(note=step.name if verbose else "")
+            if out is None:
+                merged = merge_to_nothing(models, **options)  # type: ignore[arg-type]
+            else:
+                merged = merge_to_folder(models, out, **options)  # type: ignore[arg-type]
     except KeyboardInterrupt:
-        say(f"paused: run the same command with --resume to go on with {out}.partial")
+        if out is not None:
+            say(f"paused: run the same command with --resume to go on with {out}.partial")
         raise
     _report(models, merged, doubts, as_json=as_json)
 
@@ -175,24 +178,6 @@ def _doubts(models: Opened) -> list[str]:
         return []
     sampled = measure(models.checkpoints[base], experts, base_name=base, sample=_SAMPLE)
     return [verdict.text for verdict in lineage(sampled) if not verdict.ok]
-
-
-def warn_of_strangers(models: Opened) -> None:
-    """Say of each expert that does not look like a child of the base; a merge goes on all the same.
-
-    A few rows of each tensor are enough; unlike headers were refused before.
-    """
-    from merger.cli.console import say
-    from merger.geometry import lineage, measure
-
-    spec, checkpoints = models.plan.spec, models.checkpoints
-    experts = {m: c for m, c in checkpoints.items() if m != spec.base}
-    if not spec.base or not experts or spec.slices:
-        return
-    geometry = measure(checkpoints[spec.base], experts, base_name=spec.base, sample=_SAMPLED)
-    for verdict in lineage(geometry):
-        if not verdict.ok:
-            say(f"warning: {verdict.text}")
 
 
 def _report(models: Opened, merged: Merged, doubts: list[str], *, as_json: bool) -> None:

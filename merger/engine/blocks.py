@@ -41,7 +41,7 @@ class Blocks:
     def hold(self) -> None:
         """Read all tensors of the step now and keep them, in their stored form."""
         for source in self.step.inputs:
-            self._held[source] = self._checkpoints[source.model].read(source.tensor)
+            self._held[source] = self.read(source, 0, self.step.rows)
 
     def __call__(self, few: int = 0) -> Iterator[Block]:
         """Yield the blocks in order, all or about `few`; their memory is used again."""
@@ -52,7 +52,7 @@ class Blocks:
             row, end = i * self.rows, min((i + 1) * self.rows, self.step.rows)
             stacked = buffer[:, : end - row]
             for n, source in enumerate(self.step.inputs):
-                stacked[n].copy_(self._read(source, row, end), non_blocking=True)
+                stacked[n].copy_(self.read(source, row, end), non_blocking=True)
             if self._unchecked:
                 self._check(stacked, row)
             base = stacked[count] if self.step.base else None
@@ -60,10 +60,12 @@ class Blocks:
             yield Block(stacked[:count], base, place)
         self._unchecked = self._unchecked and bool(few)
 
-    def _read(self, source: Source, row: int, end: int) -> Tensor:
+    def read(self, source: Source, row: int, end: int) -> Tensor:
+        """Return rows of one tensor as the step sees them, in their stored form."""
         if source in self._held:
             return self._held[source][row:end]
-        return self._checkpoints[source.model].read(source.tensor, row, end)
+        checkpoint = self._checkpoints[source.model]
+        return checkpoint.read(source.tensor, row, end, cols=self.step.cols)
 
     def _check(self, stacked: Tensor, row: int) -> None:
         # A sum is NaN or infinite if any entry is, and costs a tenth of looking at each; it can
@@ -73,11 +75,14 @@ class Blocks:
         for i, source in enumerate(self.step.inputs):
             wrong = (~torch.isfinite(stacked[i])).nonzero()
             if len(wrong):
-                raise _not_a_number(source, stacked[i], wrong[0].tolist(), row)
+                raise self._not_a_number(source, stacked[i], wrong[0].tolist(), row)
 
-
-def _not_a_number(source: Source, rows: Tensor, at: Sequence[int], row: int) -> CheckpointError:
-    value = float(rows[at[0], at[1]])
-    law = f"{source.model}: {source.tensor} holds {value} (row {row + at[0]}, column {at[1]})"
-    remedy = "Use a sound checkpoint, or merge such values on purpose with --allow-nan."
-    return CheckpointError(law, remedy)
+    def _not_a_number(
+        self, source: Source, rows: Tensor, at: Sequence[int], row: int
+    ) -> CheckpointError:
+        cols = self._checkpoints[source.model].tensors[source.tensor].cols
+        where = divmod((row + at[0]) * self.step.cols + at[1], cols)
+        value = float(rows[at[0], at[1]])
+        law = f"{source.model}: {source.tensor} holds {value} (row {where[0]}, column {where[1]})"
+        remedy = "Use a sound checkpoint, or merge such values on purpose with --allow-nan."
+        return CheckpointError(law, remedy)

@@ -9,11 +9,12 @@ on their way in and out.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merger.checkpoint import ITEMSIZE
 from merger.errors import UsageError
+from merger.operators import OPERATORS
 from merger.plan import Plan, Step
 
 # Entries of one expert in a block: 256 Ki float32 are 1 MiB, which stays in a core's own cache.
@@ -51,8 +52,18 @@ class Budget:
         """Bytes for each of the uses."""
         return self.working // _SHARES
 
+    def cut(self, step: Step) -> Step:
+        """Return the step as it is walked: rows longer than a block are seen entry by entry.
+
+        An operator whose rows belong together keeps them.
+        """
+        whole = step.operator and OPERATORS[step.operator].laws.rowwise(step.knobs)
+        if step.cols <= self.block or whole:
+            return step
+        return replace(step, shape=(step.rows * step.cols, 1))
+
     def block_rows(self, step: Step) -> int:
-        """Return how many rows of a step's tensor are taken at a time."""
+        """Return how many rows of a step, already cut, are taken at a time."""
         if not step.operator:
             return max(1, min(step.rows, (8 << 20) // max(1, step.nbytes // max(1, step.rows))))
         row = step.cols * entry_bytes(step)
@@ -68,9 +79,8 @@ class Budget:
 
     def peak(self, plan: Plan) -> int:
         """Return a bound on what the run will use, as predicted for `explain`."""
-        arithmetic = max(
-            (self.block_rows(s) * s.cols * entry_bytes(s) for s in plan.merged), default=0
-        )
+        cut = map(self.cut, plan.merged)
+        arithmetic = max((self.block_rows(s) * s.cols * entry_bytes(s) for s in cut), default=0)
         held = max((min(self.share, step_bytes(s)) for s in plan.steps), default=0)
         return resident_bytes() + overhead(plan) + arithmetic + 3 * held
 

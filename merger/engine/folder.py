@@ -15,7 +15,7 @@ from merger.checkpoint.sidecar import copy_sidecar, dominant, write_template
 from merger.checkpoint.writer import SHARD_SIZE
 from merger.engine.models import Opened, vocabulary_notes
 from merger.engine.run import MEMORY, run_plan
-from merger.engine.sinks import WriterSink
+from merger.engine.sinks import DiscardSink, WriterSink
 from merger.plan import Step
 from merger.provenance import Input, check_inputs, write_provenance
 
@@ -90,6 +90,29 @@ def merge_to_folder(
         notes += _papers(models, writer.folder, notes)
         writer.commit()
     return Merged(writer.out, notes)
+
+
+def merge_to_nothing(
+    models: Opened,
+    *,
+    memory: int = MEMORY,
+    device: str = "cpu",
+    threads: int = 1,
+    allow_nan: bool = False,
+    progress: Callable[[Step], None] | None = None,
+) -> Merged:
+    """Do a merge and keep nothing of it: to try sizes that no disk at hand can hold."""
+    run_plan(
+        models.plan,
+        models.checkpoints,
+        DiscardSink(),
+        memory=memory,
+        device=device,
+        threads=threads,
+        allow_nan=allow_nan,
+        progress=progress,
+    )
+    return Merged(Path(os.devnull), [*models.plan.notes, *vocabulary_notes(models)])
 
 
 def _papers(models: Opened, folder: Path, notes: list[str]) -> list[str]:

@@ -62,7 +62,7 @@ def run_plan(
         for work in one_ahead(works, _Work.prepare):
             work.run(lambda *block: later(sink.put, *block), facts)
             if progress:
-                progress(work.step)
+                progress(work.whole)
 
 
 class _Work:
@@ -76,10 +76,9 @@ class _Work:
         device: str,
         allow_nan: bool,
     ) -> None:
-        self.step = step
-        rows = budget.block_rows(step)
-        self.blocks = Blocks(step, checkpoints, rows, device=device, allow_nan=allow_nan)
-        self._checkpoints = checkpoints
+        self.whole, self.step = step, budget.cut(step)
+        rows = budget.block_rows(self.step)
+        self.blocks = Blocks(self.step, checkpoints, rows, device=device, allow_nan=allow_nan)
         self._budget = budget
         self._allow_nan = allow_nan
 
@@ -116,7 +115,7 @@ class _Work:
             if row % rows + block.experts.shape[1] == out.shape[0]:
                 if step.dtype == "F16" and not self._allow_nan:
                     _check_overflow(step, out)
-                put(step, row // rows * rows, out)
+                put(self.whole, row // rows * rows, out)
 
     def _facts(self, cache: Facts | None) -> Any:
         step = self.step
@@ -138,7 +137,7 @@ class _Work:
         source, rows = self.step.sources[0], self.blocks.rows
         for row in range(0, self.step.rows, rows):
             end = min(row + rows, self.step.rows)
-            put(self.step, row, self._checkpoints[source.model].read(source.tensor, row, end))
+            put(self.whole, row, self.blocks.read(source, row, end))
 
 
 def _check_overflow(step: Step, out: Tensor) -> None:

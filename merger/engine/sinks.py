@@ -21,7 +21,10 @@ class Sink(Protocol):
     finished: frozenset[str]
 
     def put(self, step: Step, row: int, block: Tensor) -> None:
-        """Take rows (rows, cols) of a tensor, from `row` on; the memory is the sink's from now."""
+        """Take rows (rows, cols) of a tensor, from `row` on; the memory is the sink's from now.
+
+        Of a row too long for memory come pieces: entries (n, 1), and `row` counts entries.
+        """
 
 
 class WriterSink:
@@ -36,6 +39,15 @@ class WriterSink:
         self._writer.write(step.name, row, block)
 
 
+class DiscardSink:
+    """Nothing is kept: for sizes that no disk at hand can hold."""
+
+    finished: frozenset[str] = frozenset()
+
+    def put(self, step: Step, row: int, block: Tensor) -> None:
+        """Forget the rows."""
+
+
 class DictSink:
     """Whole tensors in memory, by name: for tests and for small models."""
 
@@ -46,7 +58,7 @@ class DictSink:
     def put(self, step: Step, row: int, block: Tensor) -> None:
         """Copy the rows into their tensor."""
         whole = self.tensors.setdefault(step.name, _empty(step))
-        whole.view(step.rows, step.cols)[row : row + block.shape[0]] = block
+        whole.view(-1, block.shape[1])[row : row + block.shape[0]] = block
 
 
 def _empty(step: Step) -> Tensor:

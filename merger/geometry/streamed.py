@@ -118,8 +118,9 @@ def _tensor(
     base: Checkpoint, experts: list[Checkpoint], info: TensorInfo, sample: int | None
 ) -> Sums:
     sums = Sums.zero(len(experts))
-    for start, end in _blocks(info, sample):
-        rows = [c.read(info.name, start, end).float() for c in (base, *experts)]
+    seen = info.seen(1) if info.cols > BLOCK else info  # a long row is read in pieces
+    for start, end in _blocks(seen, sample):
+        rows = [c.read(info.name, start, end, cols=seen.cols).float() for c in (base, *experts)]
         for part in zip(*(r.view(-1).split(BLOCK) for r in rows), strict=True):
             sums = sums + block_sums(part[0], torch.stack(part[1:]))
     return sums

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from merger.operators.base import operator
+from merger.operators.base import Laws, operator
 from merger.operators.magnitudes import largest
 from merger.operators.survey import Block, Size, Survey
 from merger.operators.tiles import row_sums
@@ -39,7 +39,13 @@ def threshold_survey(size: Size) -> Survey:
     return median + 1.5 * (high - low)
 
 
-@operator("arcee_fusion", survey=threshold_survey, experts=(1, 1), paper="https://arcee.ai")
+@operator(
+    "arcee_fusion",
+    survey=threshold_survey,
+    experts=(1, 1),
+    laws=Laws(rowwise=lambda knobs: True),
+    paper="https://arcee.ai",
+)
 def arcee_fusion(experts: Tensor, base: Tensor, *, facts: float) -> Tensor:
     """Replace the entries of the base whose change matters most."""
     taken = importance(experts[0], base) >= facts

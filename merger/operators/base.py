@@ -77,12 +77,15 @@ class Laws(NamedTuple):
     `symmetric`: the order of the experts, with their knobs, does not matter.
     `elementwise`: an entry depends on its own position alone (and on nothing surveyed).
     `random`: draws from the counter-based stream.
+    `rowwise`: whether, with these knobs, the entries of one row of the last axis need each other;
+    if not, a row too long for memory is cut.
     """
 
     identity: bool = True
     symmetric: bool = True
     elementwise: bool = False
     random: bool = False
+    rowwise: Callable[[Mapping[str, Any]], bool] = lambda knobs: False
 
 
 @dataclass(frozen=True)

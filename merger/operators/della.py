@@ -34,7 +34,7 @@ Epsilon = Annotated[
     Sequence[float],
     Knob(0.01, 0.3, default=0.15, least=0.0, most=0.5, help="spread of the probabilities"),
 ]
-_LAWS = Laws(random=True)
+_LAWS = Laws(random=True, rowwise=lambda knobs: min(knobs["density"]) < 1)
 _PAPER = "https://arxiv.org/abs/2406.11617"
 
 

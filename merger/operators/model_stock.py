@@ -13,7 +13,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-from merger.operators.base import Knob, operator
+from merger.operators.base import Knob, Laws, operator
 from merger.operators.gram import Gram
 from merger.operators.span import rounded, weighted_sum
 from merger.operators.survey import Size, Survey
@@ -57,6 +57,7 @@ def row_gram(changes: Tensor) -> Tensor:
     "model_stock",
     survey=angles_survey,
     experts=(2, None),
+    laws=Laws(rowwise=lambda knobs: bool(knobs["filter_wise"])),
     paper="https://arxiv.org/abs/2403.19522",
 )
 def model_stock(

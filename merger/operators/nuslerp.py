@@ -77,7 +77,7 @@ def weights(inner: Tensor, t: float) -> tuple[Tensor, Tensor]:
     base="optional",
     survey=turn_survey,
     experts=(2, 2),
-    laws=Laws(),
+    laws=Laws(rowwise=lambda knobs: not knobs["nuslerp_flatten"]),
     paper="https://github.com/arcee-ai/mergekit",
 )
 def nuslerp(
