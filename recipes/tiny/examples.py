@@ -54,7 +54,7 @@ class Examples(torch.utils.data.IterableDataset[list[Part]]):
         name, level = rng.choices(s.mix, weights=phase.shares)[0]
         task = get_task(name)
         item = draw_item(task, level=level, split="train", seed=s.seed, index=index)
-        short = size(item) <= dict(s.short)[name]
+        short = name in s.eager or size(item) <= dict(s.short)[name]
         worked = rng.random() < (phase.worked_short if short else phase.worked_long)
         prompt = self.tokenizer.apply_chat_template(
             task.messages(item), tokenize=False, add_generation_prompt=True

@@ -28,7 +28,11 @@ class Phase(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the base; `mix` is (task, level), `short` the largest size that counts so."""
+    """What decides the base.
+
+    `mix` is (task, level), `short` the largest size that counts as short; items of `eager` tasks
+    are all worked out as often as short ones.
+    """
 
     steps: int = 6350
     batch: int = 32
@@ -52,6 +56,7 @@ class Settings:
         ("abduction", 1),
         ("arithmetic", 1),
     )
+    eager: tuple[str, ...] = ()
     phases: tuple[Phase, ...] = (
         Phase(3575, 0.85, 0.85, False, (1.0, 0.35), (0.33, 0.10, 0.18, 0.27, 0.12)),
         Phase(175, 0.85, 0.25, False, (0.35, 0.318), (0.28, 0.10, 0.18, 0.34, 0.10)),
