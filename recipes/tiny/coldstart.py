@@ -117,7 +117,7 @@ def _learn(net: Any, parts: list[Part]) -> float:
     total = sum(float(((p.labels != IGNORED).sum(1) * p.weights).sum()) for p in parts)
     mean = 0.0
     for tokens, labels, weights in parts:
-        hidden = net.model(input_ids=tokens).last_hidden_state[:, :-1]
+        hidden = net.model(input_ids=tokens, use_cache=False).last_hidden_state[:, :-1]
         wanted = labels[:, 1:]
         kept = wanted != IGNORED  # only these rows go through the output matrix
         losses = F.cross_entropy(net.lm_head(hidden[kept]), wanted[kept], reduction="none")
