@@ -31,8 +31,8 @@ def diff(
 
     if per not in _SCOPES:
         raise UsageError(f"--per is {per!r}", f"One of {', '.join(_SCOPES)}.")
-    torch.set_grad_enabled(False)
-    geometry = _measure(base, experts, family, quiet=json_)
+    with torch.no_grad():
+        geometry = _measure(base, experts, family, quiet=json_)
     verdicts = lineage(geometry)
     if json_:
         told = [v._asdict() | {"ok": v.ok} for v in verdicts]
