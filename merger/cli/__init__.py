@@ -17,6 +17,7 @@ _ORDER = [
     "compare",
     "inspect",
     "diff",
+    "extract_lora",
 ]
 _ORDER += ["experts", "operators", "tasks", "run", "align", "domain"]
 
