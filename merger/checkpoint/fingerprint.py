@@ -50,6 +50,16 @@ def digest_of(fd: int, info: TensorInfo) -> str:
     return _known[key]
 
 
+def known() -> str:
+    """Return all digests taken so far, as text that `learn` reads in another process."""
+    return json.dumps([[*key, digest] for key, digest in _known.items()])
+
+
+def learn(told: str) -> None:
+    """Take over the digests of a process that works on the same files."""
+    _known.update({tuple(key): digest for *key, digest in json.loads(told)})
+
+
 def _stream(fd: int, info: TensorInfo) -> str:
     total, done = hashlib.sha256(), 0
     while done < info.nbytes:

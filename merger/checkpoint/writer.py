@@ -31,6 +31,7 @@ from merger.checkpoint.place import (
     sync_folder,
     take_place,
 )
+from merger.errors import OutputError
 
 SHARD_SIZE = 5_000_000_000
 _SIDECAR = 32 << 20  # room asked for beside the weights: tokenizer, config, cards
@@ -40,7 +41,8 @@ class Writer:
     """A folder being written: `write` blocks, then `commit` or `abort`.
 
     As a context manager it aborts on an error, and on Ctrl-C keeps what is finished for `resume`.
-    Other files of the model are put into `folder` before `commit`.
+    Other files of the model are put into `folder` before `commit`. Of several processes, `share`
+    (rank, size), the first makes the folder and commits it, and each writes every so manieth shard.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Writer:
         *,
         force: bool = False,
         resume: bool = False,
+        share: tuple[int, int] = (0, 1),
         spec_hash: str = "",
         sidecar_bytes: int = _SIDECAR,
     ) -> None:
@@ -64,26 +67,33 @@ class Writer:
         self._lock = threading.Lock()
         self._made: list[Path] = []
         self.finished: frozenset[str] = frozenset()
+        self._key = journal.key_of(spec_hash, self.shards)
         with said(self.out):
-            self._begin(force, resume, journal.key_of(spec_hash, self.shards), sidecar_bytes)
+            kept = self._begin(force, resume, sidecar_bytes, joins=share[0] > 0)
+            self._take({s.name for s in self.shards[share[0] :: share[1]]} - kept)
 
-    def _begin(self, force: bool, resume: bool, key: str, sidecar_bytes: int) -> None:
-        check_place(self.out, force=force, resume=resume)
+    def _begin(self, force: bool, resume: bool, sidecar_bytes: int, *, joins: bool) -> set[str]:
+        """Make the folder, or go on in it; return the shards that are finished."""
         kept: set[str] = set()
-        self.resumed = resume and self.folder.exists()
+        if not joins:
+            check_place(self.out, force=force, resume=resume)
+        self.resumed = joins or (resume and self.folder.exists())
         if self.resumed:
-            kept = journal.finished(self.folder, key, self.shards)
-        needed = sum(s.size for s in self.shards if s.name not in kept) + sidecar_bytes
-        check_space(self.out, needed - self._reusable(kept))
+            kept = journal.finished(self.folder, self._key, self.shards)
+        if not joins:
+            needed = sum(s.size for s in self.shards if s.name not in kept) + sidecar_bytes
+            check_space(self.out, needed - self._reusable(kept))
         if not self.resumed:
-            self._new_folder(key)
-        self.finished = frozenset(n for n, (s, _) in self._of.items() if s.name in kept)
-        for shard in self.shards:
-            if shard.name in kept:
-                self._missing[shard.name] = 0
+            self._new_folder()
+        return kept
+
+    def _take(self, mine: set[str]) -> None:
+        """Open the shards that are to be written here; the rest counts as finished."""
+        self.finished = frozenset(n for n, (s, _) in self._of.items() if s.name not in mine)
+        self._missing |= {s.name: 0 for s in self.shards if s.name not in mine}
         try:
             for shard in self.shards:
-                if shard.name not in kept:
+                if shard.name in mine:
                     self._open(shard)
         except BaseException:
             self.abort()
@@ -94,13 +104,13 @@ class Writer:
         files = [f for f in self.folder.glob("*") if f.name not in kept and f.is_file()]
         return sum(f.stat().st_blocks * 512 for f in files)
 
-    def _new_folder(self, key: str) -> None:
+    def _new_folder(self) -> None:
         if self.folder.exists():
             shutil.rmtree(self.folder)
         parents = [p for p in self.folder.parents if not p.exists()]
         self.folder.mkdir(parents=True)
         self._made = parents
-        journal.begin(self.folder, key)
+        journal.begin(self.folder, self._key)
 
     def _open(self, shard: Shard) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
@@ -155,6 +165,10 @@ class Writer:
             lacking = [n for n, rows in self._missing.items() if rows]
             raise ValueError(f"{self.out}: rows are missing in {', '.join(lacking)}")
         with said(self.out):
+            whole = journal.finished(self.folder, self._key, self.shards)
+            if lacking := [s.name for s in self.shards if s.name not in whole]:
+                law = f"{self.folder} lacks {', '.join(lacking)}, left to another process"
+                raise OutputError(law, "Run it again with --resume.")
             if len(self.shards) > 1:
                 (self.folder / INDEX).write_text(self._index())
             journal.erase(self.folder)

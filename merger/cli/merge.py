@@ -148,7 +148,12 @@ def _write(
 ) -> None:
     from merger.cli.console import progress, say
     from merger.engine.folder import merge_to_folder, merge_to_nothing
+    from merger.engine.team import Team
 
+    team = Team.launched()
+    if team.rank and out is not None:  # the first process does the talking
+        merge_to_folder(models, out, team=team, **options)  # type: ignore[arg-type]
+        return
     for choice in models.choices.values():
         say(choice)
     doubts = _doubts(models)
@@ -158,9 +163,9 @@ def _write(
         with progress(f"merge ({models.plan.spec.method})", len(models.plan.steps)) as bar:
             options["progress"] = lambda step: bar.step(note=step.name if verbose else "")
             if out is None:
-                merged = merge_to_nothing(models, **options)  # type: ignore[arg-type]
+                merged = merge_to_nothing(models, **options)
             else:
-                merged = merge_to_folder(models, out, **options)  # type: ignore[arg-type]
+                merged = merge_to_folder(models, out, team=team, **options)  # type: ignore[arg-type]
     except KeyboardInterrupt:
         if out is not None:
             say(f"paused: run the same command with --resume to go on with {out}.partial")

@@ -7,15 +7,17 @@ import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from merger.checkpoint import Checkpoint, Writer
 from merger.checkpoint.align import add_tokens
+from merger.checkpoint.fingerprint import known, learn
 from merger.checkpoint.sidecar import copy_sidecar, dominant, write_template
 from merger.checkpoint.writer import SHARD_SIZE
 from merger.engine.models import Opened, vocabulary_notes
-from merger.engine.run import MEMORY, run_plan
+from merger.engine.run import run_plan
 from merger.engine.sinks import DiscardSink, WriterSink
+from merger.engine.team import Team
 from merger.plan import Step
 from merger.provenance import Input, check_inputs, write_provenance
 
@@ -33,31 +35,29 @@ def merge_to_folder(
     models: Opened,
     out: Path,
     *,
-    memory: int = MEMORY,
     shard_size: int = SHARD_SIZE,
     device: str = "cpu",
-    threads: int = 1,
     resume: bool = False,
     force: bool = False,
-    allow_nan: bool = False,
+    team: Team | None = None,
     progress: Callable[[Step], None] | None = None,
+    **walk: Any,
 ) -> Merged:
     """Write a planned merge to a new folder, which gets its name only when it is whole.
 
     Args:
         models: the plan and its open models.
         out: the folder to make.
-        memory: bytes that the whole process may hold.
         shard_size: bytes of weights per file at most.
         device: where the arithmetic runs.
-        threads: torch threads for it.
         resume: keep the finished shards of a killed run of the same merge.
         force: replace an existing model folder.
-        allow_nan: let NaN and infinities of the inputs through.
+        team: the processes that share the work; the first one returns the whole.
         progress: called after each tensor.
+        walk: memory, threads, allow_nan, as for `run_plan`.
 
     Raises:
-        OutputError: the place is taken, or the disk is full.
+        OutputError: the place is taken, the disk is full, or another process has failed.
         MismatchError: the tokenizers differ.
         CheckpointError: an input holds NaN or infinity, or changed while it was read.
     """
@@ -65,53 +65,36 @@ def merge_to_folder(
     notes = [*plan.notes, *vocabulary_notes(models)]
     if spec.provenance is not None:
         check_inputs(spec.provenance, models.inputs)
-    key = _identity(models)
-    with (
-        Writer(out, plan.layout, shard_size, resume=resume, force=force, spec_hash=key) as writer,
-        Hashing(models.checkpoints) as hashing,
-    ):
-
-        def done(step: Step) -> None:
-            hashing.follow(step)
-            if progress:
-                progress(step)
-
-        run_plan(
-            plan,
-            models.checkpoints,
-            WriterSink(writer),
-            memory=memory,
-            device=device,
-            threads=threads,
-            allow_nan=allow_nan,
-            progress=done,
-        )
-        hashing.finish()
-        notes += _papers(models, writer.folder, notes)
-        writer.commit()
+    with team or Team() as team:
+        if team.rank:
+            team.hear("begun")
+        key, share = _identity(models), (team.rank, team.size)
+        with (
+            Writer(
+                out, plan.layout, shard_size, resume=resume, force=force, share=share, spec_hash=key
+            ) as writer,
+            Hashing(models.checkpoints, progress) as hashing,
+        ):
+            team.tell("begun")
+            walk |= {"device": team.device(device), "progress": hashing.follow}
+            run_plan(plan, models.checkpoints, WriterSink(writer), **walk)
+            hashing.finish()
+            if team.rank:
+                team.tell(f"done {team.rank}", known())
+                return Merged(writer.out, notes)
+            for other in range(1, team.size):
+                learn(team.hear(f"done {other}"))
+            notes += _papers(models, writer.folder, notes)
+            writer.commit()
     return Merged(writer.out, notes)
 
 
-def merge_to_nothing(
-    models: Opened,
-    *,
-    memory: int = MEMORY,
-    device: str = "cpu",
-    threads: int = 1,
-    allow_nan: bool = False,
-    progress: Callable[[Step], None] | None = None,
-) -> Merged:
-    """Do a merge and keep nothing of it: to try sizes that no disk at hand can hold."""
-    run_plan(
-        models.plan,
-        models.checkpoints,
-        DiscardSink(),
-        memory=memory,
-        device=device,
-        threads=threads,
-        allow_nan=allow_nan,
-        progress=progress,
-    )
+def merge_to_nothing(models: Opened, **walk: Any) -> Merged:
+    """Do a merge and keep nothing of it: to try sizes that no disk at hand can hold.
+
+    The options are those of `run_plan`.
+    """
+    run_plan(models.plan, models.checkpoints, DiscardSink(), **walk)
     return Merged(Path(os.devnull), [*models.plan.notes, *vocabulary_notes(models)])
 
 
@@ -145,8 +128,10 @@ class Hashing:
     all inputs a second time.
     """
 
-    def __init__(self, checkpoints: Mapping[str, Checkpoint]) -> None:
-        self._checkpoints = checkpoints
+    def __init__(
+        self, checkpoints: Mapping[str, Checkpoint], progress: Callable[[Step], None] | None = None
+    ) -> None:
+        self._checkpoints, self._progress = checkpoints, progress
         self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "hash")
         self._running: list[Future[str]] = []
 
@@ -157,6 +142,8 @@ class Hashing:
         for source in step.inputs:
             digest = self._checkpoints[source.model].digest
             self._running.append(self._pool.submit(digest, source.tensor))
+        if self._progress:
+            self._progress(step)
 
     def finish(self) -> None:
         """Wait for the hashes under way."""
