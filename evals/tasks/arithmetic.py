@@ -1,8 +1,8 @@
 """Arithmetic: sums, differences and products, graded.
 
-The domain of Stage C where no data can be had. Levels: 1 one sum or difference of numbers up to 99, 2 three terms, 3 a product among them, 4 two
-products and parentheses, 5 the same with three-digit numbers. The smallest task, and the one to
-copy when you add your own.
+The domain of Stage C where no data can be had. Levels: 1 one sum or difference of numbers up to 99,
+2 three terms, 3 a product among them, 4 two products and parentheses, 5 the same with three-digit
+numbers. The smallest task, and the one to copy when you add your own.
 """
 
 from __future__ import annotations

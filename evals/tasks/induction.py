@@ -176,9 +176,9 @@ register(
         version="v1",
         levels=tuple(LEVELS),
         instructions=(
-            "The sequence is made by a cycle of steps, repeated: each step adds 1 to 4, subtracts "
-            "1 to 4 or multiplies by 2 to 4, and the cycle is no longer than stated. Find the number "
-            "at the question mark. Answer like <answer>10</answer>."
+            "The sequence is made by a cycle of steps, repeated: each step adds 1 to 4, "
+            "subtracts 1 to 4 or multiplies by 2 to 4, and the cycle is no longer than stated. "
+            "Find the number at the question mark. Answer like <answer>10</answer>."
         ),
         draw=draft,
         grade=grade,
