@@ -24,8 +24,8 @@ from recipes.story import tell, write_story
 
 
 @kind("coldstart")
-def coldstart(*, seed: int, model: str | None = None, **settings: Any) -> Job:
-    """Train the embedded family's base on solver-written traces, or go on from a `model` of it."""
+def coldstart(*, seed: int, **settings: Any) -> Job:
+    """Train the embedded family's base on solver-written traces."""
     from recipes.tiny.coldstart import train as teach
     from recipes.tiny.phases import Settings as Own
 
@@ -34,13 +34,11 @@ def coldstart(*, seed: int, model: str | None = None, **settings: Any) -> Job:
     def run(here: Here) -> Facts:
         if not here.out.exists():
             if not (here.partial / "coldstart.json").exists():  # written when training is over
-                start = here.models[model] if model else None
-                teach(here.partial, chosen, start=start, log=here.say)
+                teach(here.partial, chosen, log=here.say)
             here.partial.replace(here.out)
         return {"steps": chosen.steps}
 
-    models = (model,) if model else ()
-    return Job(models=models, record=asdict(chosen), run=run, model=".")
+    return Job(models=(), record=asdict(chosen), run=run, model=".")
 
 
 @kind("align")

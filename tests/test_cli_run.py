@@ -34,7 +34,7 @@ def test_a_dry_run_shows_the_stages_and_makes_nothing(tmp_path):
     status, out, _ = merger("run", "tiny", "--dry-run", "--json", cwd=tmp_path)
     stages = json.loads(out)["stages"]
     assert status == 0
-    assert [s["kind"] for s in stages[:4]] == ["coldstart", "coldstart", "align", "align"]
+    assert [s["kind"] for s in stages[:4]] == ["coldstart", "align", "align", "align"]
     assert {s["state"] for s in stages} == {"to do"}
     assert list(tmp_path.iterdir()) == []
 

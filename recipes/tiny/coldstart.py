@@ -61,7 +61,6 @@ def train(
     out: Path,
     settings: Settings,
     *,
-    start: Path | None = None,
     log: Any = None,
     log_every: int = 50,
     save_every: int = 250,
@@ -69,13 +68,12 @@ def train(
 ) -> Path:
     """Train a base into a transformers folder; continues where it was killed.
 
-    `start` is a base of the same family to go on from (its tokenizer stays, optimizers begin anew).
     `compiled` fuses the model's small operations with torch.compile: two minutes once, then a third
     less time a step. By default that is done where it pays and a C++ compiler is at hand.
     """
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    tokenizer, net = _begin(start, settings)
+    tokenizer, net = build(seed=settings.seed), model(settings)
     chosen = optimizers(net, settings)
     first = _restore(out, net, chosen, settings)
     examples = Examples(tokenizer, settings, first)
@@ -100,16 +98,6 @@ def train(
         if (step + 1) % save_every == 0 and step + 1 < settings.steps:
             _keep(out, net, chosen, step + 1, settings)
     return _finish(out, net, tokenizer, settings)
-
-
-def _begin(start: Path | None, settings: Settings) -> tuple[Any, Any]:
-    """Return tokenizer and model: new ones, or those of a folder."""
-    if start is None:
-        return build(seed=settings.seed), model(settings)
-    from evals.generate import load_model
-
-    net, tokenizer = load_model(start, dtype="float32")
-    return tokenizer, net
 
 
 def _learn(net: Any, parts: list[Part]) -> float:

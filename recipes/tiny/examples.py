@@ -20,7 +20,7 @@ from recipes.tiny.traces import completion, found, size
 
 IGNORED = -100
 PARTS = 3
-LONGEST = 160  # tokens of a worked answer; longer ones are given tersely
+LONGEST = 176  # tokens of a worked answer; longer ones are given tersely
 
 
 class Part(NamedTuple):
@@ -54,17 +54,17 @@ class Examples(torch.utils.data.IterableDataset[list[Part]]):
         name, level = rng.choices(s.mix, weights=phase.shares)[0]
         task = get_task(name)
         item = draw_item(task, level=level, split="train", seed=s.seed, index=index)
-        short = name in s.eager or size(item) <= dict(s.short)[name]
+        short = size(item) <= dict(s.short)[name]
         worked = rng.random() < (phase.worked_short if short else phase.worked_long)
         prompt = self.tokenizer.apply_chat_template(
             task.messages(item), tokenize=False, add_generation_prompt=True
         )
         head = self._encode(prompt + task.prefill)
-        tail = self._tail(item, worked and (found(item) or not phase.quick), phase.quick)
-        return head + (tail if len(tail) <= LONGEST else self._tail(item, False, False)), len(head)
+        tail = self._tail(item, worked and found(item))
+        return head + (tail if len(tail) <= LONGEST else self._tail(item, False)), len(head)
 
-    def _tail(self, item: Item, worked: bool, quick: bool) -> list[int]:
-        return self._encode(completion(item, worked=worked, quick=quick) + self.tokenizer.eos_token)
+    def _tail(self, item: Item, worked: bool) -> list[int]:
+        return self._encode(completion(item, worked=worked) + self.tokenizer.eos_token)
 
     def _encode(self, text: str) -> list[int]:
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)

@@ -1,8 +1,7 @@
-"""What decides the embedded family's base: its shape, its learning rates, and three phases.
+"""What decides the embedded family's base: its shape, its learning rates, and two phases.
 
-First almost everything is worked out, so that the traces are learned; then the habit is taught
-(short items worked out, long ones offhand), at the end with the quick traces of abduction, whose
-thorough ones were not learned at this size (docs/log.md).
+First almost everything is worked out, so that the traces are learned; then the habit is taught:
+short items worked out, long ones offhand (docs/log.md).
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ from typing import NamedTuple
 class Phase(NamedTuple):
     """A stretch of the cold start: how much is worked out, of what, and the learning rate.
 
-    `part` is its length relative to the others'; `quick` as in traces.py; `rate` what both learning
-    rates are multiplied with at its first and last step; `shares` of the items, in `mix` order.
+    `part` is its length relative to the others'; `rate` what both learning rates are multiplied
+    with at its first and last step; `shares` of the items, in `mix` order.
     """
 
     part: int
     worked_short: float
     worked_long: float
-    quick: bool
     rate: tuple[float, float]
     shares: tuple[float, ...]
 
@@ -30,11 +28,10 @@ class Phase(NamedTuple):
 class Settings:
     """What decides the base.
 
-    `mix` is (task, level), `short` the largest size that counts as short; items of `eager` tasks
-    are all worked out as often as short ones.
+    `mix` is (task, level), `short` the largest size that counts as short.
     """
 
-    steps: int = 6350
+    steps: int = 7000
     batch: int = 32
     width: int = 128
     layers: int = 5
@@ -56,11 +53,9 @@ class Settings:
         ("abduction", 1),
         ("arithmetic", 1),
     )
-    eager: tuple[str, ...] = ()
     phases: tuple[Phase, ...] = (
-        Phase(3575, 0.85, 0.85, False, (1.0, 0.35), (0.33, 0.10, 0.18, 0.27, 0.12)),
-        Phase(175, 0.85, 0.25, False, (0.35, 0.318), (0.28, 0.10, 0.18, 0.34, 0.10)),
-        Phase(2600, 0.85, 0.25, True, (0.45, 0.0), (0.28, 0.10, 0.18, 0.34, 0.10)),
+        Phase(4600, 0.85, 0.85, (1.0, 0.35), (0.30, 0.08, 0.17, 0.36, 0.09)),
+        Phase(2400, 0.85, 0.25, (0.35, 0.0), (0.29, 0.08, 0.17, 0.37, 0.09)),
     )
 
     def at(self, step: int) -> tuple[Phase, float]:

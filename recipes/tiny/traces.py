@@ -9,35 +9,33 @@ rule it uses, then writes what follows, so that no step needs more than one look
   it are numbered, the others marked x.
 - induction: the steps that fit each pair of neighbours, then the steps of the cycle written out,
   then the one step into the gap.
-- abduction: forward chaining; each firing copies its rule and gives the head's minimal candidate
-  sets.
+- abduction: the rules in order, again and again; each is copied up to its first unknown atom, or
+  fires and gives its head a candidate set. No rule has to be found by search.
 - arithmetic: column by column.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise, product
 
 from evals.task import Item
 from evals.tasks.formulas import as_tuples, holds, show, variables
-from evals.tasks.horn import Rule, join, minimal
+from evals.tasks.horn import Rule
 from evals.tasks.induction import fitting
 
 
-def trace(item: Item, *, quick: bool = False) -> str:
-    """Return the worked trace of an item; `quick` is abduction by first derivations only."""
-    if quick and item.task == "abduction":
-        return _first_derivations(item)
+def trace(item: Item) -> str:
+    """Return the worked trace of an item."""
     return _WRITERS[item.task](item)
 
 
-def completion(item: Item, *, worked: bool, quick: bool = False) -> str:
+def completion(item: Item, *, worked: bool) -> str:
     """Return the text after the pre-filled `<think>`: the trace, or nothing, then the answer.
 
     The answer begins with a space, so that its tokens are those of the trace and can be copied.
     """
-    return f"{trace(item, quick=quick) if worked else ''}</think><answer> {item.answer}</answer>"
+    return f"{trace(item) if worked else ''}</think><answer> {item.answer}</answer>"
 
 
 def size(item: Item) -> int:
@@ -82,60 +80,53 @@ def _induction(item: Item) -> str:
 
 
 def _abduction(item: Item) -> str:
-    d = item.data
-    candidates: list[str] = list(d["candidates"])
-    labels: dict[str, list[int]] = {atom: [0] for atom in d["facts"]}
-    labels |= {atom: [1 << i] for i, atom in enumerate(candidates)}
+    """Walk the rules again and again, firing those whose body is known, until none fires.
 
-    def sets(masks: list[int]) -> str:
-        named = (" ".join(c for i, c in enumerate(candidates) if m >> i & 1) for m in masks)
-        return " | ".join(name or "free" for name in named)
-
-    rules: list[Rule] = [(tuple(body), head) for body, head in d["rules"]]
-    lines, grew = [], True
-    while grew:
-        grew = False
-        for number, (body, head) in enumerate(rules, 1):
-            if any(atom not in labels for atom in body):
-                continue
-            merged = minimal([*labels.get(head, []), *(join([labels[a] for a in body]) or [])])
-            if merged != labels.get(head):
-                labels[head], grew = merged, True
-                lines.append(f"{number}. {' '.join(body)} → {head}: {sets(merged)}")
-    every = join([labels[goal] for goal in d["goals"]]) or []
-    lines.append(f" {' '.join(d['goals'])}: {sets(every)}")
-    if d["forbidden"]:
-        lines.append(f" {d['forbidden']}: {sets(labels.get(d['forbidden'], []))}")
-    return "\n".join(lines)
-
-
-def _first_derivations(item: Item) -> str:
-    """Chain forward until the goals are known, each atom by the first rule that gives it.
-
-    The candidates a rule rests on are those of its body, in the body's order. Nothing is derived
-    twice, so a smaller explanation that comes later is missed: `found` says whether one was.
+    Each known atom keeps one set of candidates, the smallest seen: a rule that gives a larger one
+    is answered with the old. Sets derived from it earlier are not mended: `found` says whether the
+    last line is the answer all the same.
     """
     d = item.data
     needs: dict[str, list[str]] = {atom: [] for atom in d["facts"]}
     needs |= {atom: [atom] for atom in d["candidates"]}
-    lines, grew = [], True
-    while grew and any(goal not in needs for goal in d["goals"]):
-        grew = False
-        for number, (body, head) in enumerate(d["rules"], 1):
-            if head in needs or any(atom not in needs for atom in body):
+    waiting: dict[int, Rule] = dict(enumerate(d["rules"], 1))
+    lines: list[str] = []
+    fired = True
+    while fired and waiting:
+        lines += ["-"] if lines else []
+        fired = False
+        for number, (body, head) in list(waiting.items()):
+            unknown = [k for k, atom in enumerate(body) if atom not in needs]
+            if unknown:
+                lines.append(f"{number}. {' '.join(body[: unknown[0] + 1])} ?")
                 continue
-            needs[head], grew = list(dict.fromkeys(c for a in body for c in needs[a])), True
-            lines.append(f"{number}. {' '.join(body)} → {head}: {' '.join(needs[head]) or 'free'}")
-            if all(goal in needs for goal in d["goals"]):
-                break
-    every = dict.fromkeys(c for goal in d["goals"] for c in needs[goal])
-    lines.append(f" {' '.join(d['goals'])}: {' '.join(every)}")
+            fired = bool(waiting.pop(number))
+            lines.append(f"{number}. {' '.join(body)} → {head}:{_fire(needs, body, head)}")
+    lines.append(f" {' '.join(d['goals'])}:{_named(_union(needs, d['goals']))}")
     return "\n".join(lines)
 
 
+def _fire(needs: dict[str, list[str]], body: Sequence[str], head: str) -> str:
+    """Give the head the union of its body's sets, unless it has one as small; return the text."""
+    new = _union(needs, body)
+    text = _named(new)
+    if head in needs and len(needs[head]) <= len(new):
+        return f"{text}; {head}:{_named(needs[head])}"
+    needs[head] = new
+    return text
+
+
+def _union(needs: dict[str, list[str]], atoms: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(candidate for atom in atoms for candidate in needs[atom]))
+
+
+def _named(candidates: list[str]) -> str:
+    return " " + (" ".join(candidates) or "free")
+
+
 def found(item: Item) -> bool:
-    """Say whether the quick trace of an item ends in its answer."""
-    last = trace(item, quick=True).rsplit(": ", 1)[-1]
+    """Say whether the worked trace of an item ends in its answer; only abduction's may not."""
+    last = trace(item).rsplit(":", 1)[-1]
     return item.task != "abduction" or sorted(last.split()) == item.answer.split()
 
 
