@@ -7,21 +7,17 @@ there, so a search can say what it will cost.
 
 from __future__ import annotations
 
-import json
-import shlex
-import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from hashlib import sha256
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from evals.generate import Answerer, Settings
-from evals.ledger import Cell, Ledger, Row
+from evals.ledger import Ledger, Row
 from evals.own import read_items
 from evals.runner import Progress, evaluate
 from evals.task import Item, Task, get_task, items
-from merger.errors import EvalError, UsageError
+from merger.errors import UsageError
 
 LM_EVAL = "lm_eval:"
 DEFAULT_N = 100  # items of a task of ours; files and lm-eval tasks are taken whole
@@ -36,16 +32,23 @@ class Subject:
     path: Path | None = None
 
 
-class Entry(Protocol):
-    """One thing to evaluate on."""
+class Scorer(Protocol):
+    """What gives an entry's rows for a subject, from the ledger where they are there."""
 
-    @property
-    def name(self) -> str:
-        """The name that results are shown under."""
+    def __call__(
+        self, subject: Subject, ledger: Ledger, settings: Settings, progress: Progress | None, /
+    ) -> list[Row]:
+        """Return a row for each item and sample."""
 
-    @property
-    def size(self) -> int:
-        """The number of items."""
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing to evaluate on: the name results are shown under, its size if known, its scorer."""
+
+    name: str
+    size: int
+    scorer: Scorer
+    items: Sequence[Item] = ()
 
     def rows(
         self,
@@ -56,146 +59,66 @@ class Entry(Protocol):
         progress: Progress | None = None,
     ) -> list[Row]:
         """Return the rows of all items, from the ledger where they are there."""
+        return self.scorer(subject, ledger, settings, progress)
 
 
-@dataclass(frozen=True)
-class TaskEntry:
-    """A task of ours, or a file of items, with the items drawn."""
+def task_entry(task: Task, drawn: Sequence[Item]) -> Entry:
+    """Return an entry for a task of ours, or a file of items, with the items drawn."""
 
-    task: Task
-    items: Sequence[Item]
-
-    @property
-    def name(self) -> str:
-        """The task's name."""
-        return self.task.name
-
-    @property
-    def size(self) -> int:
-        """The number of items."""
-        return len(self.items)
-
-    def rows(
-        self,
-        subject: Subject,
-        *,
-        ledger: Ledger,
-        settings: Settings,
-        progress: Progress | None = None,
+    def score(
+        subject: Subject, ledger: Ledger, settings: Settings, progress: Progress | None
     ) -> list[Row]:
-        """Evaluate the live model on the items."""
         return evaluate(
             subject.answerer,
             subject.fingerprint,
-            self.task,
-            self.items,
+            task,
+            drawn,
             ledger=ledger,
             settings=settings,
             progress=progress,
         )
 
+    return Entry(task.name, len(drawn), score, drawn)
 
-@dataclass(frozen=True)
-class LmEvalEntry:
-    """A task of lm-eval on the live model; `size` is what was asked for (0: all of it)."""
 
-    name: str
-    size: int = 0
-    include_path: str | None = None
+def lm_eval_entry(name: str, limit: int | None = None, include_path: str | None = None) -> Entry:
+    """Return an entry for a task of lm-eval: its own prompts and metrics, on the live model."""
 
-    def rows(
-        self,
-        subject: Subject,
-        *,
-        ledger: Ledger,
-        settings: Settings,
-        progress: Progress | None = None,
+    def score(
+        subject: Subject, ledger: Ledger, settings: Settings, progress: Progress | None
     ) -> list[Row]:
-        """Evaluate through lm-eval; its own prompts and metrics, greedy unless the task samples."""
         from evals.harness import evaluate_lm_eval
 
         return evaluate_lm_eval(
             subject.answerer,
             subject.fingerprint,
-            self.name.removeprefix(LM_EVAL),
+            name.removeprefix(LM_EVAL),
             ledger=ledger,
-            limit=self.size or None,
-            include_path=self.include_path,
+            limit=limit,
+            include_path=include_path,
             progress=progress,
         )
 
+    return Entry(name, limit or 0, score)
 
-@dataclass(frozen=True)
-class CommandEntry:
-    """A command that scores a folder: `{model}` is replaced, rows of JSON are read from stdout.
 
-    A row is {"id": …, "score": 0 to 1} with `text` if wanted; no shell is involved.
-    """
+def command_entry(command: str) -> Entry:
+    """Return an entry for a command that scores a folder (evals/command.py)."""
+    from evals.command import check_command, command_rows
 
-    command: str
-    name: str = "command"
-    size: int = field(default=0)
+    check_command(command)
 
-    def rows(
-        self,
-        subject: Subject,
-        *,
-        ledger: Ledger,
-        settings: Settings,
-        progress: Progress | None = None,
+    def score(
+        subject: Subject, ledger: Ledger, settings: Settings, progress: Progress | None
     ) -> list[Row]:
-        """Run the command unless the ledger holds its rows for these weights."""
-        contract = sha256(self.command.encode()).hexdigest()[:12]
-        cell = Cell(subject.fingerprint, self.name, "v1", contract, "")
-        if not ledger.rows(cell):
-            if subject.path is None:
-                raise UsageError("a command needs a model in a folder", "Save the model first.")
-            ledger.put(cell, read_rows(run_command(self.command, subject.path), self.command))
-        rows = list(ledger.rows(cell).values())
+        if subject.path is None:
+            raise UsageError("a command needs a model in a folder", "Save the model first.")
+        rows = command_rows(command, subject.fingerprint, subject.path, ledger)
         if progress:
-            progress(len(rows), self.name)
+            progress(len(rows), "command")
         return rows
 
-
-def run_command(command: str, model: Path) -> str:
-    """Run a command with `{model}` replaced and return its stdout; `EvalError` if it fails."""
-    words = [w.replace("{model}", str(model)) for w in shlex.split(command)]
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
-    except OSError as error:
-        raise EvalError(f"{words[0]!r} cannot be run: {error}", "Check the command.") from error
-    if done.returncode:
-        said = done.stderr.strip().splitlines()[-1:] or ["nothing on stderr"]
-        raise EvalError(f"{command!r} ended with {done.returncode}: {said[0]}", "Run it by hand.")
-    return done.stdout
-
-
-def read_rows(text: str, where: str) -> list[Row]:
-    """Read rows {"id", "score"} of JSONL; `EvalError` names the line that is wrong."""
-    rows: dict[str, Row] = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip():
-            continue
-        facts = _json(line)
-        score = facts.get("score")
-        if "id" not in facts or not isinstance(score, int | float) or not 0 <= score <= 1:
-            raise EvalError(
-                f"{where}, line {number}: {line[:60]!r} is no row",
-                'Print one {"id": …, "score": between 0 and 1} a line and nothing else.',
-            )
-        item, said = str(facts["id"]), str(facts.get("text", ""))
-        rows[item] = Row(item, 0, said, "stop", 0, True, True, float(score), "command")
-    if not rows:
-        raise EvalError(f"{where} printed no rows", 'Print one {"id": …, "score": …} a line.')
-    return list(rows.values())
-
-
-def _json(line: str) -> dict[str, Any]:
-    try:
-        facts = json.loads(line)
-    except ValueError:
-        return {}
-    return facts if isinstance(facts, dict) else {}
+    return Entry("command", 0, score)
 
 
 def parse_suite(
@@ -216,22 +139,18 @@ def parse_suite(
     entries: list[Entry] = []
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name.startswith(LM_EVAL):
-            entries.append(LmEvalEntry(name, n or 0, include_path))
+            entries.append(lm_eval_entry(name, n, include_path))
         elif name.endswith((".jsonl", ".json")):
-            entries.append(_file_entry(Path(name), check, n))
+            file_task, found = read_items(Path(name), check)
+            entries.append(task_entry(file_task, found[:n]))
         else:
             task = get_task(name)
             own = levels.get(task.name) if isinstance(levels, Mapping) else levels
             drawn = items(task, n=n or DEFAULT_N, split=split, seed=seed, levels=own)
-            entries.append(TaskEntry(task, drawn))
+            entries.append(task_entry(task, drawn))
     if not entries:
         raise UsageError("no task is named", "Name some, as in --tasks ded,ind,abd.")
     return entries
-
-
-def _file_entry(path: Path, check: str, n: int | None) -> TaskEntry:
-    task, found = read_items(path, check)
-    return TaskEntry(task, found[:n])
 
 
 def parse_levels(text: str | None) -> tuple[int, ...] | None:
