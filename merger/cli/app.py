@@ -1,17 +1,22 @@
 """The typer application and the error border: a user's mistake is two lines and exit 2.
 
 Each file of this folder adds its commands to `app` and imports what it needs inside the command
-bodies, so that `merger --help` loads neither torch nor any model library.
+bodies, so that `merger --help` loads neither torch nor any model library. The border takes our own
+errors, what typer finds wrong with the words of a command, and what the system refuses (a full
+disk, a folder that may not be read); all else is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from merger.errors import MergerError
+from merger.errors import MergerError, UsageError
 
 app = typer.Typer(
     name="merger",
@@ -20,6 +25,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+# Of whichever click typer carries: newer ones hold a copy of their own.
+_Misused: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
+
+_SYSTEM = {
+    errno.ENOSPC: "Free some space; what was finished is kept.",
+    errno.EDQUOT: "Free some space; what was finished is kept.",
+    errno.EFBIG: "The limit of a file's size is reached (ulimit -f); raise it.",
+    errno.EACCES: "Ask for the right, or name another place.",
+    errno.EPERM: "Ask for the right, or name another place.",
+    errno.EROFS: "Name a place that can be written.",
+    errno.ENOENT: "Check the path.",
+    errno.ENOTDIR: "Check the path.",
+    errno.EISDIR: "Name a file.",
+    errno.EEXIST: "Name another place.",
+    errno.ENAMETOOLONG: "Name a shorter path.",
+    errno.ELOOP: "Its links lead in a circle; name the folder itself.",
+}
 
 
 def _version(show: bool) -> None:
@@ -39,14 +62,41 @@ def options(
     """Hold the options of `merger` itself."""
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     """Run the command; exit 0 done, 1 a bug (traceback), 2 the user can mend it, 130 paused."""
+    words = sys.argv[1:] if words is None else words
     try:
-        app()
+        sys.exit(app(words, prog_name="merger", standalone_mode=False) or 0)
     except MergerError as mistake:
-        from merger.cli.console import fail
-
-        fail(mistake)
-        sys.exit(2)
-    except KeyboardInterrupt:
+        _fail(mistake)
+    except _Misused as error:
+        _fail(_misused(error, words))
+    except BrokenPipeError:  # `merger operators | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _SYSTEM:
+            raise
+        place = error.filename2 or error.filename or "the disk"
+        _fail(MergerError(f"{place}: {error.strerror}", _SYSTEM[error.errno]))
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
+
+
+def _fail(mistake: MergerError) -> None:
+    from merger.cli.console import fail
+
+    fail(mistake)
+    sys.exit(2)
+
+
+def _misused(error: typer.BadParameter, words: Sequence[str]) -> UsageError:
+    """Return what typer finds wrong as one of our errors, with the value it does not tell."""
+    context = getattr(error, "ctx", None)
+    told = error.format_message()
+    if not told:  # a command without words: help is what it asks for
+        sys.exit(2)
+    names = [n for n in getattr(getattr(error, "param", None), "opts", []) if n in words[:-1]]
+    value = f" (given {words[words.index(names[0]) + 1]!r})" if names else ""
+    path = context.command_path if context else "merger"
+    return UsageError(f"{told.removesuffix('.')}{value}", f"{path} --help shows what it takes.")

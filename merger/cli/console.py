@@ -31,7 +31,7 @@ def console(*, stderr: bool = True) -> Console:
 
 def say(text: str = "") -> None:
     """Print one line for people, on stderr, without markup."""
-    console().print(text, markup=False, soft_wrap=True)
+    console().print(_clean(text), markup=False, soft_wrap=True)
 
 
 def out(text: str) -> None:
@@ -45,10 +45,23 @@ def data(document: Any) -> None:
 
 
 def fail(mistake: MergerError) -> None:
-    """Print a user's mistake: the law with value and place, then the remedy."""
-    say(f"error: {mistake.law}")
-    if mistake.remedy:
-        say(f"       {mistake.remedy}")
+    """Print a user's mistake: the law with value and place, then the remedy.
+
+    Tensors that do not fit together have a line each; a parser's several lines become one.
+    """
+    from merger.errors import MismatchError
+
+    several = isinstance(mistake, MismatchError)
+    laws = mistake.law.splitlines() if several else [" ".join(mistake.law.split())]
+    say("error: " + "\n       ".join(laws))
+    say(f"       {' '.join(mistake.remedy.split()) or 'See --help.'}")
+
+
+def _clean(text: str) -> str:
+    """Return a text without what would steer a terminal: names come from files of strangers."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
 
 
 def table(
@@ -70,7 +83,7 @@ def table(
 def _plain(cell: str) -> Any:
     from rich.text import Text
 
-    return Text(cell)
+    return Text(_clean(cell))
 
 
 class Progress:
