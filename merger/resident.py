@@ -7,7 +7,7 @@ TIES thresholds as long as the knobs they depend on stay the same.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +110,21 @@ class Resident:
             facts=self._facts,
         )
         self.spec, self._written = spec, list(plan.steps)
+        return self.fingerprint()
+
+    def fade(self, model: str, factor: Callable[[str], float]) -> str:
+        """Move what `apply` wrote along the way from a model, tensor by tensor, and fingerprint it.
+
+        A factor of 1 leaves a tensor, 0 puts the model's own there, 2 doubles the way; float32,
+        rounded once. Tensors that the model lacks stay.
+        """
+        state, ground = _state(self.module), self._checkpoints[model]
+        for step in self._written:
+            if (kept := factor(step.name)) != 1 and step.name in ground.tensors:
+                live = state[step.name]
+                start = ground.read(step.name).view(live.shape).float()
+                moved = start + kept * (live.float() - start) if kept else start
+                live.copy_(moved.to(torch_dtype(step.dtype)))
         return self.fingerprint()
 
     def fingerprint(self) -> str:

@@ -27,10 +27,10 @@ from merger.experts import DEFAULT_FAMILY, Family, families, local_aliases, reso
 from merger.geometry import lineage, measure
 from merger.resident import Resident
 from merger.spec import spec_from_mapping
-from search.candidate import Candidate
 from search.export import merge_config
 from search.run import Options, Run
 from search.tasks import Opened, deal, open_task
+from search.variant import Merge, Variant
 from search.world import Holder, Pools, World
 
 # Parameters beyond which a model is sampled, and entries of each tensor then read.
@@ -46,9 +46,11 @@ class Models:
     folders: Mapping[str, Path]
     choices: tuple[str, ...]
 
-    def config(self, candidate: Candidate, dtype: str | None) -> dict[str, Any]:
-        """Return the merge config of a candidate."""
-        return merge_config(candidate, self.names, self.base, dtype)
+    def config(self, merge: Merge, dtype: str | None) -> dict[str, Any]:
+        """Return the merge config of a candidate or variant."""
+        if isinstance(merge, Variant):
+            return merge.named(self.names, self.base, dtype)
+        return merge_config(merge, self.names, self.base, dtype)
 
 
 def find_models(options: Options) -> Models:
@@ -94,9 +96,13 @@ class LiveMerge:
     def __init__(self, resident: Resident, models: Models, dtype: str | None) -> None:
         self._resident, self._models, self._dtype = resident, models, dtype
 
-    def apply(self, candidate: Candidate) -> str:
+    def apply(self, merge: Merge) -> str:
         """Merge in place; return the fingerprint of the weights."""
-        return self._resident.apply(spec_from_mapping(self._models.config(candidate, self._dtype)))
+        config = self._models.config(merge, self._dtype)
+        mark = self._resident.apply(spec_from_mapping(config))
+        if isinstance(merge, Variant):
+            mark = self._resident.fade(self._models.base, merge.factor)
+        return mark
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from evals.ledger import Cell, Ledger, Row
 from evals.runner import Progress, cell_of, evaluate
 from evals.task import Item, Task, items
 from merger.errors import SearchError
-from search.candidate import Candidate
 from search.objective import Scores
+from search.variant import Merge
 
 Answers = dict[str, list[Row]]
 
@@ -28,7 +28,7 @@ Answers = dict[str, list[Row]]
 class Merged(Protocol):
     """A live model that can take on the weights of any candidate."""
 
-    def apply(self, candidate: Candidate) -> str:
+    def apply(self, candidate: Merge) -> str:
         """Put the candidate's weights into the model and return their fingerprint."""
 
 
@@ -72,13 +72,13 @@ class Holder:
         self._fingerprints: dict[str, str] = {}
         self._held = ""
 
-    def fingerprint(self, candidate: Candidate) -> str:
+    def fingerprint(self, candidate: Merge) -> str:
         """Return the fingerprint of a candidate's weights; they are merged if it is not known."""
         if candidate.key not in self._fingerprints:
             self.hold(candidate)
         return self._fingerprints[candidate.key]
 
-    def hold(self, candidate: Candidate) -> None:
+    def hold(self, candidate: Merge) -> None:
         """Put the candidate's weights into the model, unless they are there."""
         if self._held != candidate.key:
             self._held = ""  # a merge that fails half-way leaves no candidate behind
@@ -112,13 +112,13 @@ class World:
         """The engine that answers, for the method box."""
         return str(getattr(self.answerer, "engine", type(self.answerer).__name__))
 
-    def fingerprint(self, candidate: Candidate) -> str:
+    def fingerprint(self, candidate: Merge) -> str:
         """Return the fingerprint of a candidate's weights."""
         return self.holder.fingerprint(candidate)
 
     def answers(
         self,
-        candidate: Candidate,
+        candidate: Merge,
         pool: str,
         n: int | None = None,
         progress: Progress | None = None,
@@ -144,7 +144,7 @@ class World:
             self.paid += missing
         return table
 
-    def missing(self, candidate: Candidate, pool: str) -> int:
+    def missing(self, candidate: Merge, pool: str) -> int:
         """Return how many answers of a pool a candidate has still to be paid for."""
         mark = self.fingerprint(candidate)
         wanted = [(task, [i.id for i in self.pools.items(pool, task)]) for task in self.tasks]
@@ -153,7 +153,7 @@ class World:
             for t, ids in wanted
         )
 
-    def again(self, candidate: Candidate, pool: str, n: int) -> tuple[int, int]:
+    def again(self, candidate: Merge, pool: str, n: int) -> tuple[int, int]:
         """Answer n items a task anew, in reverse order, and return (items, marks that differ).
 
         The A/A test: two evaluations of one model should agree; what differs is noise of the batch.
