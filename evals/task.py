@@ -131,9 +131,12 @@ def register(task: Task) -> Task:
 
 
 def get_task(name: str) -> Task:
-    """Return a task by name or alias (`ded` is `deduction`)."""
+    """Return a task by name or alias (`ded` is `deduction`), or a fenced one as `gym:NAME`."""
     import evals.tasks  # noqa: F401  the folder fills the table
+    from evals.gym import PREFIX, gym_task
 
+    if name.startswith(PREFIX):
+        return gym_task(name.removeprefix(PREFIX))
     return TASKS[_ALIASES.get(name, name)]
 
 
