@@ -9,7 +9,7 @@ the order of the protocol is kept by construction and not by care.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -107,6 +107,11 @@ class World:
         """Return the same world under other generation settings."""
         return World(self.holder, self.answerer, self.tasks, self.pools, self.ledger, settings)
 
+    def redrawn(self, **seeds: int) -> World:
+        """Return the same world with other items in these pools; files have no others."""
+        changed = replace(self.pools, seeds={**self.pools.seeds, **seeds}, _drawn={})
+        return World(self.holder, self.answerer, self.tasks, changed, self.ledger, self.settings)
+
     @property
     def answerer_name(self) -> str:
         """The engine that answers, for the method box."""
@@ -144,10 +149,10 @@ class World:
             self.paid += missing
         return table
 
-    def missing(self, candidate: Merge, pool: str) -> int:
-        """Return how many answers of a pool a candidate has still to be paid for."""
+    def missing(self, candidate: Merge, pool: str, n: int | None = None) -> int:
+        """Return how many answers to a pool's first n items a candidate has still to be paid for."""
         mark = self.fingerprint(candidate)
-        wanted = [(task, [i.id for i in self.pools.items(pool, task)]) for task in self.tasks]
+        wanted = [(task, [i.id for i in self.pools.items(pool, task)[:n]]) for task in self.tasks]
         return sum(
             len(self.ledger.missing(self._cell(mark, t), ids, self.settings.samples))
             for t, ids in wanted
