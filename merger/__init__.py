@@ -1,1 +1,72 @@
-"""Merge fine-tuned checkpoints of one base model, search the weights, explain the gain."""
+"""Merge fine-tuned checkpoints of one base model, search the weights, explain the gain.
+
+The names below are stable; each is loaded when it is first used, so that `import merger` costs
+nothing. `merge`, `search`, `ablate` and `evaluate` do what the commands of these names do.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from merger.errors import MergerError as MergerError
+
+if TYPE_CHECKING:
+    from evals import task as tasks
+    from merger import operators as operators
+    from merger.api.evaluate import Evaluated, evaluate
+    from merger.api.merge import explain, merge
+    from merger.api.search import Found, ablate, search
+    from merger.checkpoint import Checkpoint, open_checkpoint
+    from merger.engine import Merged
+    from merger.experts import resolve
+    from merger.plan import Plan
+    from merger.resident import Resident
+    from merger.spec import MergeSpec
+
+_PLACES = {
+    "merger.api.merge": ("merge", "explain"),
+    "merger.api.search": ("search", "ablate", "Found"),
+    "merger.api.evaluate": ("evaluate", "Evaluated"),
+    "merger.checkpoint": ("Checkpoint", "open_checkpoint"),
+    "merger.engine": ("Merged",),
+    "merger.experts": ("resolve",),
+    "merger.plan": ("Plan",),
+    "merger.resident": ("Resident",),
+    "merger.spec": ("MergeSpec",),
+}
+_NAMES = {name: place for place, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "Checkpoint",
+    "Evaluated",
+    "Found",
+    "MergeSpec",
+    "Merged",
+    "MergerError",
+    "Plan",
+    "Resident",
+    "ablate",
+    "evaluate",
+    "explain",
+    "merge",
+    "open_checkpoint",
+    "operators",
+    "resolve",
+    "search",
+    "tasks",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name when it is first used."""
+    if name == "operators":
+        return import_module("merger.operators")
+    if name == "tasks":
+        import_module("evals.tasks")  # its files fill the table
+        return import_module("evals.task")
+    if name not in _NAMES:
+        raise AttributeError(f"module 'merger' has no attribute {name!r}")
+    return getattr(import_module(_NAMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -18,7 +18,12 @@ DEEP = "[" * 20_000
 def merge_config(**changes):
     """Return a valid merge of ded and ind as YAML, with changes."""
     models = [{"model": n, "parameters": {"weight": 1.0}} for n in ("ded", "ind")]
-    return yaml.safe_dump({"merge_method": "linear", "models": models, "dtype": "float32"} | changes)
+    told = {"merge_method": "linear", "models": models, "dtype": "float32"} | changes
+    return yaml.safe_dump({k: v for k, v in told.items() if v is not None})
+
+
+def _one(name):
+    return [{"model": name, "parameters": {"weight": 1.0}}]
 
 
 def ties(**knobs):
@@ -63,23 +68,24 @@ CONFIGS = {
     "density-negative": ties(density=-0.5),
     "ties-no-base": merge_config(merge_method="ties"),
     "slerp-three": merge_config(
-        merge_method="slerp", base_model="base", models=[{"model": m} for m in ("base", "ded", "ind")]
+        merge_method="slerp", base_model="base",
+        models=[{"model": m} for m in ("base", "ded", "ind")], parameters={"t": 0.5},
     ),
     "slerp-no-t": merge_config(
         merge_method="slerp", base_model="base", models=[{"model": m} for m in ("base", "ded")]
     ),
-    "no-such-model": merge_config(models=[{"model": "nobody"}, {"model": "ded"}]),
-    "no-such-folder": merge_config(models=[{"model": "./nobody"}, {"model": "ded"}]),
-    "model-nul": 'merge_method: linear\nmodels: [{model: "a\\0b"}, {model: ded}]\n',
-    "model-empty": merge_config(models=[{"model": ""}, {"model": "ded"}]),
-    "model-number": merge_config(models=[{"model": 7}, {"model": "ded"}]),
-    "model-is-root": merge_config(models=[{"model": "/"}, {"model": "ded"}]),
-    "model-escape": merge_config(models=[{"model": "\x1b[31mred\x07"}, {"model": "ded"}]),
-    "model-huge": merge_config(models=[{"model": "x" * 100_000}, {"model": "ded"}]),
-    "model-dir-traversal": merge_config(models=[{"model": "../../../../etc"}, {"model": "ded"}]),
+    "no-such-model": merge_config(models=_one("nobody")),
+    "no-such-folder": merge_config(models=_one("./nobody")),
+    "model-nul": 'merge_method: linear\nmodels: [{model: "a\\0b", parameters: {weight: 1}}]\n',
+    "model-empty": merge_config(models=_one("")),
+    "model-number": merge_config(models=_one(7)),
+    "model-is-root": merge_config(models=_one("/")),
+    "model-escape": merge_config(models=_one("\x1b[31mred\x07")),
+    "model-huge": merge_config(models=_one("x" * 100_000)),
+    "model-dir-traversal": merge_config(models=_one("../../../../etc")),
     "dtype-typo": merge_config(dtype="float33"),
     "dtype-list": merge_config(dtype=["float32"]),
-    "slices-and-models": merge_config(slices=[{"sources": [{"model": "ded", "layer_range": [0, 1]}]}]),
+    "slices-and-models": merge_config(slices=[{"sources": []}]),
     "slice-beyond": slices((0, 9)),
     "slice-reversed": slices((2, 0)),
     "slice-negative": slices((-1, 1)),
@@ -89,9 +95,9 @@ CONFIGS = {
     "template-name": merge_config(chat_template="chatml"),
     "unsupported-tokenizer": merge_config(tokenizer={"source": "base", "tokens": {}}),
     "vocab-without-tokenizers": merge_config(tokenizer_source="union"),
-    "shapes-differ": merge_config(models=[{"model": "ded"}, {"model": "wide"}]),
-    "layers-differ": merge_config(models=[{"model": "ded"}, {"model": "tall"}]),
-    "nan": merge_config(models=[{"model": "ded"}, {"model": "nan"}]),
+    "shapes-differ": merge_config(models=_one("ded") + _one("wide")),
+    "layers-differ": slices((0, 3)),
+    "nan": merge_config(models=_one("nan")),
     "seed-word": merge_config(
         merge_method="dare_linear", base_model="base", parameters={"seed": "x", "density": 0.5}
     ),
@@ -205,7 +211,7 @@ def _models(root: Path) -> None:
         "header-list": raw_file([1], bytes(8)),
         "header-deep": raw_file(DEEP, bytes(8)),
         "header-binary": raw_file(b"\xff\xfe\x00", bytes(8)),
-        "overlap": raw_file({"a": entry("F32", [2], 0, 8), "b": entry("F32", [2], 4, 12)}, bytes(12)),
+        "overlap": raw_file({"a": one["w"], "b": entry("F32", [2], 4, 12)}, bytes(12)),
         "beyond": raw_file({"w": entry("F32", [2], 0, 80)}, bytes(8)),
         "size-lie": raw_file({"w": entry("F32", [200], 0, 8)}, bytes(8)),
         "negative": raw_file({"w": entry("F32", [-2], 0, 8)}, bytes(8)),
@@ -293,7 +299,6 @@ def state(root: Path) -> dict[str, object]:
     found = {}
     for folder, names, files in os.walk(root):
         for name in (*names, *files):
-            path = os.path.join(folder, name)
-            facts = os.lstat(path)
-            found[path] = (facts.st_mode, facts.st_size, facts.st_mtime_ns)
+            facts = (Path(folder) / name).lstat()
+            found[f"{folder}/{name}"] = (facts.st_mode, facts.st_size, facts.st_mtime_ns)
     return found

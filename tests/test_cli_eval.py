@@ -99,14 +99,14 @@ def test_own_items_are_scored_by_the_check_asked_for(toy_folders, here):  # noqa
         (["--levels", "one"], UsageError),
         (["--split", "dev"], EvalError),
         (["--samples", "4"], EvalError),
-        (["--store", "no/such/folder/l.sqlite"], EvalError),
+        (["--store", "no/such/folder/l.sqlite", "tiny:ded"], EvalError),
     ],
 )
 def test_a_mistake_is_told_before_a_model_is_loaded(words, error, here, monkeypatch):
     """Wrong names, ranges and places are found first."""
     monkeypatch.setattr("evals.generate.load_model", lambda *a, **k: pytest.fail("loaded"))
     with pytest.raises(error):
-        run("eval", "whatever", *words)
+        run("eval", "tiny:base", *words)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def test_a_bundled_family_is_asked_what_it_was_trained_on(
 ):
     """Without --levels aliases of one family get its levels; folders and strangers get all."""
     from merger import experts
-    from merger.cli.evaluate import _trained_levels
+    from merger.api.evaluate import trained_levels
 
     (here / "folder").mkdir()
     tiny = experts.Family("tiny", "", "base", {"ded": "ded"}, {"ded": [1]}, here)
     monkeypatch.setattr(experts, "families", lambda: {"tiny": tiny})
-    assert _trained_levels(models, family) == levels
+    assert trained_levels(models, family) == levels
 
 
 def row(item, correct):

@@ -17,6 +17,7 @@ FLOORS = {
     "merger.errors": 0,
     "merger.registry": 1,
     "merger.names": 1,
+    "merger.device": 1,
     "merger.checkpoint": 2,
     "merger.operators": 2,
     "evals": 2,
@@ -29,6 +30,7 @@ FLOORS = {
     "merger.geometry": 5,
     "search": 6,
     "recipes": 7,
+    "merger.api": 7.5,
     "merger.cli": 8,
 }
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from merger.cli.app import app
-from merger.errors import SearchError
-
-if TYPE_CHECKING:
-    from search.ablation import Ablation
-    from search.protocol import Search
 
 
 @app.command("ablate")
@@ -37,71 +31,22 @@ def ablate(
     What the search has scored is read from its ledger; what is missing is scored on the confirm
     items after its cost is printed. Writes report.json and report.md into the run folder.
     """
+    from merger.api.search import ablate as run_ablation
     from merger.cli.console import data
     from merger.cli.pausing import pausing
     from merger.cli.screen import Screen, show
-    from search.ablation import Ablation, section_names
-    from search.candidate import Candidate
-    from search.report import write
-    from search.run import Run
-    from search.setup import open_search
 
-    names, folder = section_names(sections), Run(run)
-    confirmed = folder.read("confirm.json")
-    if folder.manifest and confirmed is None:
-        law = f"{run} has no confirm.json: its search has not ended"
-        raise SearchError(law, f"merger search --resume {run}")
-    search = open_search(folder, Screen())
-    search.world.pools.sealed.clear()
-    parts = Ablation(
-        search.world,
-        Candidate.from_mapping(confirmed["winner"]),
-        search.options.experts,
-        search.objective,
-        samples,
-        temperature,
-    )
-    kept = _affordable(search, parts, names, max_evals)
-    if dry_run:
-        return
     with pausing(f"merger ablate {run}"):
-        _pay(search, parts, kept)
-        document = write(folder, search, {name: parts.section(name) for name in kept})
+        document = run_ablation(
+            run,
+            sections,
+            samples=samples,
+            temperature=temperature,
+            max_evals=max_evals,
+            dry_run=dry_run,
+            screen=Screen(),
+        )
     if as_json:
         data(document)
-    else:
+    elif document:
         show(document)
-
-
-def _affordable(
-    search: Search, parts: Ablation, names: Sequence[str], most: int | None
-) -> list[str]:
-    """Print what each section costs and return those within the limit."""
-    rate = search.run.manifest.get("prepared", {}).get("seconds_per_answer", 0.0)
-    kept: list[str] = []
-    for name in names:
-        merges, answers = parts.cost([*kept, name])
-        if most is not None and merges > most:
-            search.screen.say(
-                f"{name}: left out, it needs {merges} merges and --max-evals is {most}"
-            )
-            continue
-        kept.append(name)
-    merges, answers = parts.cost(kept)
-    search.screen.say(
-        f"Cost: {merges} merges to score, {answers} answers, about {answers * rate:.0f} s; "
-        "all else is in the ledger."
-    )
-    return kept
-
-
-def _pay(search: Search, parts: Ablation, names: Sequence[str]) -> None:
-    """Score what is missing, with progress."""
-    _, answers = parts.cost(names)
-    if not answers:
-        return
-    with search.screen.progress("ablate", answers) as steps:
-        for world, candidate, pool in parts.needs(names):
-            if missing := world.missing(candidate, pool):
-                world.answers(candidate, pool)
-                steps.step(missing, candidate.describe())

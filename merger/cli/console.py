@@ -98,9 +98,10 @@ class Progress:
     def step(self, n: int = 1, note: str = "") -> None:
         """Move on by n and show a note of a few words."""
         self.done += n
+        self.total = max(self.total, self.done)  # lm-eval tells late how much there is
         self.note = note or self.note
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, note=self.note)
+            self._bar.update(self._task, completed=self.done, total=self.total, note=self.note)
         elif time.monotonic() - self._last > 5 or self.done >= self.total:
             self._last = time.monotonic()
             say(f"{self.label}: {self.done}/{self.total} {self.note}".rstrip())

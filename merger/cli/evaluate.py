@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from merger.cli.app import app
 
 if TYPE_CHECKING:
-    from evals.ledger import Ledger, Row
-    from evals.suite import Entry, Subject
-    from merger.cli.console import Progress
-
-Scores = dict[str, list["Row"]]
-
+    from merger.api.evaluate import Evaluated
 
 Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders, aliases, Hub ids.")]
 Tasks = Annotated[str, typer.Option(help="Tasks, lm_eval:NAME or items.jsonl, comma-separated.")]
@@ -74,163 +69,51 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Score models on tasks. What the ledger holds is never paid for again."""
-    from evals.generate import Settings
-    from evals.ledger import Ledger
-    from evals.suite import parse_levels, parse_suite
-    from merger.cli.console import data, progress, say
+    asked = dict(locals())
+    from merger.api.evaluate import evaluate as run
+    from merger.cli.console import data, say
+    from merger.cli.screen import Screen
 
-    settings = Settings(max_new_tokens, samples, temperature, top_p, seed)
-    ledger = Ledger(store)
-    wanted = parse_levels(levels) or _trained_levels(models, family)
-    entries = parse_suite(
-        tasks, split=split, n=n, seed=seed, levels=wanted, check=check, include_path=include_path
-    )
-    _set_threads(threads)
-    found: dict[str, tuple[str, Scores]] = {}
-    total = sum(e.size for e in entries) * samples
+    del asked["as_json"]
     try:
-        for model in models:
-            subject = _subject(model, ledger, family, (device, dtype, engine, batch_tokens))
-            with progress(model, total) as bar:
-                found[model] = subject.fingerprint, _score(entries, subject, ledger, settings, bar)
+        found = run(**asked, screen=Screen())
     except KeyboardInterrupt:
         say(f"paused: {store} keeps every answer so far; the same command continues")
         raise
     say(f"ledger: {store}")
     if as_json:
-        data({"models": [_document(m, *f) for m, f in found.items()], **_paired(found)})
+        pairs = [pair for one in found[1:] for pair in one.against(found[0])]
+        data({"models": [one.document() for one in found]} | ({"pairs": pairs} if pairs else {}))
     else:
         _show(found)
 
 
-def _trained_levels(models: list[str], family: str | None) -> dict[str, tuple[int, ...]] | None:
-    """Return the levels of the one bundled family that all models are of, by task; else None."""
-    from pathlib import Path
-
-    from evals.task import get_task
-    from merger.cli.console import say
-    from merger.experts import DEFAULT_FAMILY, families, local_aliases
-
-    known, used = families(), set()
-    for model in models:
-        name, _, member = model.rpartition(":")
-        name = name or family or DEFAULT_FAMILY
-        foreign = Path(model).exists() or model in local_aliases() or name not in known
-        used.add(None if foreign or member not in known[name].members else name)
-    if len(used) != 1 or (only := used.pop()) is None:
-        return None
-    trained = {get_task(t).name: tuple(levels) for t, levels in known[only].levels.items()}
-    told = ", ".join(f"{t} {'-'.join(map(str, levels))}" for t, levels in trained.items())
-    say(f"levels that {only} was trained on: {told}; --levels asks for others")
-    return trained
-
-
-def _set_threads(threads: int) -> None:
-    import torch
-
-    from evals.threads import best_threads
-
-    torch.set_num_threads(threads or best_threads())
-
-
-def _subject(
-    name: str, ledger: Ledger, family: str | None, how: tuple[str, str, Any, int]
-) -> Subject:
-    """Find, fingerprint and load a model, and say what was chosen."""
-    from evals.generate import Answerer, load_model
-    from evals.suite import Subject
-    from merger.checkpoint import open_checkpoint
-    from merger.cli.console import say
-    from merger.experts import resolve
-
-    device, dtype, engine, batch_tokens = how
-    found = resolve(name, family=family)
-    say(found.choice)
-    checkpoint = open_checkpoint(found.path)
-    fingerprint = checkpoint.fingerprint()
-    checkpoint.close()
-    ledger.name(fingerprint, name)
-    model, tokenizer = load_model(found.path, device=device, dtype=dtype)
-    answerer = Answerer(model, tokenizer, engine=engine, batch_tokens=batch_tokens)
-    if tokenizer.chat_template is None:
-        say(f"{name} has no chat template: it is asked with the bare texts of the prompt.")
-    return Subject(fingerprint, answerer, found.path)
-
-
-def _score(
-    entries: Sequence[Entry], subject: Subject, ledger: Ledger, settings: Any, bar: Progress
-) -> Scores:
-    """Return the rows of every entry."""
-
-    def step(n: int, note: str) -> None:
-        bar.total = max(bar.total, bar.done + n)  # how many documents lm-eval has, it tells late
-        bar.step(n, note)
-
-    return {
-        e.name: e.rows(subject, ledger=ledger, settings=settings, progress=step) for e in entries
-    }
-
-
-def _document(model: str, fingerprint: str, scores: Scores) -> dict[str, Any]:
-    """Build a model's part of the JSON document."""
-    from evals.runner import summarize
-
-    tasks: dict[str, dict[str, Any]] = {}
-    for name, rows in scores.items():
-        summary = summarize(rows)
-        tasks[name] = {
-            "n": summary.n,
-            "mean": summary.mean,
-            "ci95": list(summary.ci95),
-            "truncated": summary.truncated,
-            "no_answer": summary.no_answer,
-            "format": summary.format,
-            "tokens": summary.tokens,
-        }
-    mean = sum(t["mean"] for t in tasks.values()) / len(tasks)
-    return {"model": model, "fingerprint": fingerprint, "tasks": tasks, "mean": mean}
-
-
-def _paired(found: dict[str, tuple[str, Scores]]) -> dict[str, Any]:
-    """Compare every model with the first, item by item; nothing for one model."""
-    from evals.paired import compare_rows
-
-    (first, (_, reference)), *others = found.items()
-    pairs = [
-        {"a": first, "b": model, **compare_rows(name, reference[name], rows).document()}
-        for model, (_, scores) in others
-        for name, rows in scores.items()
-    ]
-    return {"pairs": pairs} if pairs else {}
-
-
-def _show(found: dict[str, tuple[str, Scores]]) -> None:
+def _show(found: Sequence[Evaluated]) -> None:
     """Print the tables."""
     from evals.paired import COLUMNS, compare_rows
-    from evals.runner import summarize
     from merger.cli.console import table
 
     rows = []
-    label = _labels(list(found))
-    for model, (_, scores) in found.items():
-        for name, answers in scores.items():
-            s = summarize(answers)
-            interval = f"[{100 * s.ci95.low:.1f}, {100 * s.ci95.high:.1f}]"
-            cells = (label[model], name, str(s.n), f"{100 * s.mean:.1f}", interval)
-            rows.append((*cells, f"{100 * s.truncated:.1f}", f"{100 * s.no_answer:.1f}"))
-        if len(scores) > 1:
-            mean = sum(summarize(a).mean for a in scores.values()) / len(scores)
-            rows.append((label[model], "mean", "", f"{100 * mean:.1f}", "", "", ""))
+    label = _labels([one.model for one in found])
+    for one in found:
+        told = one.document()
+        for name, facts in told["tasks"].items():
+            low, high = (f"{100 * end:.1f}" for end in facts["ci95"])
+            cells = (label[one.model], name, str(facts["n"]), f"{100 * facts['mean']:.1f}")
+            rates = (f"{100 * facts[rate]:.1f}" for rate in ("truncated", "no_answer"))
+            rows.append((*cells, f"[{low}, {high}]", *rates))
+        if len(one.scores) > 1:
+            rows.append((label[one.model], "mean", "", f"{100 * told['mean']:.1f}", "", "", ""))
     columns = ("model", "task", ">n", ">%", "95 %", ">truncated", ">no answer")
     table("", columns, rows)
-    (first, (_, reference)), *others = found.items()
+    first, *others = found
     lines = [
-        (label[model], *compare_rows(name, reference[name], answers).cells())
-        for model, (_, scores) in others
-        for name, answers in scores.items()
+        (label[one.model], *compare_rows(name, first.scores[name], answers).cells())
+        for one in others
+        for name, answers in one.scores.items()
     ]
     if lines:
-        table(f"against {label[first]}, on the same items", ("model", *COLUMNS), lines)
+        table(f"against {label[first.model]}, on the same items", ("model", *COLUMNS), lines)
 
 
 def _labels(models: list[str]) -> dict[str, str]:

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from merger.cli.app import app
-from merger.errors import OutputError
-
-if TYPE_CHECKING:
-    from search.protocol import Search
-
 
 Experts = Annotated[str | None, typer.Option(help="Models to merge, with commas.")]
 Base = Annotated[str, typer.Option(help="The model they started from.")]
@@ -90,58 +84,30 @@ def search(
     compared with the base, the best expert, the uniform average and the paper's weights.
     """
     asked = dict(locals())
-    from dataclasses import fields
     from datetime import datetime
 
-    from merger.cli.pausing import joined, pausing
-    from merger.cli.screen import Screen
-    from search.ask import Asked, options_of, seconds_of
-    from search.run import Run
-    from search.setup import create, extend, open_search
-
-    if save and save.exists():  # said now, not after an hour
-        raise OutputError(f"--save: {save} exists already", "Name a new folder.")
-    screen = Screen()
-    if resume:
-        run = Run(resume)
-        extend(run, trials, seconds_of(time) if time else None)
-    else:
-        options = options_of(Asked(**{f.name: asked[f.name] for f in fields(Asked)}))
-        folder = out or Path("runs") / datetime.now().strftime("search-%Y%m%d-%H%M%S")
-        run = create(folder, options, screen, allow_lineage=allow_lineage)
-    with pausing(f"merger search --resume {run.path}"):
-        opened = open_search(run, screen)
-        opened.helpers = lambda: joined(run.path, workers - 1)
-        document = opened.go()
-        _finish(opened, document, save, as_json=as_json)
-
-
-def _finish(search: Search, document: dict[str, Any], save: Path | None, *, as_json: bool) -> None:
-    """Write what came out, show it, and name the commands that follow."""
+    from merger.api.search import search as run_search
     from merger.cli.console import data, say
-    from merger.cli.screen import show
-    from search.report import search_report
-    from search.winner import save_model, write_winner
+    from merger.cli.pausing import joined, pausing
+    from merger.cli.screen import Screen, show
 
-    write_winner(search, document)
-    report = search_report(search, document)
-    if save:
-        for note in save_model(search, document, save):
-            say(note)
+    for mine in ("workers", "as_json", "out", "resume"):
+        del asked[mine]
+    place = resume or out or Path("runs") / datetime.now().strftime("search-%Y%m%d-%H%M%S")
+    with pausing(f"merger search --resume {place}"):
+        found = run_search(
+            out=place,
+            resume=resume is not None,
+            screen=Screen(),
+            helpers=lambda: joined(place, workers - 1),
+            **asked,
+        )
     if as_json:
         kept = ("verdict", "words", "kept", "winner", "frozen", "confirm")
-        data({"run": str(search.run.path)} | {k: document[k] for k in kept})
+        data({"run": str(found.run.path)} | {k: found.confirmed[k] for k in kept})
         return
-    show(report)
-    for text in _commands(search, save):
-        say(text)
-
-
-def _commands(search: Search, save: Path | None) -> Iterator[str]:
-    """Yield the exact commands that use what was found."""
-    run = search.run
+    show(found.report)
     if save is None:
-        yield f"merge it:    merger merge {run.path / 'winner.yaml'} OUT"
-    yield f"explain it:  merger ablate {run.path}"
-    place = search.run.storage.removeprefix("journal://")
-    yield f"all trials:  optuna-dashboard {place}"
+        say(f"merge it:    merger merge {place / 'winner.yaml'} OUT")
+    say(f"explain it:  merger ablate {place}")
+    say(f"all trials:  optuna-dashboard {found.run.storage.removeprefix('journal://')}")

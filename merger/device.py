@@ -1,0 +1,20 @@
+"""Devices by name: what torch knows and this machine has, said before any work."""
+
+from __future__ import annotations
+
+from merger.errors import UsageError
+
+
+def check_device(name: str) -> str:
+    """Return the name of a device that is here; a UsageError for any other."""
+    import torch
+
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"no device named {name!r}", "Use cpu, cuda or cuda:N.") from error
+    here = {"cpu": 1, "cuda": torch.cuda.device_count()}
+    if (device.index or 0) >= here.get(device.type, 0):
+        law = f"device {name!r} is not here: {here['cuda']} CUDA devices"
+        raise UsageError(law, "Use cpu, or a machine that has one.")
+    return name
