@@ -10,33 +10,39 @@ shortcut "a goal is reachable when it is listed among the known atoms", which ne
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from evals.itemfile import item_at
+from evals.jsonl import read_objects
 from evals.task import get_task
-from evals.tasks.formulas import Formula, truth, variables
+from evals.tasks.formulas import Formula, holds, truth, variables
 from evals.tasks.induction import answers
+from evals.v0 import gold_of
 from merger.errors import EvalError
 
 _LONGEST = 6
-_TOKEN = re.compile(r"[A-Z]|[¬∧∨→↔⊕()]")
+_TOKEN = re.compile(r"[A-Z]+|[¬∧∨→↔⊕()]")
 _LABEL = re.compile(r"([A-Z]+) is (reachable|unreachable)")
 
 
 @dataclass(frozen=True)
 class Report:
-    """The findings about one file: check -> number of items it concerns."""
+    """The findings about one file: check -> number of items it concerns.
+
+    `characters` are the median and the largest length of a question.
+    """
 
     file: str
     kind: str
     n: int
+    characters: tuple[int, int]
     found: dict[str, int]
 
 
@@ -52,21 +58,15 @@ def audit(path: Path) -> list[Report]:
         kind = _kind(file, rows[0])
         others = {q for f, texts in questions.items() if f != file for q in texts}
         found = _common(rows, questions[file], others) | _count(_CHECKS[kind], rows)
-        reports.append(Report(str(file), kind, len(rows), found))
+        lengths = sorted(map(len, questions[file]))
+        spread = (lengths[len(lengths) // 2], lengths[-1])
+        reports.append(Report(str(file), kind, len(rows), spread, found))
     return reports
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
-    try:
-        if file.suffix == ".parquet":
-            from pyarrow.parquet import read_table  # type: ignore[import-untyped]
-
-            rows: list[dict[str, Any]] = read_table(file).to_pylist()
-        else:
-            rows = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line]
-    except (OSError, ValueError, ImportError) as error:
-        raise EvalError(f"{file} cannot be read: {error}", "Name parquet or JSONL data.") from error
-    if not rows or not all(isinstance(row, dict) for row in rows):
+    rows = [row for _, row in read_objects(file, "items")]
+    if not rows:
         raise EvalError(f"{file} holds no rows", "Name parquet or JSONL data.")
     return rows
 
@@ -93,20 +93,18 @@ def _question(row: dict[str, Any]) -> str:
     return str(row.get("puzzle_text") or row.get("prompt"))
 
 
-def _answer(row: dict[str, Any]) -> str:
-    return str(row.get("solution_text", row.get("answer"))).strip()
-
-
 def _common(
     rows: Sequence[dict[str, Any]], questions: Sequence[str], others: set[str]
 ) -> dict[str, int]:
     """Count what any data set may suffer from."""
     ids = [str(row.get("id", row.get("problem_id", n))) for n, row in enumerate(rows)]
+    ordered = {"\n".join(sorted(q.splitlines())) for q in questions}
     return {
         "question occurs more than once": len(questions) - len(set(questions)),
+        "question occurs more than once but for the order of its lines": len(rows) - len(ordered),
         "question is in another file": sum(q in others for q in questions),
         "id occurs more than once": len(ids) - len(set(ids)),
-        "right by the commonest answer": Counter(map(_answer, rows)).most_common(1)[0][1],
+        "right by the commonest answer": Counter(map(gold_of, rows)).most_common(1)[0][1],
     }
 
 
@@ -132,7 +130,7 @@ def _deduction(row: dict[str, Any]) -> Iterable[str]:
     elif left.bit_count() > 1:
         yield "more than one assignment satisfies"
     stored = {
-        n for n, value in re.findall(r"([A-Z]) is (True|False)", _answer(row)) if value == "True"
+        n for n, value in re.findall(r"([A-Z]) is (True|False)", gold_of(row)) if value == "True"
     }
     if not left >> sum(1 << i for i, n in enumerate(names) if n in stored) & 1:
         yield "stored answer does not satisfy"
@@ -170,9 +168,9 @@ def _unary(tokens: list[str], i: int) -> tuple[Formula, int]:
 def _induction(row: dict[str, Any]) -> Iterable[str]:
     listed = ast.literal_eval(re.findall(r"\[.*\]", row["puzzle_text"])[0])
     shown: list[int | None] = [None if str(v) == "?" else int(v) for v in listed]
-    gold = int(_answer(row))
+    gold = int(gold_of(row))
     if _simple(shown) == gold:
-        yield "right by the last step, or the middle of neighbours"
+        yield "right by one difference or ratio, or the middle of neighbours"
     for longest in range(1, _LONGEST + 1):
         if fitting := answers(shown, longest):
             if len(fitting) > 1:
@@ -184,29 +182,59 @@ def _induction(row: dict[str, Any]) -> Iterable[str]:
 
 
 def _simple(shown: list[int | None]) -> int | None:
-    """Guess the gap by the step seen last, at an even distance for sequences that alternate."""
+    """Guess the gap: one difference, one ratio, or the difference seen two steps away."""
     gap = shown.index(None)
-    steps = [
-        (i, b - a) for i, (a, b) in enumerate(pairwise(shown)) if a is not None and b is not None
-    ]
     left, right = shown[gap - 1], shown[gap + 1] if gap + 1 < len(shown) else None
-    constant = {step for _, step in steps}
-    alternate = [step for i, step in steps if (i - gap + 1) % 2 == 0]
-    if left is not None and len(constant) == 1:
-        return left + constant.pop()
-    if left is not None and len(set(alternate)) == 1:
-        return left + alternate[0]
-    return None if left is None or right is None else (left + right) // 2
+    pairs = [(i, a, b) for i, (a, b) in enumerate(pairwise(shown)) if None not in (a, b)]
+    if left is None:
+        return None
+    for apart in (1, 2):
+        near = [(a, b) for i, a, b in pairs if (i - gap + 1) % apart == 0]
+        steps = {b - a for a, b in near}  # type: ignore[operator]
+        ratios = {Fraction(b, a) for a, b in near if a}  # type: ignore[arg-type]
+        if len(steps) == 1:
+            return left + steps.pop()
+        if len(ratios) == 1:
+            return int(left * ratios.pop())
+    return None if right is None else (left + right) // 2
 
 
 def _abduction(row: dict[str, Any]) -> Iterable[str]:
     text = row["puzzle_text"]
-    known = set(ast.literal_eval(re.findall(r"known_atoms: (\[.*?\])", text)[0]))
-    labels = _LABEL.findall(_answer(row))
-    if all((goal in known) == (label == "reachable") for goal, label in labels):
+    premises, known, goals = (
+        ast.literal_eval(re.findall(rf"{name}: (\[.*\])", text)[0])
+        for name in ("premises", "known_atoms", "goals")
+    )
+    rules = [[parse_formula(_words(part)) for part in p.split("=>")] for p in premises]
+    labels = [(goal, label == "reachable") for goal, label in _LABEL.findall(gold_of(row))]
+    reached = _reached(rules, known)
+    if any((goal in reached) != label for goal, label in labels):
+        yield "stored answer is not what follows"
+    if all((goal in known) == label for goal, label in labels):
         yield "right by: a goal is reachable when it is a known atom"
-    if len({goal for goal, _ in labels}) < len(labels):
+    heads = {head for _, head in rules}
+    if all((goal in heads) == label for goal, label in labels):
+        yield "right by: a goal is reachable when it is the head of a rule"
+    if len(set(goals)) < len(goals):
         yield "a goal occurs more than once"
+
+
+def _words(text: str) -> str:
+    """Write a condition of the authors' with signs."""
+    return text.replace("NOT ", "¬").replace(" AND ", "∧").replace(" OR ", "∨")
+
+
+def _reached(rules: Sequence[Sequence[Formula]], known: Iterable[str]) -> set[str]:
+    """Return what follows, an atom being false until it is derived."""
+    true, grew = set(known), True
+    while grew:
+        found = {
+            str(head)
+            for body, head in rules
+            if head not in true and holds(body, {v: v in true for v in variables(body)})
+        }
+        true, grew = true | found, bool(found)
+    return true
 
 
 def _exported(row: dict[str, Any]) -> Iterable[str]:

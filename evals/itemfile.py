@@ -7,11 +7,11 @@ trusted, and a file whose texts were changed, or made by another version, is ref
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from evals.jsonl import read_objects
 from evals.rewards import REWARDS
 from evals.task import Item, draw_item, get_task
 from merger.errors import EvalError
@@ -53,7 +53,7 @@ def check_answers(items: Path, answers: Path, *, reward: str = "paper") -> list[
     """
     to_number, known = REWARDS[reward], _read_items(items)
     scored = []
-    for where, facts in _objects(answers):
+    for where, facts in read_objects(answers, '{"id": …, "text": …}'):
         if not {"id", "text"} <= set(facts):
             raise EvalError(f"{where}: no id or no text", 'Write {"id": …, "text": …}.')
         item = known.get(facts["id"])
@@ -67,7 +67,7 @@ def check_answers(items: Path, answers: Path, *, reward: str = "paper") -> list[
 
 def _read_items(path: Path) -> dict[str, Item]:
     found: dict[str, Item] = {}
-    for where, facts in _objects(path):
+    for where, facts in read_objects(path, "what `merger tasks export` writes"):
         item = item_at(str(facts.get("id")))
         if facts.get("prompt", item.prompt) != item.prompt:
             raise EvalError(f"{where}: the prompt is not that of {item.id}", "Export it again.")
@@ -75,26 +75,3 @@ def _read_items(path: Path) -> dict[str, Item]:
             raise EvalError(f"{where}: item {item.id} is there already", "Remove one.")
         found[item.id] = item
     return found
-
-
-def _objects(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Read (place, object) pairs of a JSONL file."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvalError(f"{path} cannot be read: {error}", "Name a JSONL file.") from error
-    found = []
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            found.append((f"{path}:{number}", _object(f"{path}:{number}", line)))
-    return found
-
-
-def _object(where: str, line: str) -> dict[str, Any]:
-    try:
-        facts = json.loads(line)
-    except ValueError as error:
-        raise EvalError(f"{where}: not JSON ({error})", "Write one object a line.") from error
-    if not isinstance(facts, dict):
-        raise EvalError(f"{where}: no JSON object", "Write one object a line.")
-    return facts

@@ -1,4 +1,4 @@
-"""Files and output of one JSON object a line, read with the place of every mistake.
+"""Files and output of one JSON object a line (or parquet rows), read with the place of mistakes.
 
 Lines end at a line feed only: other separators that Unicode knows may stand inside a text.
 """
@@ -31,9 +31,14 @@ def parse_objects(text: str, where: str, shape: str) -> Iterator[tuple[str, dict
 
 
 def read_objects(path: Path, shape: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield (place, object) for each line of a file; `EvalError` where it cannot be read."""
+    """Yield (place, object) for each line, or row of a .parquet; `EvalError` if it cannot."""
     try:
+        if path.suffix == ".parquet":
+            from pyarrow.parquet import read_table  # type: ignore[import-untyped]
+
+            rows = read_table(path).to_pylist()
+            return ((f"{path}:{number}", row) for number, row in enumerate(rows, 1))
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, ImportError) as error:  # also a file that is not UTF-8
         raise EvalError(f"{path} cannot be read: {error}", f"Name a file of {shape}.") from error
     return parse_objects(text, str(path), shape)

@@ -1,10 +1,11 @@
-r"""Your own items: a JSONL file with a check, as a task like any other.
+r"""Your own items: a JSONL or parquet file with a check, as a task like any other.
 
-One object a line: `prompt` and `answer`, and where wanted `id`, `level`, `system` and whatever
-your check reads. The answer is read from the last answer tags, else from the last `\boxed{}`,
-else from the last line that is not blank. Checks: `exact` (same text, case and spaces aside),
-`number`, `math` (mathematical equality by math-verify, an extra), or `package:function`, called
-with the whole completion and the line's object and returning whether it is right.
+One object a line: `prompt` (or `question`, `problem`) and `answer`, and where wanted `id`, `level`,
+`system` and whatever your check reads. The answer is read from the last answer tags, else from the
+last `\boxed{}`, else from the last line that is not blank. Checks: `exact` (same text, case and
+spaces aside), `number`, `math` (mathematical equality by math-verify, an extra), or
+`package:function`, called with the whole completion and the line's object and returning whether it
+is right.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,16 @@ from random import Random
 from typing import Any
 
 from evals.answers import Verdict, read_answer, read_number
+from evals.equality import grade_math
+from evals.jsonl import read_objects
 from evals.task import Draft, Item, Score, Task
 from merger.errors import EvalError
 from merger.registry import unknown
 
-_BOXED = re.compile(r"\\boxed\{((?:[^{}]|\{[^{}]*\})*)\}")
+FILES = (".jsonl", ".json", ".parquet")
+_BOX, _TAIL = "\\boxed{", 20_000
+SHAPE = '{"prompt": "…", "answer": "…"}'
+_OTHER = {"question": "prompt", "problem": "prompt"}  # what published sets call it
 _CHECKS = ("exact", "number", "math", "package:function")
 
 
@@ -32,7 +37,7 @@ _CHECKS = ("exact", "number", "math", "package:function")
 class FileTask(Task):
     """A task whose items stand in a file: the prompt is sent as it is, tags are not asked for."""
 
-    whole: bool = False  # the check reads the whole completion
+    find: Callable[[str], str | None] = str  # the part of a completion that is judged
 
     @property
     def system(self) -> str:
@@ -47,7 +52,7 @@ class FileTask(Task):
 
     def check(self, text: str, item: Item) -> Score:
         """Score a completion by the check that was asked for."""
-        answer = text if self.whole else find_answer(text)
+        answer = self.find(text)
         if answer is None:
             return Score(format=False, parsed=False, correct=False)
         verdict = self.grade(answer, item)
@@ -56,43 +61,65 @@ class FileTask(Task):
 
 def find_answer(text: str) -> str | None:
     """Return what stands in the last answer tags, else box, else line; None in an empty text."""
+    explicit = find_marked(text)
+    lines = [] if explicit is not None else [x for x in text[-_TAIL:].splitlines() if x.strip()]
+    return lines[-1].strip() if lines else explicit
+
+
+def find_marked(text: str) -> str | None:
+    """Return what stands in the last answer tags, else in the last box if it is closed."""
     tagged = read_answer(text).text
     if tagged is not None:
         return tagged.strip()
-    if boxed := _BOXED.findall(text[-20_000:]):
-        return str(boxed[-1]).strip()
-    lines = [line.strip() for line in text[-20_000:].splitlines() if line.strip()]
-    return lines[-1] if lines else None
+    _, box, inside = text[-_TAIL:].rpartition(_BOX)
+    depth = 0
+    for place, sign in enumerate(inside if box else ""):
+        depth += (sign == "{") - (sign == "}")
+        if depth < 0:
+            return inside[:place].strip()
+    return None
 
 
 def read_items(path: Path, check: str) -> tuple[FileTask, list[Item]]:
-    """Read a JSONL file as a task and its items; `EvalError` names the line that is wrong."""
-    task = _task(path, check)
+    """Read a file as a task and its items; `EvalError` names the line that is wrong."""
+    # The check is no part of the version: another one scores the same answers anew.
+    task = file_task(path.stem, _grader(check), find=str if ":" in check else find_answer)
     found: dict[str, Item] = {}
-    for number, line in enumerate(_lines(path), 1):
-        if line.strip():
-            item = _item(task, f"{path}:{number}", line)
-            if item.id in found:
-                raise EvalError(f"{path}:{number}: this item is there already", "Remove one.")
-            found[item.id] = item
+    for where, row in read_objects(path, SHAPE):
+        facts = {new: row[old] for old, new in _OTHER.items() if old in row} | row
+        if not {"prompt", "answer"} <= set(facts):
+            raise EvalError(f"{where}: no `prompt` and `answer`", f"Write {SHAPE} on each line.")
+        item = file_item(task, facts)
+        if item.id in found:
+            raise EvalError(f"{where}: this item is there already", "Remove one.")
+        found[item.id] = item
     if not found:
-        raise EvalError(f"{path} holds no items", "Write one JSON object a line.")
+        raise EvalError(f"{path} holds no items", f"Write {SHAPE} on each line.")
     return task, list(found.values())
 
 
-def _task(path: Path, check: str) -> FileTask:
-    return FileTask(
-        name=path.stem,
-        alias=path.stem,
-        version="file",  # the check is no part of it: another one scores the same answers
+def file_task(
+    name: str,
+    grade: Callable[[str, Item], Verdict],
+    *,
+    find: Callable[[str], str | None] = find_answer,
+    kind: type[FileTask] = FileTask,
+    version: str = "file",
+    prefill: str = "",
+) -> FileTask:
+    """Return a task without a generator."""
+    return kind(
+        name=name,
+        alias=name,
         levels=(0,),
         instructions="",
         draw=_no_draw,
-        grade=_grader(check),
+        grade=grade,
         certify=lambda item: True,
         baselines={},
-        prefill="",
-        whole=":" in check,
+        version=version,
+        prefill=prefill,
+        find=find,
     )
 
 
@@ -100,34 +127,18 @@ def _no_draw(rng: Random, level: int) -> Draft:
     raise EvalError("a file of items draws no new ones", "Use the items it holds.")
 
 
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise EvalError(f"{path} cannot be read: {error}", "Name a JSONL file in UTF-8.") from error
-
-
-def _item(task: FileTask, where: str, line: str) -> Item:
-    try:
-        facts = json.loads(line)
-    except ValueError as error:
-        raise EvalError(f"{where}: not JSON ({error})", "Write one JSON object a line.") from error
-    if not isinstance(facts, dict) or not {"prompt", "answer"} <= set(facts):
-        raise EvalError(
-            f"{where}: no object with `prompt` and `answer`",
-            'Write {"prompt": "…", "answer": "…"} on one line.',
-        )
-    prompt, answer = str(facts["prompt"]), str(facts["answer"])
-    # The texts are part of the address: an item whose wording changed is another item.
-    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+def file_item(task: Task, facts: Mapping[str, Any]) -> Item:
+    """Return a line's object as an item, its whole content being part of the address."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    prompt = str(facts["prompt"])
     return Item(
-        id=f"{facts.get('id', 'item')}#{digest}",
+        id=f"{facts.get('id', 'item')}#{hashlib.sha256(text.encode()).hexdigest()[:12]}",
         task=task.name,
         version=task.version,
         level=int(facts.get("level") or 0),
         split="file",
         prompt=prompt,
-        answer=answer,
+        answer=str(facts["answer"]),
         canonical=prompt,
         data=facts,
         certificate={},
@@ -135,7 +146,7 @@ def _item(task: FileTask, where: str, line: str) -> Item:
 
 
 def _grader(check: str) -> Callable[[str, Item], Verdict]:
-    table = {"exact": _exact, "number": _number, "math": _math}
+    table = {"exact": _exact, "number": _number, "math": grade_math}
     if check in table:
         return table[check]
     if ":" not in check:
@@ -160,16 +171,6 @@ def _gold(item: Item) -> Any:
             f"item {item.id}: the answer {item.answer!r} is no number", "Use --check exact."
         )
     return gold
-
-
-def _math(answer: str, item: Item) -> Verdict:
-    try:
-        from math_verify import parse, verify
-    except ImportError as error:
-        raise EvalError("--check math needs math-verify", "pip install 'merger[math]'") from error
-    found = parse(f"${answer}$", parsing_timeout=None)
-    right = verify(parse(f"${item.answer}$", parsing_timeout=None), found, timeout_seconds=None)
-    return Verdict(parsed=bool(found), correct=bool(right))
 
 
 def _imported(check: str) -> Callable[[str, Item], Verdict]:

@@ -7,11 +7,11 @@ filter that comes first.
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
+from evals.jsonl import read_objects
 from merger.errors import EvalError
 
 _TASK = re.compile(r"samples_(?P<task>.+?)_\d{4}-\d\d-\d\d")
@@ -21,31 +21,17 @@ def read_samples(path: Path) -> dict[str, dict[str, float]]:
     """Return {task: {item: score}} of one file; `EvalError` names the line that is wrong."""
     match = _TASK.match(path.name)
     task = match["task"] if match else "samples"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise EvalError(
-            f"{path} cannot be read: {error}", "Name a samples_*.jsonl file."
-        ) from error
     scores: dict[str, float] = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip():
-            item, score = _read(f"{path}:{number}", line)
-            scores.setdefault(item, score)
+    for where, facts in read_objects(path, "samples of lm-eval"):
+        try:
+            item = f"{facts['doc_id']}#{facts.get('doc_hash', '')[:12]}"
+            scores.setdefault(item, metric_of(facts))
+        except (KeyError, TypeError) as error:
+            raise EvalError(
+                f"{where}: no sample of lm-eval ({error})",
+                "Write the file with `lm_eval --log_samples --output_path DIR`.",
+            ) from error
     return {task: scores}
-
-
-def _read(where: str, line: str) -> tuple[str, float]:
-    try:
-        facts: dict[str, Any] = json.loads(line)
-        item = f"{facts['doc_id']}#{facts.get('doc_hash', '')[:12]}"
-        score = metric_of(facts)
-    except (ValueError, KeyError, TypeError) as error:
-        raise EvalError(
-            f"{where}: no sample of lm-eval ({error})",
-            "Write the file with `lm_eval --log_samples --output_path DIR`.",
-        ) from error
-    return item, score
 
 
 def metric_of(sample: dict[str, Any], name: str | None = None) -> float:

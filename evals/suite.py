@@ -14,12 +14,13 @@ from typing import Protocol
 
 from evals.generate import Answerer, Settings
 from evals.ledger import Ledger, Row
-from evals.own import read_items
+from evals.own import FILES, read_items
 from evals.runner import Progress, evaluate
 from evals.task import Item, Task, get_task, items
+from evals.v0 import read_v0
 from merger.errors import UsageError
 
-LM_EVAL = "lm_eval:"
+LM_EVAL, V0 = "lm_eval:", "v0:"
 DEFAULT_N = 100  # items of a task of ours; files and lm-eval tasks are taken whole
 
 
@@ -140,8 +141,9 @@ def parse_suite(
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name.startswith(LM_EVAL):
             entries.append(lm_eval_entry(name, n, include_path))
-        elif name.endswith((".jsonl", ".json")):
-            file_task, found = read_items(Path(name), check)
+        elif name.endswith(FILES):
+            path = Path(name.removeprefix(V0))
+            file_task, found = read_v0(path) if name.startswith(V0) else read_items(path, check)
             entries.append(task_entry(file_task, found[:n]))
         else:
             task = get_task(name)

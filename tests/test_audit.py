@@ -60,12 +60,30 @@ def test_deduction_faults_are_found(tmp_path, formulas, solution, finding):
         ("[2, 4, '?']", 6, "ambiguous under the shortest cycle that fits"),
         ("[1, 2, 3, 4, 5, '?']", 7, "shortest cycle that fits says another answer"),
         ("[1, 100, 3, 900, 5, 12345, 7, '?']", 9, "no rule of the class fits"),
-        ("[1, 2, 3, 4, '?']", 5, "right by the last step, or the middle of neighbours"),
+        ("[1, 2, 3, 4, '?']", 5, "right by one difference or ratio, or the middle of neighbours"),
     ],
 )
 def test_induction_faults_are_found(tmp_path, text, solution, finding):
     """Ambiguity, foreign rules, wrong labels and shortcuts are counted."""
     assert found(tmp_path / "i.jsonl", sequence(text, solution))[finding] == 1
+
+
+def rules(*premises, known, solution):
+    text = f"premises: {list(premises)}\nknown_atoms: {known}\ngoals: ['Q', 'S']\n"
+    return {"puzzle_text": text, "solution_text": f"(1) Q is {solution}\n(2) S is unreachable"}
+
+
+def test_abduction_faults_are_found(tmp_path):
+    """What follows is derived through conjunction, negation and chains; a wrong label is told."""
+    premises = ("((A AND B)) => P", "(((NOT S) AND P)) => Q", "((C OR Q)) => R")
+    found_ = [
+        found(tmp_path / "a.jsonl", rules(*premises, known=["A", "B"], solution=label))
+        for label in ("reachable", "unreachable")
+    ]
+    assert "stored answer is not what follows" not in found_[0]
+    assert "right by: a goal is reachable when it is the head of a rule" in found_[0]
+    assert "right by: a goal is reachable when it is a known atom" not in found_[0]
+    assert found_[1]["stored answer is not what follows"] == 1
 
 
 def test_duplicates_and_leakage_are_found(tmp_path):
@@ -93,6 +111,8 @@ def test_the_authors_samples_show_what_is_known_of_them(shared_data):
     found = {r.file.split("upstream/")[1][:11]: r for r in audit(shared_data / "upstream")}
     shortcut = "right by: a goal is reachable when it is a known atom"
     assert found["Abduction/1"].found[shortcut] == found["Abduction/1"].n
+    assert found["Abduction/1"].found["a goal occurs more than once"] == 2
+    assert "stored answer is not what follows" not in found["Abduction/1"].found
     assert not any("satisf" in finding for finding in found["Deduction/1"].found)
     assert found["Induction/1"].found["question occurs more than once"] > 10
 

@@ -75,9 +75,9 @@ def test_another_wording_is_another_item(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (["{"], "my.jsonl:1: not JSON"),
-        ([{"prompt": "a"}], "my.jsonl:1: no object with `prompt` and `answer`"),
-        (["", "[1]"], "my.jsonl:2: no object"),
+        (["{"], "my.jsonl:1: '{' is no JSON object"),
+        ([{"prompt": "a"}], "my.jsonl:1: no `prompt` and `answer`"),
+        (["", "[1]"], "my.jsonl:2: '.1.' is no JSON object"),
         ([{"prompt": "a", "answer": "b"}] * 2, "my.jsonl:2: this item is there already"),
         ([], "holds no items"),
     ],

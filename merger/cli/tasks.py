@@ -138,7 +138,9 @@ def audit(
             (finding, str(count), f"{100 * count / report.n:.1f}")
             for finding, count in report.found.items()
         ]
-        out(f"{report.file}: {report.n} items of {report.kind}")
+        middle, longest = report.characters
+        told = f"questions of {middle} characters (median) to {longest}"
+        out(f"{report.file}: {report.n} items of {report.kind}, {told}")
         table("", ("finding", ">items", ">%"), rows)
 
 
