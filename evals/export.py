@@ -38,6 +38,8 @@ def write_folder(
     import evals.tasks  # noqa: F401  the folder fills the table
     from evals.harness import cache_folder
 
+    for known in TASKS:  # a split or level that is not there is said now, not by lm-eval
+        items(TASKS[known], n=len(levels or ()) or 1, split=split, seed=seed, levels=levels)
     asked = {"n": n, "split": split, "seed": seed, "levels": list(levels) if levels else None}
     name = sha256(repr((asked, budget, version("merger"))).encode()).hexdigest()[:12]
     folder = (out or cache_folder() / f"tasks-{name}").resolve()

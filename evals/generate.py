@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, get_args
 
 import torch
 
 from evals.task import Item, Task
+from merger.device import check_device
 from merger.errors import EvalError
+from merger.registry import unknown
 
 Engine = Literal["auto", "fast", "hf"]
 Finish = Literal["stop", "length"]
@@ -37,7 +39,7 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or not 0 < self.top_p <= 1:
+        if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1:
             raise EvalError(
                 f"temperature {self.temperature}, top-p {self.top_p}: out of range",
                 "A temperature is 0 (greedy) or more; top-p lies in (0, 1].",
@@ -96,6 +98,8 @@ class Answerer:
         """
         from evals import fastloop
 
+        if engine not in get_args(Engine):
+            raise unknown("engine", engine, get_args(Engine))
         self.model, self.tokenizer = model, tokenizer
         known = fastloop.supported(model)
         if engine == "fast" and not known:
@@ -233,6 +237,9 @@ def load_model(path: Path | str, *, device: str = "cpu", dtype: str = "auto") ->
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    check_device(device)
+    if dtype != "auto" and not isinstance(getattr(torch, dtype, None), torch.dtype):
+        raise EvalError(f"no dtype named {dtype!r}", "Use auto, float32, bfloat16 or float16.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)

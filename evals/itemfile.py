@@ -56,7 +56,7 @@ def check_answers(items: Path, answers: Path, *, reward: str = "paper") -> list[
     for where, facts in read_objects(answers, '{"id": …, "text": …}'):
         if not {"id", "text"} <= set(facts):
             raise EvalError(f"{where}: no id or no text", 'Write {"id": …, "text": …}.')
-        item = known.get(facts["id"])
+        item = known.get(str(facts["id"]))
         if item is None:
             raise EvalError(f"{where}: no item {facts['id']!r} in {items}", "Check the ids.")
         score = get_task(item.task).check(str(facts["text"]), item)

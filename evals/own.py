@@ -135,7 +135,7 @@ def file_item(task: Task, facts: Mapping[str, Any]) -> Item:
         id=f"{facts.get('id', 'item')}#{hashlib.sha256(text.encode()).hexdigest()[:12]}",
         task=task.name,
         version=task.version,
-        level=int(facts.get("level") or 0),
+        level=_level(facts.get("level") or 0, prompt),
         split="file",
         prompt=prompt,
         answer=str(facts["answer"]),
@@ -145,11 +145,19 @@ def file_item(task: Task, facts: Mapping[str, Any]) -> Item:
     )
 
 
+def _level(value: Any, prompt: str) -> int:
+    if not isinstance(value, int):
+        raise EvalError(
+            f"item {prompt[:40]!r}: level is {value!r}", "Give a whole number, or leave it out."
+        )
+    return value
+
+
 def _grader(check: str) -> Callable[[str, Item], Verdict]:
     table = {"exact": _exact, "number": _number, "math": grade_math}
     if check in table:
         return table[check]
-    if ":" not in check:
+    if not all(check.partition(":")):
         raise unknown("check", check, _CHECKS)
     return _imported(check)
 
@@ -180,6 +188,8 @@ def _imported(check: str) -> Callable[[str, Item], Verdict]:
         function: Callable[[str, Mapping[str, Any]], Any] = getattr(
             importlib.import_module(module), name
         )
+        if not callable(function):
+            raise ImportError(f"{name} is no function")  # noqa: TRY301, TRY004
     except (ImportError, AttributeError) as error:
         raise EvalError(
             f"the check {check!r} cannot be imported: {error}",

@@ -21,6 +21,7 @@ from evals.v0 import read_v0
 from merger.errors import UsageError
 
 LM_EVAL, V0 = "lm_eval:", "v0:"
+_LEVELS = 1_000  # more than any task has
 DEFAULT_N = 100  # items of a task of ours; files and lm-eval tasks are taken whole
 
 
@@ -159,13 +160,13 @@ def parse_levels(text: str | None) -> tuple[int, ...] | None:
     """Read `1-3` or `1,2,5`; None stays None (all levels)."""
     if not text:
         return None
+    found: list[int] = []
     try:
-        found: list[int] = []
         for part in text.split(","):
             low, dash, high = part.partition("-")
-            found += range(int(low), int(high if dash else low) + 1)
+            found += range(int(low), int(high if dash else low) + 1)[:_LEVELS]
     except ValueError:
         found = []
-    if not found:
+    if not 0 < len(found) < _LEVELS:
         raise UsageError(f"levels {text!r} cannot be read", "Write 1-3 or 1,2,5.")
     return tuple(dict.fromkeys(found))

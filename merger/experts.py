@@ -61,6 +61,8 @@ def resolve(
     `aliases` are those of a recipe (alias -> folder or Hub id). Raises an UnknownNameError with the
     nearest known alias, or a CheckpointError that says why the Hub could not be asked.
     """
+    if family is not None and family not in families():
+        raise unknown("family", family, families())
     folder = Path(name).expanduser()
     if folder.is_dir() or (folder.suffix == ".safetensors" and folder.is_file()):
         return Resolved(folder, f"{name}: folder {folder}", name)

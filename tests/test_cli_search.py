@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from evals.suite import parse_levels as levels_of
 from merger.errors import UnknownNameError, UsageError
 from search.ask import (
     Asked,
     confirm_items,
     items_of,
-    levels_of,
     options_of,
     seconds_of,
     short_names,

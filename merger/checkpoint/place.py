@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -40,6 +40,13 @@ def check_place(out: Path, *, force: bool, resume: bool) -> None:
     if partial.exists() and not (force or resume):
         remedy = "Continue with --resume, or start anew with --force."
         raise OutputError(f"{partial} is left from an unfinished run", remedy)
+
+
+def check_apart(out: Path, sources: Iterable[Path]) -> None:
+    """Refuse an OUT that is one of the folders it is made of: --force must not eat an input."""
+    for source in sources:
+        if out.exists() and source.exists() and out.samefile(source):
+            raise OutputError(f"{out} is an input of what it would be", "Choose another name.")
 
 
 def check_space(out: Path, needed: int) -> None:

@@ -22,7 +22,7 @@ def extract(
 ) -> None:
     """Extract a LoRA adapter that `merger` and PEFT read; say how much of the change it keeps."""
     from merger.checkpoint import open_checkpoint
-    from merger.checkpoint.place import check_place
+    from merger.checkpoint.place import check_apart, check_place
     from merger.cli.console import data, progress, say
     from merger.engine.extract import extract_lora, save_adapter
     from merger.experts import resolve
@@ -30,6 +30,7 @@ def extract(
 
     check_place(out, force=force, resume=True)
     places = [resolve(name, family=family) for name in (base, model)]
+    check_apart(out, (place.path for place in places))
     ground, trained = (open_checkpoint(place.path) for place in places)
     with progress("extract-lora", len(ground.tensors)) as bar:
         made = extract_lora(ground, trained, rank, progress=lambda name: bar.step(1, name[-24:]))

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merger.checkpoint import ITEMSIZE
+from merger.device import check_device
 from merger.errors import UsageError
 from merger.operators import OPERATORS
 from merger.plan import Plan, Step
@@ -41,6 +42,7 @@ class Budget:
 
         Raises a UsageError where nearly nothing is left.
         """
+        check_device(device)
         taken = resident_bytes() + overhead(plan)
         if memory - taken < LEAST:
             law = f"a memory budget of {memory:,} bytes is too little: {taken:,} are taken before"

@@ -22,7 +22,7 @@ from merger.checkpoint import Checkpoint
 from merger.checkpoint.adapter import CONFIG, WEIGHTS
 from merger.checkpoint.place import check_place, partial_of, said, take_place
 from merger.checkpoint.tied import agree
-from merger.errors import MismatchError, UsageError
+from merger.errors import CheckpointError, MismatchError, UsageError
 from merger.names import module_of
 
 Changes = Callable[[], Iterator[tuple[slice, Tensor]]]
@@ -164,7 +164,11 @@ def _changes(base: Checkpoint, model: Checkpoint, name: str) -> Iterator[tuple[s
     for row in range(0, info.rows, step):
         part = slice(row, min(row + step, info.rows))
         ends = part.start, part.stop
-        yield part, model.read(name, *ends).float() - base.read(name, *ends).float()
+        change = model.read(name, *ends).float() - base.read(name, *ends).float()
+        if not change.isfinite().all():
+            law = f"{name} holds NaN or infinity in {model.path} or {base.path}"
+            raise CheckpointError(law, "Mend the model: its training or its conversion broke it.")
+        yield part, change
 
 
 def _is_matrix(base: Checkpoint, name: str) -> bool:
