@@ -11,7 +11,7 @@ from evals.runner import item_means
 from evals.stats import Paired, compare
 from merger.errors import EvalError
 
-COLUMNS = ("task", ">n", ">diff", "95 %", ">p", ">won/lost", ">mde")
+COLUMNS = (">diff", "95 %", ">won/lost", ">p (Holm)")
 
 
 @dataclass(frozen=True)
@@ -25,18 +25,23 @@ class Comparison:
 
     def document(self) -> dict[str, Any]:
         """Return the comparison as JSON values, fractions of 1."""
-        r = self.result
-        ends: dict[str, Any] = {"task": self.task, "n": r.n, "difference": r.difference}
-        ends |= {"ci95": list(r.ci95), "p": r.p, "wins": r.wins, "losses": r.losses}
-        return ends | {"mde": r.mde}
+        return {"task": self.task, **self.result._asdict(), "ci95": list(self.result.ci95)}
 
-    def cells(self) -> tuple[str, ...]:
+    def cells(self, adjusted: float) -> tuple[str, ...]:
         """Return the comparison as table cells under `COLUMNS`, in points of 100."""
         r = self.result
-        p = "<.001" if r.p < 0.001 else f"{r.p:.3f}".lstrip("0") if r.p < 1 else "1"
+        p = "<.001" if adjusted < 0.001 else f"{adjusted:.3f}".lstrip("0") if adjusted < 1 else "1"
         interval = f"[{100 * r.ci95.low:+.1f}, {100 * r.ci95.high:+.1f}]"
-        head = (self.task, str(r.n), f"{100 * r.difference:+.1f}", interval, p)
-        return (*head, f"{r.wins}/{r.losses}", f"{100 * r.mde:.1f}")
+        return (f"{100 * r.difference:+.1f}", interval, f"{r.wins}/{r.losses}", p)
+
+
+def visible(comparisons: Sequence[Comparison]) -> str:
+    """Say which differences the items could have shown."""
+    told = {f"{c.task} {100 * c.result.mde:.1f}" for c in comparisons}
+    return (
+        "Differences these items show four times out of five, in points (smaller ones are mostly "
+        f"missed): {', '.join(sorted(told))}."
+    )
 
 
 def compare_scores(task: str, a: Mapping[str, float], b: Mapping[str, float]) -> Comparison:

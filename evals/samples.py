@@ -1,4 +1,4 @@
-"""Sample files that lm-eval writes with `--log_samples`, read as scores by item.
+"""Sample files that lm-eval writes with `--log_samples`, read as rows.
 
 One line a document and filter. A document is known by its number and hash, so that files of two
 harness runs can be paired. The score is the first metric the line names that is a number, under the
@@ -7,31 +7,51 @@ filter that comes first.
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from evals.jsonl import read_objects
+from evals.ledger import Row
 from merger.errors import EvalError
 
 _TASK = re.compile(r"samples_(?P<task>.+?)_\d{4}-\d\d-\d\d")
 
 
-def read_samples(path: Path) -> dict[str, dict[str, float]]:
-    """Return {task: {item: score}} of one file; `EvalError` names the line that is wrong."""
+def read_samples(path: Path) -> tuple[str, list[Row], dict[str, dict[str, Any]]]:
+    """Return the task of a file, its rows, and prompt and answer by item."""
     match = _TASK.match(path.name)
-    task = match["task"] if match else "samples"
-    scores: dict[str, float] = {}
+    rows: dict[str, Row] = {}
+    asked: dict[str, dict[str, Any]] = {}
     for where, facts in read_objects(path, "samples of lm-eval"):
         try:
-            item = f"{facts['doc_id']}#{facts.get('doc_hash', '')[:12]}"
-            scores.setdefault(item, metric_of(facts))
+            row = sample_row(facts, metric_of(facts))
         except (KeyError, TypeError) as error:
             raise EvalError(
                 f"{where}: no sample of lm-eval ({error})",
                 "Write the file with `lm_eval --log_samples --output_path DIR`.",
             ) from error
-    return {task: scores}
+        rows.setdefault(row.item, row)
+        asked[row.item] = {"prompt": _prompt(facts), "answer": str(facts.get("target", ""))}
+    return match["task"] if match else "samples", list(rows.values()), asked
+
+
+def sample_row(sample: dict[str, Any], score: float) -> Row:
+    """Return a sample as a row; what lm-eval does not tell (tokens, finish) is 0 and "stop"."""
+    answers = sample.get("resps") or [[""]]
+    first = answers[0][0]
+    text = first if isinstance(first, str) else json.dumps(answers, default=str)
+    answered = not any("[invalid]" in str(r) for r in sample.get("filtered_resps", ()))
+    item = f"{sample['doc_id']}#{sample.get('doc_hash', '')[:12]}"
+    return Row(item, 0, text, "stop", 0, True, answered, score, "lm_eval")
+
+
+def _prompt(sample: dict[str, Any]) -> str:
+    """Return the context of a sample's first request, in either of the shapes lm-eval writes."""
+    asked = sample.get("arguments") or [""]
+    first = asked.get("gen_args_0", {}).get("arg_0") if isinstance(asked, dict) else asked[0]
+    return str(first[0] if isinstance(first, list | tuple) else first)
 
 
 def metric_of(sample: dict[str, Any], name: str | None = None) -> float:

@@ -152,9 +152,40 @@ def test_compare_reads_two_models_of_a_ledger(here):
         assert (task["n"], task["wins"], task["losses"]) == (12, 6, 0)
         assert task["gained"] == [f"i{k}" for k in range(3, 9)]
         assert task["p"] == pytest.approx(2 / 2**6)
+
+
+def test_flips_stand_side_by_side(here):
+    """The question, the right answer and what both said; the smallest visible difference."""
+    for print_, name, said in (("aaaaaa1", "base", "five"), ("bbbbbb2", "merged", "four")):
+        store = Ledger(here / "evals.sqlite")
+        right = Row("i0", 0, said, "stop", 1, True, True, float(said == "four"), "s")
+        store.put(Cell(print_, "sums", "v1", "c", "s"), [right, row("i1", 1.0)])
+        store.name(print_, name)
+    store.put_items("sums", "v1", {"i0": {"prompt": "2 + 2 =", "answer": "4"}})
     shown = run("compare", "base", "merged", "--flips").stdout
-    assert "sums gained 6" in shown
     assert "+50.0" in shown
+    assert "four times out of five" in shown
+    flip = shown[shown.index("sums gained 1") :]
+    for text in ("2 + 2 =", "right: 4"):
+        assert text in flip
+    assert any("five" in line and "four" in line for line in flip.splitlines())
+
+
+def test_other_settings_are_not_mixed(here):
+    """Greedy rows meet greedy rows; where only other settings are shared, that is said."""
+    store = Ledger(here / "evals.sqlite")
+    for print_, settings in (
+        ("aaaaaa1", "g"),
+        ("aaaaaa1", "t"),
+        ("bbbbbb2", "g"),
+        ("cccccc3", "x"),
+    ):
+        cell = Cell(print_, "sums", "v1", "c", settings)
+        store.put(cell, [row(f"i{k}", float(settings == "g")) for k in range(4)])
+    task = json.loads(run("compare", "aaaaaa", "bbbbbb", "--json").stdout)["tasks"][0]
+    assert (task["n"], task["wins"], task["losses"]) == (4, 0, 0)
+    told = run("compare", "aaaaaa", "cccccc", "--json")
+    assert "other prompts, budgets or settings" in told.stderr
 
 
 def test_compare_takes_confirm_items_of_runs_only(here):
@@ -163,7 +194,9 @@ def test_compare_takes_confirm_items_of_runs_only(here):
         (here / name).mkdir()
         store, cell = Ledger(here / name / "ledger.sqlite"), Cell(name * 3, "sums", "v1", "c", "s")
         held = [row(f"sums/v1/confirm/0/L1/{k}", float(k < wins)) for k in range(8)]
-        store.put(cell, [*held, row("sums/v1/search/0/L1/0", 1.0)])
+        store.put(cell, [*held, row("searched", 1.0)])
+        splits = {r.item: {"split": "confirm"} for r in held} | {"searched": {"split": "search"}}
+        store.put_items("sums", "v1", splits)
         winner = {"winner": {"fingerprint": name * 3}}
         (here / name / "confirm.json").write_text(json.dumps(winner))
     task = json.loads(run("compare", "one", "two", "--json").stdout)["tasks"][0]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evals.paired import COLUMNS, compare_scores
+from evals.paired import COLUMNS, compare_scores, visible
 from merger.errors import EvalError
 
 
@@ -33,6 +33,7 @@ def test_nothing_in_common_is_a_mistake():
 def test_no_flip_still_says_what_could_be_seen():
     """Equal scores are not proof: the least visible difference stays above zero."""
     same = {str(i): 1.0 for i in range(50)}
-    found = compare_scores("sums", same, same)
+    found = compare_scores("t", same, same)
     assert found.result.mde > 0.05
-    assert len(found.cells()) == len(COLUMNS)
+    assert len(found.cells(1.0)) == len(COLUMNS)
+    assert f"t {100 * found.result.mde:.1f}" in visible([found])

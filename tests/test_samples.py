@@ -19,7 +19,18 @@ def write(tmp_path, *rows):
 def test_the_first_filter_counts(tmp_path):
     """With several lines a document the first is its score; the task is in the file's name."""
     rows = [LINE | {"exact_match": 1.0}, LINE | {"filter": "flexible", "exact_match": 0}]
-    assert read_samples(write(tmp_path, *rows)) == {"leaderboard_math_hard": {"0#abc": 1.0}}
+    task, (row,), _ = read_samples(write(tmp_path, *rows))
+    assert (task, row.item, row.correct) == ("leaderboard_math_hard", "0#abc", 1.0)
+
+
+@pytest.mark.parametrize("arguments", [[["2+2=", {}]], {"gen_args_0": {"arg_0": "2+2="}}])
+def test_texts_and_failed_filters_are_read(tmp_path, arguments):
+    """What the model said, what it was asked, and that no answer was found."""
+    facts = {"resps": [["four"]], "filtered_resps": ["[invalid]"], "arguments": arguments}
+    line = LINE | facts | {"exact_match": 0, "target": "4"}
+    _, (row,), asked = read_samples(write(tmp_path, line))
+    assert (row.text, row.parsed) == ("four", False)
+    assert asked == {"0#abc": {"prompt": "2+2=", "answer": "4"}}
 
 
 def test_a_metric_that_is_no_number_is_passed_over():

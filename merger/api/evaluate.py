@@ -12,7 +12,7 @@ import torch
 
 from evals import generate
 from evals.ledger import Ledger, Row
-from evals.paired import compare_rows
+from evals.paired import Comparison, compare_rows
 from evals.runner import summarize
 from evals.suite import Subject, parse_levels, parse_suite
 from evals.task import get_task
@@ -41,13 +41,13 @@ class Evaluated(NamedTuple):
         mean = sum(t["mean"] for t in told.values()) / len(told)
         return {"model": self.model, "fingerprint": self.fingerprint, "tasks": told, "mean": mean}
 
-    def against(self, other: Evaluated) -> list[dict[str, Any]]:
+    def compared(self, other: Evaluated) -> list[Comparison]:
         """Return the paired comparison with another model on each task, this one minus that."""
-        return [
-            {"a": other.model, "b": self.model}
-            | compare_rows(name, other.scores[name], rows).document()
-            for name, rows in self.scores.items()
-        ]
+        return [compare_rows(name, other.scores[name], rows) for name, rows in self.scores.items()]
+
+    def against(self, other: Evaluated) -> list[dict[str, Any]]:
+        """Return the same as JSON values."""
+        return [{"a": other.model, "b": self.model, **c.document()} for c in self.compared(other)]
 
 
 def evaluate(

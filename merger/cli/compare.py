@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,9 +10,12 @@ import typer
 from merger.cli.app import app
 
 if TYPE_CHECKING:
+    from evals.ledger import Row
     from evals.paired import Comparison
+    from evals.sides import Match
 
 _SHOWN = 3  # flipped items shown on each side
+_LONGEST = 800  # characters shown of a text
 
 
 @app.command()
@@ -27,24 +29,73 @@ def compare(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Compare B with A on the same items: difference, interval, exact p, what could be seen."""
-    from evals.paired import COLUMNS, compare_scores
+    from evals.paired import compare_rows
+    from evals.sides import match, read_side
     from evals.stats import holm
-    from merger.cli.console import data, table
+    from merger.cli.console import data, say
 
-    left, right = (_scores(name, store) for name in (a, b))
-    names = [task for task in left if task in right]
-    if not names:
-        _nothing_common(a, b, left, right)
-    found = [compare_scores(task, left[task], right[task]) for task in names]
-    adjusted = holm([c.result.p for c in found])
+    matches, notes = match(*(read_side(name, store) for name in (a, b)))
+    found = [compare_rows(m.task, m.a, m.b) for m in matches]
+    for note in notes:
+        say(note)
     if as_json:
+        adjusted = holm([c.result.p for c in found])
         pairs = [_document(c, p, flips) for c, p in zip(found, adjusted, strict=True)]
         data({"a": a, "b": b, "tasks": pairs})
         return
-    rows = [(*c.cells(), f"{p:.3f}") for c, p in zip(found, adjusted, strict=True)]
-    table(f"{b} against {a}, on the same items", (*COLUMNS, ">Holm"), rows)
+    left, right = labels([a, b]).values()
+    rows = {m.task: m.a for m in matches}, {m.task: m.b for m in matches}
+    show_scores({left: rows[0], right: rows[1]})
+    show_pairs(left, {right: found})
     if flips:
-        _show_flips(found)
+        for comparison, pair in zip(found, matches, strict=True):
+            _show_flips(comparison, pair, (left, right))
+    else:
+        say(f"next: merger compare {a} {b} --store {store} --flips  (the items that differ)")
+
+
+def labels(names: Sequence[str]) -> dict[str, str]:
+    """Shorten paths to their last part where that names one model only."""
+    from pathlib import Path
+
+    short = {name: Path(name).name or name for name in names}
+    return {n: s if list(short.values()).count(s) == 1 else n for n, s in short.items()}
+
+
+def show_scores(found: Mapping[str, Mapping[str, Sequence[Row]]]) -> None:
+    """Print what each model scored: model -> task -> rows."""
+    from evals.runner import summarize
+    from merger.cli.console import table
+
+    lines = []
+    for model, scores in found.items():
+        told = {task: summarize(rows) for task, rows in scores.items()}
+        for task, s in told.items():
+            interval = f"[{100 * s.ci95.low:.1f}, {100 * s.ci95.high:.1f}]"
+            rates = (f"{100 * rate:.1f}" for rate in (s.truncated, s.no_answer))
+            lines.append((model, task, str(s.n), f"{100 * s.mean:.1f}", interval, *rates))
+        if len(told) > 1:
+            mean = sum(s.mean for s in told.values()) / len(told)
+            lines.append((model, "mean", "", f"{100 * mean:.1f}", "", "", ""))
+    table("", ("model", "task", ">n", ">%", "95 %", ">truncated", ">no answer"), lines)
+
+
+def show_pairs(first: str, others: Mapping[str, Sequence[Comparison]]) -> None:
+    """Print how each model differs from the first, and what could have been seen."""
+    from textwrap import fill
+
+    from evals.paired import COLUMNS, visible
+    from evals.stats import holm
+    from merger.cli.console import WIDTH, out, table
+
+    pairs = [(model, c) for model, found in others.items() for c in found]
+    adjusted = holm([c.result.p for _, c in pairs])
+    lines = [
+        (model, c.task, str(c.result.n), *c.cells(p))
+        for (model, c), p in zip(pairs, adjusted, strict=True)
+    ]
+    table(f"against {first}, on the same items", ("model", "task", ">n", *COLUMNS), lines)
+    out(fill(visible([c for _, c in pairs]), WIDTH))
 
 
 def _document(comparison: Comparison, adjusted: float, flips: bool) -> dict[str, Any]:
@@ -54,85 +105,25 @@ def _document(comparison: Comparison, adjusted: float, flips: bool) -> dict[str,
     return document
 
 
-def _show_flips(found: list[Comparison]) -> None:
-    """List the items only one side got right."""
-    from merger.cli.console import out
+def _show_flips(comparison: Comparison, pair: Match, names: tuple[str, str]) -> None:
+    """Show the items only one side got right: the question, and both answers side by side."""
+    from merger.cli.console import out, table
 
-    for comparison in found:
-        for word, items in (("gained", comparison.gained), ("lost", comparison.lost)):
-            out(f"{comparison.task} {word} {len(items)}")
-            for item in items[:_SHOWN]:
-                out(f"  {item}")
-            if len(items) > _SHOWN:
-                out(f"  and {len(items) - _SHOWN} more (--json --flips lists all)")
-
-
-def _nothing_common(
-    a: str, b: str, left: Mapping[str, object], right: Mapping[str, object]
-) -> None:
-    from merger.errors import EvalError
-
-    raise EvalError(
-        f"{a} was scored on {', '.join(left)}, {b} on {', '.join(right)}: no task in common",
-        "Evaluate both on the same tasks with `merger eval`.",
-    )
+    asked = pair.asked()
+    texts = [{row.item: row.text for row in reversed(rows)} for rows in (pair.a, pair.b)]
+    for word, items in (("gained", comparison.gained), ("lost", comparison.lost)):
+        out(f"\n{comparison.task} {word} {len(items)}")
+        for item in items[:_SHOWN]:
+            facts = asked.get(item, {})
+            out(f"\n{item}")
+            out("".join(f"    {line}\n" for line in str(facts.get("prompt", "")).splitlines()))
+            title = f"right: {facts['answer']}" if facts.get("answer") else ""
+            table(title, names, [tuple(_cut(side[item]) for side in texts)])
+        if len(items) > _SHOWN:
+            out(f"and {len(items) - _SHOWN} more (--json --flips lists all)")
 
 
-def _scores(name: str, store: str) -> dict[str, dict[str, float]]:
-    """Return task -> item -> score of a samples file, a run folder or a model in the ledger."""
-    from evals.samples import read_samples
-
-    path = Path(name)
-    if path.suffix in {".jsonl", ".json"}:
-        return read_samples(path)
-    if (path / "ledger.sqlite").is_file():
-        return _run_scores(path)
-    return _ledger_scores(store, name)
-
-
-def _run_scores(run: Path) -> dict[str, dict[str, float]]:
-    """Return the scores of a run's winner, which confirm.json names, on confirm items alone.
-
-    Search and select items chose the winner, so its scores on them flatter it.
-    """
-    import json
-
-    from merger.errors import EvalError
-
-    confirm = run / "confirm.json"
-    if not confirm.is_file():
-        raise EvalError(f"{run} has no winner yet: no confirm.json", "Finish it: --resume.")
-    winner = json.loads(confirm.read_text())["winner"]
-    fingerprint = winner["fingerprint"] if isinstance(winner, dict) else winner
-    table = _ledger_scores(str(run / "ledger.sqlite"), fingerprint)
-    held = {t: {i: s for i, s in scores.items() if "/confirm/" in i} for t, scores in table.items()}
-    return {task: scores for task, scores in held.items() if scores}
-
-
-def _ledger_scores(store: str, name: str) -> dict[str, dict[str, float]]:
-    """Return the scores of the model of this name or fingerprint (or a beginning of it)."""
-    from evals.ledger import Ledger
-    from merger.errors import EvalError
-    from merger.registry import unknown
-
-    if "://" not in store and not Path(store).is_file():
-        raise EvalError(f"there is no ledger at {store}", "Name one with --store, or run eval.")
-    ledger = Ledger(store)
-    names, cells = ledger.names(), ledger.cells()
-    prints = {c.fingerprint for c in cells}
-    chosen = {
-        f for f in prints if name in names.get(f, ()) or (len(name) >= 6 and f.startswith(name))
-    }
-    if len(chosen) > 1:
-        raise EvalError(
-            f"{name!r} names {len(chosen)} different models in {store}",
-            f"Name a fingerprint: {', '.join(sorted(f[:12] for f in chosen))}.",
-        )
-    if not chosen:
-        known = [n for f in prints for n in names.get(f, [f[:12]])]
-        raise unknown(f"model in {store}", name, known)
-    table: dict[str, dict[str, float]] = {}
-    for cell in cells:
-        if cell.fingerprint in chosen:
-            table.setdefault(cell.task, {}).update(ledger.scores(cell))
-    return table
+def _cut(text: str) -> str:
+    """Leave out the middle of a long text: the answer stands at its end."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}\n[…]\n{text[-half:]}"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from merger.cli.app import app
-
-if TYPE_CHECKING:
-    from merger.api.evaluate import Evaluated
+from merger.cli.compare import labels, show_pairs, show_scores
 
 Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders, aliases, Hub ids.")]
 Tasks = Annotated[str, typer.Option(help="Tasks, lm_eval:NAME or items.jsonl, comma-separated.")]
@@ -80,45 +78,20 @@ def evaluate(
     except KeyboardInterrupt:
         say(f"paused: {store} keeps every answer so far; the same command continues")
         raise
-    say(f"ledger: {store}")
     if as_json:
         pairs = [pair for one in found[1:] for pair in one.against(found[0])]
         data({"models": [one.document() for one in found]} | ({"pairs": pairs} if pairs else {}))
     else:
-        _show(found)
+        label = labels([one.model for one in found])
+        first, *others = found
+        show_scores({label[one.model]: one.scores for one in found})
+        if others:
+            show_pairs(label[first.model], {label[o.model]: o.compared(first) for o in others})
+    say(_next([one.model for one in found], store))
 
 
-def _show(found: Sequence[Evaluated]) -> None:
-    """Print the tables."""
-    from evals.paired import COLUMNS, compare_rows
-    from merger.cli.console import table
-
-    rows = []
-    label = _labels([one.model for one in found])
-    for one in found:
-        told = one.document()
-        for name, facts in told["tasks"].items():
-            low, high = (f"{100 * end:.1f}" for end in facts["ci95"])
-            cells = (label[one.model], name, str(facts["n"]), f"{100 * facts['mean']:.1f}")
-            rates = (f"{100 * facts[rate]:.1f}" for rate in ("truncated", "no_answer"))
-            rows.append((*cells, f"[{low}, {high}]", *rates))
-        if len(one.scores) > 1:
-            rows.append((label[one.model], "mean", "", f"{100 * told['mean']:.1f}", "", "", ""))
-    columns = ("model", "task", ">n", ">%", "95 %", ">truncated", ">no answer")
-    table("", columns, rows)
-    first, *others = found
-    lines = [
-        (label[one.model], *compare_rows(name, first.scores[name], answers).cells())
-        for one in others
-        for name, answers in one.scores.items()
-    ]
-    if lines:
-        table(f"against {label[first.model]}, on the same items", ("model", *COLUMNS), lines)
-
-
-def _labels(models: list[str]) -> dict[str, str]:
-    """Shorten paths to their last part where that names one model only."""
-    from pathlib import Path
-
-    short = {m: Path(m).name or m for m in models}
-    return {m: s if list(short.values()).count(s) == 1 else m for m, s in short.items()}
+def _next(models: Sequence[str], store: str) -> str:
+    """Say what is kept where, and what to type next."""
+    if len(models) == 1:
+        return f"ledger: {store}; another model on the same items: merger eval {models[0]} OTHER …"
+    return f"ledger: {store}; next: merger compare {models[0]} {models[1]} --store {store} --flips"
