@@ -31,7 +31,7 @@ class Settings:
     `mix` is (task, level), `short` the largest size that counts as short.
     """
 
-    steps: int = 7000
+    steps: int = 6300
     batch: int = 32
     width: int = 128
     layers: int = 5
@@ -54,8 +54,8 @@ class Settings:
         ("arithmetic", 1),
     )
     phases: tuple[Phase, ...] = (
-        Phase(4600, 0.85, 0.85, (1.0, 0.35), (0.30, 0.08, 0.17, 0.36, 0.09)),
-        Phase(2400, 0.85, 0.25, (0.35, 0.0), (0.29, 0.08, 0.17, 0.37, 0.09)),
+        Phase(4200, 0.85, 0.85, (1.0, 0.35), (0.27, 0.07, 0.16, 0.42, 0.08)),
+        Phase(2100, 0.95, 0.25, (0.35, 0.0), (0.27, 0.07, 0.16, 0.42, 0.08)),
     )
 
     def at(self, step: int) -> tuple[Phase, float]:

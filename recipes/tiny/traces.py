@@ -9,15 +9,15 @@ rule it uses, then writes what follows, so that no step needs more than one look
   it are numbered, the others marked x.
 - induction: the steps that fit each pair of neighbours, then the steps of the cycle written out,
   then the one step into the gap.
-- abduction: the rules in order, again and again; each is copied up to its first unknown atom, or
-  fires and gives its head a candidate set. No rule has to be found by search.
+- abduction: the rules in order, again and again; each is copied, with the candidate set of every
+  atom behind it, up to the first unknown atom or to its head. No rule is found by search.
 - arithmetic: column by column.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise, product
+from itertools import pairwise, product, takewhile
 
 from evals.task import Item
 from evals.tasks.formulas import as_tuples, holds, show, variables
@@ -80,38 +80,53 @@ def _induction(item: Item) -> str:
 
 
 def _abduction(item: Item) -> str:
-    """Walk the rules again and again, firing those whose body is known, until none fires.
+    lines, needs = _walk(item)
+    goals = ", ".join(f"{goal} {_named(needs[goal])}" for goal in item.data["goals"])
+    every = f" → {_named(_union(needs, item.data['goals']))}" if "," in goals else ""
+    return "\n".join([*lines, f" {goals}{every}"])
 
-    Each known atom keeps one set of candidates, the smallest seen: a rule that gives a larger one
-    is answered with the old. Sets derived from it earlier are not mended: `found` says whether the
-    last line is the answer all the same.
+
+def found(item: Item) -> bool:
+    """Say whether the worked trace of an item ends in its answer; only abduction's may not."""
+    if item.task != "abduction":
+        return True
+    _, needs = _walk(item)
+    return sorted(_union(needs, item.data["goals"])) == item.answer.split()
+
+
+def _walk(item: Item) -> tuple[list[str], dict[str, list[str]]]:
+    """Go through the rules again and again until none fires; return the lines and what was found.
+
+    A rule is copied with the candidate set of each of its atoms up to the first unknown one; when
+    all are known its head gets their union, unless it has a set as small. So the last place an atom
+    was named always has its set, or `?`, behind it. A set derived from one that shrinks later is
+    not mended: `found` says whether the goals' sets are the answer all the same.
     """
-    d = item.data
-    needs: dict[str, list[str]] = {atom: [] for atom in d["facts"]}
-    needs |= {atom: [atom] for atom in d["candidates"]}
-    waiting: dict[int, Rule] = dict(enumerate(d["rules"], 1))
+    needs: dict[str, list[str]] = {atom: [] for atom in item.data["facts"]}
+    needs |= {atom: [atom] for atom in item.data["candidates"]}
+    waiting: dict[int, Rule] = dict(enumerate(item.data["rules"], 1))
     lines: list[str] = []
     fired = True
     while fired and waiting:
         lines += ["-"] if lines else []
         fired = False
         for number, (body, head) in list(waiting.items()):
-            unknown = [k for k, atom in enumerate(body) if atom not in needs]
-            if unknown:
-                lines.append(f"{number}. {' '.join(body[: unknown[0] + 1])} ?")
+            known = list(takewhile(needs.__contains__, body))
+            parts = [f"{atom} {_named(needs[atom])}" for atom in known]
+            if len(known) < len(body):
+                lines.append(f"{number}. {', '.join([*parts, body[len(known)]])} ?")
                 continue
             fired = bool(waiting.pop(number))
-            lines.append(f"{number}. {' '.join(body)} → {head}:{_fire(needs, body, head)}")
-    lines.append(f" {' '.join(d['goals'])}:{_named(_union(needs, d['goals']))}")
-    return "\n".join(lines)
+            lines.append(f"{number}. {', '.join(parts)} → {_fire(needs, body, head)}")
+    return lines, needs
 
 
 def _fire(needs: dict[str, list[str]], body: Sequence[str], head: str) -> str:
     """Give the head the union of its body's sets, unless it has one as small; return the text."""
     new = _union(needs, body)
-    text = _named(new)
+    text = f"{head} {_named(new)}"
     if head in needs and len(needs[head]) <= len(new):
-        return f"{text}; {head}:{_named(needs[head])}"
+        return f"{text}; {head} {_named(needs[head])}"
     needs[head] = new
     return text
 
@@ -121,13 +136,7 @@ def _union(needs: dict[str, list[str]], atoms: Sequence[str]) -> list[str]:
 
 
 def _named(candidates: list[str]) -> str:
-    return " " + (" ".join(candidates) or "free")
-
-
-def found(item: Item) -> bool:
-    """Say whether the worked trace of an item ends in its answer; only abduction's may not."""
-    last = trace(item).rsplit(":", 1)[-1]
-    return item.task != "abduction" or sorted(last.split()) == item.answer.split()
+    return " ".join(candidates) or "free"
 
 
 def _arithmetic(item: Item) -> str:
