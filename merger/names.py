@@ -10,7 +10,7 @@ layer has depth 1.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 _LAYER = re.compile(r"^(?:(?P<stack>.*?)\.)?(?P<index>\d+)(?=\.)(?P<rest>.*)$")
@@ -88,6 +88,22 @@ def module_of(name: str) -> str:
         if any(part in name for part in parts):
             return kind
     return "other"
+
+
+def placing(names: Iterable[str]) -> Callable[[str], str]:
+    """Return a function from a tensor to its place: `layer 3`, or its module outside the layers.
+
+    Where there are several stacks, each layer is named by its stack.
+    """
+    several = len(stacks(names)) > 1
+
+    def place(name: str) -> str:
+        found = layer_of(name)
+        if found is None:
+            return module_of(name)
+        return f"{found.stack} {found.number}" if several else f"layer {found.number}"
+
+    return place
 
 
 def natural(name: str) -> tuple[object, ...]:

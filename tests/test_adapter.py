@@ -198,3 +198,11 @@ def test_peft_merges_to_the_same_model(tmp_path):
     assert found.tensors.keys() == merged.keys()
     for name, tensor in merged.items():
         torch.testing.assert_close(found.read(name).view(tensor.shape), tensor)
+
+
+def test_a_lone_adapter_can_be_inspected(base, tmp_path):
+    """`inspect` shows an adapter's own tensors and settings, without its base."""
+    folder = write_adapter(tmp_path / "a", factors(Q, 8, 8), base_model_name_or_path="org/base")
+    told = json.loads(CliRunner().invoke(app, ["inspect", str(folder), "--json"]).stdout)
+    assert (told["tensors"], told["r"], told["base_model_name_or_path"]) == (2, 2, "org/base")
+    assert told["per_layer"] == {"layer 0": 32}

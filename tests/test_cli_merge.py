@@ -99,7 +99,7 @@ def test_json_is_one_document(merger):
         (("merge", *FLAGS, "--set", "density=2", "out"), "density is 2"),
         (("merge", *FLAGS, "--dtype", "bf61", "out"), "no dtype named 'bf61'"),
         (("merge", *FLAGS, "--memory", "some", "out"), "--memory is 'some'"),
-        (("merge", *FLAGS, "base"), "base exists"),
+        (("merge", *FLAGS, "base"), "base is an input"),
         (("merge", *FLAGS), "OUT"),
         (("merge", "nothing.yml", "out"), "nothing.yml cannot be read"),
         (("explain",), "either a config or --method"),

@@ -119,6 +119,44 @@ def test_a_wrong_base_shows_in_the_common_direction(tmp_path):
     assert {v.kind for v in lineage(measure(found["old"], experts))} == {"wrong base"}
 
 
+def test_a_sibling_as_base_is_told(tmp_path):
+    """Another expert in the place of the base: all others share its own way, turned round."""
+    base = llama_tensors()
+    models = {n: noise(base, 0.2, i) for i, n in enumerate("abc")}
+    found = opened(tmp_path, {"base": base} | models)
+    for names in ("ab", ("base", "a", "b")):
+        verdicts = lineage(measure(found["c"], {n: found[n] for n in names}, base_name="c"))
+        assert {v.kind for v in verdicts} == {"sibling base"}
+    assert "base lies at its end" in verdicts[0].why
+
+
+def test_a_step_of_another_run_is_told(tmp_path):
+    """Two steps of one run point one way, a third expert another: only the two are told."""
+    base = llama_tensors()
+    early = noise(base, 0.05, 1)
+    late = {n: t + 0.5 * (t - base[n]) for n, t in noise(early, 0.01, 2).items()}
+    found = opened(tmp_path, {"base": base, "early": early, "late": late, "c": noise(base, 0.1, 3)})
+    experts = {n: found[n] for n in ("early", "late", "c")}
+    verdicts = {v.expert: v for v in lineage(measure(found["base"], experts))}
+    assert {n: v.kind for n, v in verdicts.items()} == {
+        "early": "same run",
+        "late": "same run",
+        "c": "fine",
+    }
+    assert "the run of late" in verdicts["early"].why
+
+
+def test_golden_siblings_are_no_base(shared_data):
+    """With any golden expert as base, the others are told to be its siblings; with base, none."""
+    folder = shared_data / "golden" / "mergekit"
+    found = {n: open_checkpoint(folder / n) for n in ("base", "ded", "ind", "abd")}
+    for ground in found:
+        experts = {n: c for n, c in found.items() if n not in (ground, "base")}
+        verdicts = lineage(measure(found[ground], experts, base_name=ground))
+        expected = "fine" if ground == "base" else "sibling base"
+        assert {v.kind for v in verdicts} == {expected}
+
+
 def test_a_lone_expert_far_away_is_told(tmp_path):
     """One expert alone cannot show a common direction, but its distance can be told."""
     base = llama_tensors()
@@ -215,5 +253,7 @@ def test_values_that_are_no_numbers_are_told(tmp_path):
     base, broken = llama_tensors(), llama_tensors()
     broken["lm_head.weight"][0, 0] = float("nan")
     found = opened(tmp_path, {"base": base, "a": broken})
-    (verdict,) = lineage(measure(found["base"], {"a": found["a"]}))
+    geometry = measure(found["base"], {"a": found["a"]})
+    (verdict,) = lineage(geometry)
     assert (verdict.ok, "not finite" in verdict.why) == (False, True)
+    assert json.loads(json.dumps(geometry.to_json(), allow_nan=False))["total"]["norm"] == [None]

@@ -1,12 +1,13 @@
 """Plans: every tensor accounted for, every mismatch told at once."""
 
+import json
 from itertools import pairwise
 
 import pytest
 import torch
 
 from merger.checkpoint import open_checkpoint
-from merger.errors import MismatchError
+from merger.errors import MismatchError, SpecError
 from merger.plan import make_plan, plan_document
 from merger.plan.make import stream_keys
 from merger.spec import merge_spec, spec_from_mapping
@@ -128,6 +129,70 @@ def test_kinds_of_layers_follow_the_slices(tmp_path):
     assert plan.config_changes["layer_types"] == ["full", "sliding", "sliding"]
 
 
+HYBRID = {
+    **{f"model.text.layers.{i}.attn.weight": torch.ones(2, 2) for i in range(3)},
+    **{f"model.visual.blocks.{i}.qkv.weight": torch.ones(2, 2) for i in range(2)},
+    "model.text.embed_tokens.weight": torch.ones(4, 2),
+    "model.visual.patch.weight": torch.ones(2, 2),
+    "model.visual.norm.weight": torch.ones(2),
+    "model.text.norm.weight": torch.ones(2),
+    "lm_head.weight": torch.ones(4, 2),
+}
+
+
+def hybrid(tmp_path, document):
+    """Plan a spec over models of two stacks whose config speaks of layers in a part."""
+    for name in ("ded", "ind"):
+        folder = write_model(tmp_path / name, HYBRID)
+        told = json.loads((folder / "config.json").read_text())
+        del told["num_hidden_layers"]
+        (folder / "config.json").write_text(
+            json.dumps(told | {"text_config": {"num_hidden_layers": 3}})
+        )
+    spec = spec_from_mapping({"merge_method": "passthrough"} | document)
+    return make_plan(spec, {m: open_checkpoint(tmp_path / m) for m in spec.models})
+
+
+def test_slices_leave_the_other_stack_whole(tmp_path):
+    """A vision tower and what stands beside it come from the first slice; config is told inside."""
+    part = [
+        {"sources": [{"model": m, "layer_range": r}]} for m, r in (("ded", [0, 2]), ("ind", [0, 3]))
+    ]
+    plan = hybrid(tmp_path, {"slices": part})
+    source = {s.name: s.sources[0].model for s in plan.steps}
+    assert {m for n, m in source.items() if ".visual." in n or "embed" in n} == {"ded"}
+    assert (source["model.text.norm.weight"], source["lm_head.weight"]) == ("ind", "ind")
+    assert plan.config_changes == {"num_hidden_layers": 5}
+    assert sum(plan.fates.values()) == 2 * len(HYBRID)
+
+
+def test_modules_are_merged_each_by_its_own_models(tmp_path):
+    """A module takes the tensors of its name, `default` the rest; none may be left out."""
+    text = {"models": [{"model": "ded"}], "parameters": {"scale": 2}}
+    plan = hybrid(tmp_path, {"modules": {"text": text, "default": {"models": [{"model": "ind"}]}}})
+    found = {s.name: (s.sources[0].model, s.knobs["scale"]) for s in plan.steps}
+    assert found.keys() == HYBRID.keys()
+    for name, made in found.items():
+        assert made == (("ded", (2.0,)) if ".text." in name else ("ind", (1.0,)))
+    with pytest.raises(SpecError, match="in no module"):
+        hybrid(tmp_path, {"modules": {"text": text}})
+    with pytest.raises(SpecError, match="no tensor in ded"):
+        hybrid(tmp_path, {"modules": {"txet": text, "default": text}})
+    laid = [{"sources": [{"model": "ded", "layer_range": [0, 1]}]}]
+    with pytest.raises(SpecError, match=r"model.visual.blocks would have 1 layers"):
+        hybrid(tmp_path, {"modules": {"visual": {"slices": laid}, "default": text}})
+
+
+def test_every_input_has_one_fate(models):
+    """Merged, copied, dropped or not asked for: the counts add up to all tensors that came in."""
+    extra = {"ids": torch.arange(4)}
+    everyone = {n: llama_tensors(i) | extra for i, n in enumerate(("base", "ded", "ind"))}
+    everyone["ind"]["score.weight"] = torch.ones(2)
+    count = len(llama_tensors())
+    plan = models(merge_spec("linear", {"ded": 1.0, "ind": 0.5}, base="base"), **everyone)
+    assert plan.fates == {"merged": 2 * count, "copied": 3, "dropped": 1, "not asked for": count}
+
+
 def test_streams_belong_to_names_not_to_places():
     """An expert keeps its draws wherever its folder lies; equal names are told apart."""
     here, there = stream_keys(["ded", "x/ind"], "t"), stream_keys(["/abs/ded", "ind"], "t")
@@ -138,8 +203,6 @@ def test_streams_belong_to_names_not_to_places():
 
 def test_a_plan_is_plain_data(models):
     """The document of `--json` holds every step with its resolved knobs."""
-    import json
-
     document = json.loads(json.dumps(plan_document(models(TA))))
     assert document["merged"] == len(document["steps"])
     assert document["steps"][0]["knobs"]["weight"] == [1.0, 0.5]

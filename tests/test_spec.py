@@ -26,19 +26,23 @@ def read(tmp_path, text):
         ("merge_method: linaer\nmodels: []\n", "line 1.*'linaer'", "Did you mean 'linear'"),
         (LINEAR.replace("weight", "wieght"), "line 5.*'wieght'", "Did you mean 'weight'"),
         (LINEAR + "normalise: true\n", "line 6.*'normalise'", "Known: .*parameters"),
-        (LINEAR + "modules: {}\n", "line 6.*'modules' is not supported", "own config"),
+        (LINEAR + "modules: {}\n", "line 6.*models and modules stand together", "Keep one"),
+        (LINEAR + "normalize: true\n", "line 6.*'normalize'", "belongs under `parameters`"),
+        (LINEAR + "parameters:\n  dtype: bf16\n", "line 7.*'dtype'", "at the top"),
+        (LINEAR.replace("  p", "  layer_range: [0, 1]\n  p"), "line 4", "a source of a slice"),
+        ("merge_method: linear\nmodules:\n  a: {slices: []}\n", "line 3", "at least one"),
         (LINEAR + "dtype: bfloat\n", "line 6.*'bfloat'", "Did you mean 'bfloat16'"),
         (LINEAR + "parameters:\n  normalize: 3\n", "line 7.*normalize is 3", "true or false"),
         (LINEAR.replace("1", "heavy"), "line 5.*weight is 'heavy'", "a number"),
         (LINEAR.replace("1", ".nan"), "line 5.*weight is nan", "a number"),
         (LINEAR.replace("    weight: 1", "    weight: 1\n    weight: 2"), "line .*twice", "line 6"),
-        (LINEAR + "slices: []\n", "either models or slices", "Keep one"),
+        (LINEAR + "slices: []\n", "line 6.*models and slices stand together", "Keep one"),
+        ("merge_method: linear\n", "no models or slices or modules", "Keep one"),
         ("merge_method: [\n", "line", "Mend the YAML"),
         ("merge_method: linear\nmodels:\n- model: a\n", "line 2.*a has no weight", "weight: VALUE"),
         (LINEAR.replace("linear", "ties"), "base_model is missing", "base_model: NAME"),
         (LINEAR.replace("linear", "slerp"), "weight", "Known: .*t"),
-        (LINEAR + "tokenizer_source: union\n", "line 6.*union is not supported", "Name a model"),
-        (LINEAR + "tokenizer_source: c\n", "line 6.*none of the models", "Models: a"),
+        (LINEAR + "tokenizer_source: c\n", "line 6.*none of the models", "one of a"),
         (LINEAR + "chat_template: chatml\n", "line 6.*no Jinja template", "auto"),
     ],
 )
@@ -84,6 +88,32 @@ def test_a_spec_survives_its_own_yaml(data):
     again = spec_from_mapping(spec.to_mapping())
     assert again == spec
     assert again.hash() == spec.hash()
+
+
+def test_modules_survive_their_own_yaml():
+    """A module's knobs stand behind those of its slices, and the spec is equal when read again."""
+    source = {"model": "a", "layer_range": [0, 2], "parameters": {"weight": 0.5}}
+    rule = {"weight": [{"filter": "mlp", "value": 0.1}, {"value": 0.3}]}
+    slices = [{"sources": [source, {"model": "b", "layer_range": [1, 3]}]}]
+    modules = {
+        "text": {"slices": slices, "parameters": rule},
+        "default": {"models": [{"model": "a"}]},
+    }
+    document = {"merge_method": "linear", "modules": modules, "parameters": {"weight": 1}}
+    spec = spec_from_mapping(document)
+    assert spec_from_mapping(spec.to_mapping()) == spec
+    assert (spec.models, list(spec.modules)) == (("a", "b"), ["text", "default"])
+    part = spec.modules["text"][0]
+    assert part.knobs["weight"].at("x.mlp", 0) == 0.1
+    assert spec.modules["default"][0].whole
+
+
+def test_auto_keeps_the_template_and_says_so():
+    """`chat_template: auto` is what happens without the key."""
+    document = {"merge_method": "linear", "models": [{"model": "a", "parameters": {"weight": 1}}]}
+    spec = spec_from_mapping(document | {"chat_template": "auto"})
+    assert spec == spec_from_mapping(document)
+    assert "kept" in spec.notes[0]
 
 
 def test_rules_are_tried_in_order_and_gradients_are_linear():

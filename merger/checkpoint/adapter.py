@@ -72,7 +72,7 @@ class AdapterCheckpoint:
         self._base = base
         settings = read_json(inside(path, CONFIG))
         _refuse_kinds(path, settings)
-        self._file = FolderCheckpoint(_weights(path))
+        self._file = FolderCheckpoint(weights_of(path))
         self._deltas, self._whole = _changes(path, self._file, base, settings)
         self.tensors = {n: self._info(i) for n, i in base.tensors.items()}
         touched = len(self._deltas) + len(self._whole)
@@ -130,7 +130,8 @@ class AdapterCheckpoint:
         self._file.close()
 
 
-def _weights(path: Path) -> Path:
+def weights_of(path: Path) -> Path:
+    """Return the file of an adapter's tensors; a CheckpointError for a pickle or none."""
     if (path / WEIGHTS).exists():
         return inside(path, WEIGHTS)
     if (path / "adapter_model.bin").exists():

@@ -1,16 +1,21 @@
-"""What a checkpoint holds, in a few numbers: for `merger inspect` and for cards."""
+"""What a checkpoint holds, in a few numbers: for `merger inspect`."""
 
 from __future__ import annotations
 
 from collections import Counter
 from typing import Any
 
+from merger.checkpoint.folder import stating
 from merger.checkpoint.reader import Checkpoint
 from merger.checkpoint.sidecar import has_template, tokenizer_files
 from merger.checkpoint.tied import ends_of
 from merger.errors import MergerError
+from merger.names import module_of, natural, placing
 
-_CONFIG = ("num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings")
+_CONFIG = (
+    *("num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings"),
+    *("peft_type", "r", "lora_alpha", "base_model_name_or_path", "target_modules"),
+)
 
 
 def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -18,18 +23,24 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
     config = checkpoint.config or {}
     folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
     infos = checkpoint.tensors.values()
-    sizes: Counter[str] = Counter()
+    place = placing(checkpoint.tensors)
+    sizes, counts = Counter[str](), {by: Counter[str]() for by in ("dtype", "module", "layer")}
     for info in infos:
         sizes[info.dtype] += info.nbytes
+        for by, key in zip(
+            counts, (info.dtype, module_of(info.name), place(info.name)), strict=True
+        ):
+            counts[by][key] += info.numel
     files = {info.file for info in infos}
     architectures = config.get("architectures") or [config.get("model_type")]
     return {
         "path": str(checkpoint.path),
         "architecture": architectures[0] if isinstance(architectures, list) else None,
-        **{key: config[key] for key in _CONFIG if key in config},
+        **{key: stating(config, key)[key] for key in _CONFIG if stating(config, key)},
         "tensors": len(checkpoint.tensors),
         "parameters": sum(info.numel for info in infos if info.is_float),
         "bytes": dict(sizes.most_common()),
+        **{f"per_{by}": {k: c[k] for k in sorted(c, key=natural)} for by, c in counts.items()},
         "files": len(files),
         "embeddings": _embeddings(checkpoint),
         "tokenizer": tokenizer_files(folder),

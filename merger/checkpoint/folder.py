@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +21,7 @@ from merger.errors import CheckpointError
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 MAX_JSON = 100_000_000
+_TEXT = ("text_config", "llm_config", "language_config")
 _SHARD = re.compile(r"(.+)-(\d{5,})-of-(\d{5,})\.safetensors")
 
 
@@ -68,6 +70,15 @@ def read_json(file: Path) -> dict[str, Any]:
         return load_json(file.read_bytes(), file)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}", "Check it.") from error
+
+
+def stating(config: Mapping[str, Any] | None, key: str) -> Any:
+    """Return the table that states a key: the config, or its part for the text of a larger model.
+
+    An empty table where neither does.
+    """
+    tables = [config or {}, *((config or {}).get(part) for part in _TEXT)]
+    return next((t for t in tables if isinstance(t, Mapping) and key in t), {})
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from merger.checkpoint.dtypes import FLOATS, dtype_name
-from merger.checkpoint.folder import inside
+from merger.checkpoint.folder import inside, stating
 from merger.checkpoint.header import load_json
 from merger.errors import CheckpointError
 
@@ -64,9 +64,9 @@ def copy_sidecar(
     """Copy the files beside the weights of `donor` into `folder`.
 
     `dtype` is the header code ("BF16") that most weights were written in; `tokenizer` another
-    folder that gives tokenizer and chat template; `changes` are top-level config keys set anew.
-    Raises a CheckpointError for a config that is no JSON or a file that is a link out of its
-    folder.
+    folder that gives tokenizer and chat template; `changes` are config keys set anew, where they
+    stand. Raises a CheckpointError for a config that is no JSON or a file that is a link out of
+    its folder.
     """
     words = tokenizer or donor
     copied = _copy(donor, folder, _MODEL) + _copy(words, folder, _TOKENIZER)
@@ -122,9 +122,13 @@ def _config(file: Path, dtype: str | None, changes: dict[str, Any]) -> tuple[byt
     raw = file.read_bytes()
     table = load_json(raw, file)  # also the check that it is one
     said = []
-    if changes := {k: v for k, v in changes.items() if k not in table or table[k] != v}:
-        said += [f"{k}: {table.get(k)} -> {v}" for k, v in changes.items()]
-        raw = json.dumps(table | changes, indent=2, ensure_ascii=False).encode() + b"\n"
+    for key, value in changes.items():
+        found = stating(table, key) or table
+        if key not in found or found[key] != value:
+            said.append(f"{key}: {found.get(key)} -> {value}")
+            found[key] = value
+    if said:
+        raw = json.dumps(table, indent=2, ensure_ascii=False).encode() + b"\n"
     if dtype is not None:
         raw, other = _restate(raw, dtype_name(dtype), file)
         said += other

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from merger.checkpoint.fingerprint import tensor_digest
+from merger.checkpoint.folder import stating
 from merger.checkpoint.reader import Checkpoint
 from merger.errors import MismatchError
 
@@ -21,6 +22,7 @@ _EMBED: tuple[str, ...] = (
     "tok_embeddings.weight",
 )
 _EMBED += ("embed_in.weight", "token_embedding.weight")
+_TIE = "tie_word_embeddings"
 _HEAD = ("lm_head.weight", "embed_out.weight", "output.weight")
 
 
@@ -69,6 +71,11 @@ def agree(sources: Mapping[str, Checkpoint]) -> Tied:
     if tied and loose:
         law = f"{', '.join(tied)} tied, {', '.join(loose)} with {ends[loose[0]].head} of its own"
         raise MismatchError(law, untie_command(str(sources[tied[0]].path)))
+    bare = [n for n, e in ends.items() if e.embed and not e.head and not e.tied]
+    if bare and loose:
+        law = f"{', '.join(bare)} without {ends[loose[0]].head}, which {', '.join(loose)} has"
+        remedy = f"Export it with its head; if that is its embedding, let config.json say {_TIE}."
+        raise MismatchError(law, remedy)
     dropped = {n: e.head for n, e in ends.items() if e.copy and e.head}
     notes = [
         f"{n}: {h} is a copy of {ends[n].embed} (tied), stored once" for n, h in dropped.items()
@@ -96,12 +103,8 @@ def _find(checkpoint: Checkpoint, endings: tuple[str, ...]) -> str | None:
 
 
 def _config_says(checkpoint: Checkpoint) -> bool | None:
-    config = checkpoint.config or {}
-    inner = config.get("text_config")
-    for table in (config, inner if isinstance(inner, dict) else {}):
-        if isinstance(table.get("tie_word_embeddings"), bool):
-            return bool(table["tie_word_embeddings"])
-    return None
+    said = stating(checkpoint.config, _TIE).get(_TIE)
+    return said if isinstance(said, bool) else None
 
 
 def _equal(checkpoint: Checkpoint, one: str, two: str) -> bool:

@@ -58,8 +58,8 @@ def show(models: Opened, memory: int, *, as_json: bool, device: str) -> None:
     """Print a plan: table and totals for people, or one JSON document."""
     from merger.cli.console import data, out, say, table
     from merger.engine.budget import Budget
-    from merger.plan import plan_document, plan_rows
-    from merger.plan.text import COLUMNS, bytes_text, shared_text
+    from merger.plan import plan_document
+    from merger.plan.text import bytes_text, conservation, drops_text, plan_table, shared_text
 
     plan = models.plan
     peak = Budget.of(memory, plan, device=device).peak(plan)
@@ -69,13 +69,10 @@ def show(models: Opened, memory: int, *, as_json: bool, device: str) -> None:
         return
     for choice in models.choices.values():
         say(choice)
-    table(shared_text(plan), COLUMNS, plan_rows(plan))
-    for drop in plan.dropped:
-        out(f"dropped: {drop.model} {drop.tensor} ({drop.reason})")
-    for note in plan.notes:
-        out(note)
-    counts = f"{len(plan.merged)} merged, {len(plan.copied)} copied, {len(plan.dropped)} dropped"
-    out(f"{counts}; {bytes_text(plan.nbytes)} to write")
+    table(shared_text(plan), *plan_table(plan))
+    for line in (*drops_text(plan), *plan.notes):
+        out(line)
+    out(f"{conservation(plan)}, {bytes_text(plan.nbytes)} to write")
     cost = f"about {max(1, round(seconds(plan)))} s where a disk moves 1 GB/s"
     out(f"{cost}; peak memory {bytes_text(peak)}")
 

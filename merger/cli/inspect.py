@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,7 +32,7 @@ def inspect(
     from merger.experts import resolve
 
     found = resolve(model, family=family)
-    checkpoint = open_checkpoint(found.path)
+    checkpoint = open_checkpoint(found.path, bare=True)
     facts = {"model": model, "choice": found.choice, **facts_of(checkpoint)}
     if content or sum(facts["bytes"].values()) < _CHEAP:
         facts["sha256"] = checkpoint.fingerprint()
@@ -39,6 +41,19 @@ def inspect(
         data(facts | ({"list": listed} if listed else {}))
     else:
         _show(facts, checkpoint, tensors=tensors)
+
+
+_ELSEWHERE = {"model", "choice", "tensors", "parameters", "bytes", "tokenizer", "chat_template"}
+_ELSEWHERE |= {"notes", "per_dtype", "per_module", "per_layer"}
+
+
+def _runs(layers: dict[str, int]) -> Iterator[tuple[str, int]]:
+    """Yield the layers with their parameters, those of one size that follow each other at once."""
+    numbered = {name: count for name, count in layers.items() if name[-1].isdigit()}
+    for (_, count), run in groupby(numbered.items(), lambda i: (i[0].rpartition(" ")[0], i[1])):
+        names = [name for name, _ in run]
+        last = names[-1].rpartition(" ")[2]
+        yield f"{names[0]} to {last}, each" if len(names) > 1 else names[0], count
 
 
 def _row(info: Any) -> dict[str, Any]:
@@ -54,17 +69,21 @@ def _show(facts: dict[str, Any], checkpoint: Checkpoint, *, tensors: bool) -> No
     from merger.cli.console import say, table
 
     say(facts["choice"])
-    size = ", ".join(f"{code} {count:,} B" for code, count in facts["bytes"].items())
-    rows = [[key, str(facts[key])] for key in facts if key not in _ELSEWHERE]
-    rows += [["parameters", f"{facts['parameters']:,}"], ["bytes", size]]
+    shorter = {k: v[:16] for k, v in facts.items() if k.endswith("sha256")}
+    rows = [[k, str(v)] for k, v in (facts | shorter).items() if k not in _ELSEWHERE]
     rows += [["tokenizer", ", ".join(facts["tokenizer"]) or "none"]]
     rows += [["chat_template", "yes" if facts["chat_template"] else "none"]]
     rows += [["note", note] for note in facts["notes"]]
     table(_title(facts["model"]), ["", ""], rows)
+    shown = [
+        [f"all, {facts['tensors']} tensors", facts["parameters"], sum(facts["bytes"].values())]
+    ]
+    shown += [[code, count, facts["bytes"][code]] for code, count in facts["per_dtype"].items()]
+    shown += [[name, count, ""] for name, count in facts["per_module"].items()]
+    shown += [[name, count, ""] for name, count in _runs(facts["per_layer"])]
+    cells = [[str(name), *(f"{n:,}" if n != "" else "" for n in more)] for name, *more in shown]
+    table("", ["of", ">parameters", ">bytes"], cells)
     if tensors:
         infos = checkpoint.tensors.values()
         listed = [[i.name, i.dtype, "×".join(map(str, i.shape)), f"{i.nbytes:,}"] for i in infos]
         table("tensors", ["name", "dtype", "shape", ">bytes"], listed)
-
-
-_ELSEWHERE = {"model", "choice", "parameters", "bytes", "tokenizer", "chat_template", "notes"}

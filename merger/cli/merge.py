@@ -187,11 +187,13 @@ def _doubts(models: Opened) -> list[str]:
 
 def _report(models: Opened, merged: Merged, doubts: list[str], *, as_json: bool) -> None:
     from merger.cli.console import data, say
+    from merger.plan.text import conservation, drops_text
 
     plan = models.plan
     if as_json:
         dropped = [vars(d) for d in plan.dropped]
         counts = {"merged": len(plan.merged), "copied": len(plan.copied), "dropped": dropped}
+        counts |= {"inputs": dict(plan.fates)}
         told = {
             "out": str(merged.out),
             "bytes": plan.nbytes,
@@ -201,9 +203,7 @@ def _report(models: Opened, merged: Merged, doubts: list[str], *, as_json: bool)
         }
         data(told | {"models": {m: str(c.path) for m, c in models.checkpoints.items()}})
         return
-    for drop in plan.dropped:
-        say(f"dropped: {drop.model} {drop.tensor} ({drop.reason})")
-    for note in merged.notes:
-        say(note)
-    copied = f", {len(plan.copied)} copied" if plan.copied else ""
-    say(f"{merged.out}: {len(plan.merged)} tensors merged{copied}, {plan.nbytes:,} bytes")
+    for line in (*drops_text(plan), *merged.notes):
+        say(line)
+    say(f"{conservation(plan)}, {plan.nbytes:,} bytes")
+    say(str(merged.out))

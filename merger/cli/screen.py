@@ -81,8 +81,8 @@ def numbers(trial: Trial) -> str:
     return " ".join(f"{100 * v:5.1f}" for v in trial.values)
 
 
-def spark(values: list[float]) -> str:
-    """Draw numbers as a row of blocks."""
-    low, high = min(values), max(values)
+def spark(values: Sequence[float], span: tuple[float, float] | None = None) -> str:
+    """Draw numbers as a row of blocks, from the least to the largest, or over a span."""
+    low, high = span or (min(values), max(values))
     width = (high - low) or 1.0
     return "".join(_BARS[round((len(_BARS) - 1) * (v - low) / width)] for v in values)

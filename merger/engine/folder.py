@@ -12,8 +12,11 @@ from typing import Any, NamedTuple
 from merger.checkpoint import Checkpoint, Writer
 from merger.checkpoint.align import add_tokens
 from merger.checkpoint.fingerprint import known, learn
+from merger.checkpoint.folder import stating
+from merger.checkpoint.place import check_apart
 from merger.checkpoint.sidecar import copy_sidecar, dominant, write_template
 from merger.checkpoint.writer import SHARD_SIZE
+from merger.device import check_device
 from merger.engine.models import Opened, vocabulary_notes
 from merger.engine.run import run_plan
 from merger.engine.sinks import DiscardSink, WriterSink
@@ -62,6 +65,8 @@ def merge_to_folder(
         CheckpointError: an input holds NaN or infinity, or changed while it was read.
     """
     plan, spec = models.plan, models.plan.spec
+    check_apart(out, (models.folder(model) for model in models.inputs))
+    check_device(device)
     notes = [*plan.notes, *vocabulary_notes(models)]
     if spec.provenance is not None:
         check_inputs(spec.provenance, models.inputs)
@@ -172,7 +177,7 @@ def _vocabulary(models: Opened) -> dict[str, int]:
     """Return the vocab_size that config.json must state, where vocabularies were brought to one."""
     config = models.checkpoints[models.plan.spec.donor].config or {}
     rows = models.aligned.rows
-    return {"vocab_size": rows} if rows is not None and "vocab_size" in config else {}
+    return {"vocab_size": rows} if rows is not None and stating(config, "vocab_size") else {}
 
 
 def _tokenizer(models: Opened) -> Path | None:

@@ -44,7 +44,6 @@ def opened(
         CheckpointError: a model is missing, broken or of a kind that is not read.
         MismatchError: tensors or tokenizers do not fit together.
     """
-    _check_template(spec.chat_template)
     found = {m: resolve(m, aliases=aliases, family=family) for m in spec.models}
     with ExitStack() as stack:
         checkpoints: dict[str, Checkpoint] = {}
@@ -58,13 +57,6 @@ def opened(
         plan = make_plan(spec, aligned.checkpoints)
         choices = {m: r.choice for m, r in found.items()}
         yield Opened(plan, aligned.checkpoints, choices, inputs, aligned)
-
-
-def _check_template(template: str | None) -> None:
-    """Refuse the names that mergekit has for templates: a template is given as it is, or copied."""
-    if template is not None and "{" not in template:
-        law = f"chat_template {template!r} is no Jinja template, and names are not supported"
-        raise SpecError(law, "Write the template itself, or leave the key out to copy the donor's.")
 
 
 def _aligned(spec: MergeSpec, inputs: Mapping[str, Checkpoint]) -> Aligned:

@@ -11,7 +11,7 @@ import torch
 from merger.checkpoint import Checkpoint, TensorInfo
 from merger.errors import MismatchError
 from merger.geometry.sums import BLOCK, Sums, block_sums
-from merger.names import layer_of, module_of, natural, stacks
+from merger.names import module_of, natural, placing
 
 
 @dataclass
@@ -38,15 +38,7 @@ class Geometry:
 
     def by_layer(self) -> dict[str, Sums]:
         """Add up by layer (`layer 3`); what lies outside the layers stands under its module."""
-        several = len(stacks(self.tensors)) > 1
-
-        def place(name: str) -> str:
-            found = layer_of(name)
-            if found is None:
-                return module_of(name)
-            return f"{found.stack} {found.number}" if several else f"layer {found.number}"
-
-        return self.by(place)
+        return self.by(placing(self.tensors))
 
     def by_module(self) -> dict[str, Sums]:
         """Add up by kind of module: embed, attn, mlp, norm, head, other."""

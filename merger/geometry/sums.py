@@ -42,7 +42,7 @@ class Sums:
         return Sums(*(getattr(self, f) + getattr(other, f) for f in self.__dataclass_fields__))
 
     def figures(self) -> dict[str, Any]:
-        """Return the ratios people read; None where a ratio has no meaning (0 / 0)."""
+        """Return the ratios people read; None where one has no meaning (0 / 0, or a NaN inside)."""
         k, squares, changed = len(self.along), np.diag(self.dots), np.diag(self.both)
         pairs = {
             f"{i},{j}": {
@@ -55,8 +55,8 @@ class Sums:
         }
         return {
             "numel": self.numel,
-            "base_norm": float(np.sqrt(self.base)),
-            "norm": [float(x) for x in np.sqrt(squares)],
+            "base_norm": _ratio(np.sqrt(self.base), 1),
+            "norm": [_ratio(x, 1) for x in np.sqrt(squares)],
             "relative": [_ratio(np.sqrt(x), np.sqrt(self.base)) for x in squares],
             "changed": [_ratio(x, self.numel) for x in changed],
             "bf16_survive": [_ratio(s, c) for s, c in zip(self.survived, changed, strict=True)],
@@ -92,7 +92,7 @@ def block_sums(base: Tensor, experts: Tensor) -> Sums:
 
 
 def _ratio(a: float, b: float) -> float | None:
-    return float(a / b) if b > 0 else None
+    return float(a / b) if b > 0 and np.isfinite(a / b) else None
 
 
 def _base_cosine(sums: Sums, i: int) -> float | None:

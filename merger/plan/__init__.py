@@ -2,6 +2,6 @@
 
 from merger.plan.make import make_plan
 from merger.plan.model import Drop, Plan, Source, Step
-from merger.plan.text import plan_document, plan_rows
+from merger.plan.text import plan_document
 
-__all__ = ["Drop", "Plan", "Source", "Step", "make_plan", "plan_document", "plan_rows"]
+__all__ = ["Drop", "Plan", "Source", "Step", "make_plan", "plan_document"]

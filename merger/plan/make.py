@@ -7,20 +7,24 @@ headers is read (tied embeddings stored twice are compared, to know that they ar
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
 from merger.checkpoint import Checkpoint, dtype_code
+from merger.checkpoint.folder import stating
 from merger.checkpoint.header import TensorInfo
 from merger.checkpoint.tied import agree
-from merger.errors import MismatchError
+from merger.errors import MismatchError, SpecError
+from merger.names import main_stack, stacks
 from merger.plan.model import Drop, Plan, Source, Step
-from merger.plan.rows import Row, Tables, length, rows_of
+from merger.plan.rows import Row, Tables, length, rows_of, tables_of
 from merger.spec import ExpertSpec, MergeSpec
 from merger.spec.check import active, base_of, settings_of
 
 _SHOWN = 40
+_LAYERS = "num_hidden_layers"
 _SHAPES = "Merge models of one architecture; where only vocabularies differ, use --vocab base."
 
 
@@ -39,19 +43,16 @@ def make_plan(spec: MergeSpec, checkpoints: Mapping[str, Checkpoint]) -> Plan:
         m: {n: i for n, i in checkpoints[m].tensors.items() if n != tied.dropped.get(m)}
         for m in spec.models
     }
-    layers = (checkpoints[spec.donor].config or {}).get("num_hidden_layers")
+    config = checkpoints[spec.donor].config
+    layers = stating(config, _LAYERS).get(_LAYERS)
     maker = _Maker(spec, tables)
     steps = tuple(s for row in rows_of(spec, tables, layers) if (s := maker.step(row)))
     maker.complain()
-    tied_drops = [Drop(m, n, "a copy of the tied embedding") for m, n in tied.dropped.items()]
-    changes = _stacked(spec, checkpoints[spec.donor].config or {}) if spec.slices else {}
-    return Plan(
-        spec,
-        steps,
-        (*tied_drops, *maker.drops(steps)),
-        (*spec.notes, *maker.notes(steps)),
-        changes,
-    )
+    drops, fates = maker.fates(steps)
+    drops = [*(Drop(m, n, "a copy of the tied embedding") for m, n in tied.dropped.items()), *drops]
+    fates["dropped"] += len(tied.dropped)
+    changes = _stacked(spec, tables, stating(config, _LAYERS))
+    return Plan(spec, steps, tuple(drops), (*spec.notes, *maker.notes(steps)), changes, fates)
 
 
 class _Maker:
@@ -91,7 +92,8 @@ class _Maker:
 
     def has(self, model: str | None, row: Row) -> bool:
         """Say whether a base that takes no part in the arithmetic has the tensor, to copy it."""
-        return model is not None and row.part is None and row.name in self.tables[model]
+        whole = row.part is None or row.part.whole
+        return model is not None and whole and row.name in self.tables[model]
 
     def infos(self, row: Row, sources: list[Source]) -> list[TensorInfo] | None:
         """Return the headers of a row's tensors, the base last, or None if they do not fit."""
@@ -146,19 +148,26 @@ class _Maker:
         remedy = "Add a rule without a filter." if "no filter" in wrong[0] else _SHAPES
         raise MismatchError("\n".join(told), remedy)
 
-    def drops(self, steps: tuple[Step, ...]) -> list[Drop]:
-        """Return the input tensors that no step reads."""
-        read = {(s.model, s.tensor) for step in steps for s in step.inputs}
-        listed = {s.model for step in steps for s in step.inputs}
-        reason = "outside the slices" if self.spec.slices else f"not in {self.spec.donor}"
+    def fates(self, steps: tuple[Step, ...]) -> tuple[list[Drop], Counter[str]]:
+        """Say of every input tensor what becomes of it: the drops by name, all by their count."""
+        merged = {s for step in steps if step.operator for s in step.inputs}
+        copied = {s for step in steps if not step.operator for s in step.inputs}
+        listed = {s.model for s in merged or copied}
         # A copied tensor is the same fact in every model, so the others' are not called dropped.
-        copied = {step.name for step in steps if not step.operator}
-        return [
-            Drop(model, name, reason)
-            for model, table in self.tables.items()
-            for name in table
-            if model in listed and (model, name) not in read and name not in copied
-        ]
+        same = {step.name for step in steps if not step.operator}
+        reason = "outside the slices" if self.spec.parts else f"not in {self.spec.donor}"
+        drops, fates = [], Counter[str]()
+        for source in (Source(m, name) for m, table in self.tables.items() for name in table):
+            if source in merged:
+                fates["merged"] += 1
+            elif source in copied or source.tensor in same:
+                fates["copied"] += 1
+            elif source.model in listed:
+                drops.append(Drop(source.model, source.tensor, reason))
+            else:
+                fates["not asked for"] += 1  # of a base that takes no part
+        fates["dropped"] = len(drops)
+        return drops, fates
 
     def notes(self, steps: tuple[Step, ...]) -> list[str]:
         """Return what a reader should be told beside the table of steps."""
@@ -177,15 +186,27 @@ class _Maker:
         return told
 
 
-def _stacked(spec: MergeSpec, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config keys that speak of layers, for the layers that slices make."""
-    if "num_hidden_layers" not in config:
-        return {}
-    changes: dict[str, Any] = {"num_hidden_layers": sum(map(length, spec.slices))}
-    kinds = config.get("layer_types")
-    if isinstance(kinds, list) and len(kinds) == config["num_hidden_layers"]:
-        spans = [part.sources[0].layers for part in spec.slices]
-        changes["layer_types"] = [kind for first, last in spans for kind in kinds[first:last]]
+def _stacked(spec: MergeSpec, tables: Tables, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config keys that speak of layers, for the layers that slices make.
+
+    Raises a SpecError where a stack gets another number of layers and no key says how many it has.
+    """
+    changes: dict[str, Any] = {}
+    for module, parts in spec.modules.items():
+        if parts[0].whole or _LAYERS not in config:
+            continue
+        counts = stacks(tables_of(module, spec, tables)[spec.donor])
+        stack = main_stack(counts, config[_LAYERS]) or ""
+        made = sum(map(length, parts))
+        if counts[stack] == config[_LAYERS]:
+            changes[_LAYERS] = made
+            kinds = config.get("layer_types")
+            if isinstance(kinds, list) and len(kinds) == config[_LAYERS]:
+                spans = [slice(*(part.sources[0].layers or ())) for part in parts]
+                changes["layer_types"] = [kind for span in spans for kind in kinds[span]]
+        elif made != counts[stack]:
+            law = f"{stack} would have {made} layers, and config.json speaks of other {_LAYERS}"
+            raise SpecError(law, f"Lay all {counts[stack]} layers of it, or give it models.")
     return changes
 
 

@@ -71,6 +71,7 @@ class Plan:
     dropped: tuple[Drop, ...] = ()
     notes: tuple[str, ...] = ()
     config_changes: Mapping[str, Any] = field(default_factory=dict)
+    fates: Mapping[str, int] = field(default_factory=dict)  # what became of the input tensors
 
     @property
     def merged(self) -> tuple[Step, ...]:

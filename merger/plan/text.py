@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any
 
+from merger.names import layer_of, placing
 from merger.plan.model import Plan, Step
 
-COLUMNS = ("tensor", "knobs of each expert", "dtype", ">bytes")
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-def plan_rows(plan: Plan) -> list[tuple[str, ...]]:
-    """Return one row of COLUMNS per output tensor."""
-    return [(s.name, knobs_text(s), s.dtype, bytes_text(s.nbytes)) for s in plan.steps]
+def plan_table(plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return columns and one row per output tensor: what it is made of, format, bytes.
+
+    A knob of each expert is a column of its own, its values in the experts' order.
+    """
+    each = [name for name, knob in plan.spec.operator.knobs.items() if knob.each]
+    laid = ["from"] if plan.spec.parts else []
+    rows = [
+        (s.name, *(_from(s) for _ in laid), *_cells(s, each), s.dtype, bytes_text(s.nbytes))
+        for s in plan.steps
+    ]
+    return ("tensor", *laid, *(each or ["operator"]), "dtype", ">bytes"), rows
 
 
-def knobs_text(step: Step) -> str:
-    """Say the knobs of each expert, in the experts' order, or where a copy is from."""
-    if not step.operator:
-        return f"copy of {step.sources[0].model}"
-    each = {n: v for n, v in step.knobs.items() if isinstance(v, tuple)}
-    return "  ".join(f"{name} {_value(value)}" for name, value in each.items()) or step.operator
+def _cells(step: Step, each: list[str]) -> list[str]:
+    if step.operator:
+        return [_value(step.knobs[name]) for name in each] or [step.operator]
+    return [f"copy of {step.sources[0].model}", *[""] * (len(each) - 1)]
+
+
+def _from(step: Step) -> str:
+    """Say where the tensors of a slice come from: `ded 3, ind 5`, models and their layers."""
+    layers = [(PurePath(s.model).name, layer_of(s.tensor)) for s in step.sources]
+    return ", ".join(f"{model} {layer.number}" if layer else model for model, layer in layers)
+
+
+def drops_text(plan: Plan) -> list[str]:
+    """Return the drops as lines, those of one layer (of slices) together."""
+    place = placing(drop.tensor for drop in plan.dropped)
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for drop in plan.dropped:
+        layer = place(drop.tensor) if plan.spec.parts and layer_of(drop.tensor) else drop.tensor
+        groups.setdefault((drop.model, layer, drop.reason), []).append(drop.tensor)
+    return [
+        f"dropped: {model} {layer}" + (f", {len(n)} tensors" if len(n) > 1 else "") + f" ({reason})"
+        for (model, layer, reason), n in groups.items()
+    ]
+
+
+def conservation(plan: Plan) -> str:
+    """Say what became of every input tensor, and how many came out."""
+    fates = [f"{count} {fate}" for fate, count in plan.fates.items() if count or fate == "dropped"]
+    return f"{sum(plan.fates.values())} tensors in: {', '.join(fates)}; {len(plan.steps)} out"
 
 
 def shared_text(plan: Plan) -> str:
@@ -59,6 +92,7 @@ def plan_document(plan: Plan) -> dict[str, Any]:
         "bytes": plan.nbytes,
         "merged": len(plan.merged),
         "copied": len(plan.copied),
+        "inputs": dict(plan.fates),
     }
 
 

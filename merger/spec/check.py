@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from merger.spec.lines import Path_, Where
-from merger.spec.model import ExpertSpec, MergeSpec, SliceSpec
+from merger.spec.model import ExpertSpec, MergeSpec, PartSpec
 from merger.spec.setting import Setting
 
 
-def active(spec: MergeSpec, part: SliceSpec | None = None) -> tuple[ExpertSpec, ...]:
+def active(spec: MergeSpec, part: PartSpec | None = None) -> tuple[ExpertSpec, ...]:
     """Return the models that are merged: those listed, less the base where it is the ground.
 
     An operator that starts from the base does not count it among its experts, even if the config
@@ -22,7 +22,7 @@ def active(spec: MergeSpec, part: SliceSpec | None = None) -> tuple[ExpertSpec, 
     return tuple(e for e in listed if e.model != ground)
 
 
-def base_of(spec: MergeSpec, part: SliceSpec | None = None) -> str | None:
+def base_of(spec: MergeSpec, part: PartSpec | None = None) -> str | None:
     """Return the base of a slice, or of the whole merge."""
     return (part.base if part else None) or spec.base
 
@@ -30,32 +30,31 @@ def base_of(spec: MergeSpec, part: SliceSpec | None = None) -> str | None:
 def check_spec(spec: MergeSpec, where: Where) -> None:
     """Raise a SpecError, with its place, for a spec that no checkpoint could make sense of."""
     _check_words(spec, where)
-    for i, part in enumerate(spec.slices):
-        _check_slice(part, ("slices", i, "sources"), where)
-        _check_part(spec, part, ("slices", i), where)
-    if not spec.slices:
+    for i, part in enumerate(spec.parts):
+        path: Path_ = ("modules", part.module) if part.module else ("slices", i)
+        _check_sources(part, path, where)
+        _check_part(spec, part, path, where)
+    if not spec.parts:
         _check_part(spec, None, ("models",), where)
 
 
 def _check_words(spec: MergeSpec, where: Where) -> None:
     """Check what tokenizer and chat template are to be: those of a model, or a template's text."""
     source = spec.tokenizer_source
-    if source == "union":
-        law = "tokenizer_source union is not supported"
-        raise where.error(("tokenizer_source",), law, "Name a model, or base.")
     if source == "base" and not spec.base:
         raise where.error(("tokenizer_source",), "there is no base", "Name a model.")
-    if source not in (None, "base", *spec.models):
+    if source not in (None, "base", "union", *spec.models):
         law = f"tokenizer_source {source} is none of the models"
-        raise where.error(("tokenizer_source",), law, f"Models: {', '.join(spec.models)}.")
+        remedy = f"base, union, or one of {', '.join(spec.models)}."
+        raise where.error(("tokenizer_source",), law, remedy)
     template = spec.chat_template
-    if template and template != "auto" and "{" not in template:
+    if template and "{" not in template:
         law = f"chat_template {template!r} is no Jinja template"
         remedy = "Give the template's text, or auto to keep the donor's; no templates are built in."
         raise where.error(("chat_template",), law, remedy)
 
 
-def _check_part(spec: MergeSpec, part: SliceSpec | None, path: Path_, where: Where) -> None:
+def _check_part(spec: MergeSpec, part: PartSpec | None, path: Path_, where: Where) -> None:
     operator, experts = spec.operator, active(spec, part)
     if operator.base == "required" and not base_of(spec, part):
         law = f"{spec.method} starts from a base, and base_model is missing"
@@ -76,21 +75,21 @@ def _check_part(spec: MergeSpec, part: SliceSpec | None, path: Path_, where: Whe
                 raise where.error(path, law, f"Add `{name}: VALUE` to its parameters.")
 
 
-def _check_slice(part: SliceSpec, path: Path_, where: Where) -> None:
+def _check_sources(part: PartSpec, path: Path_, where: Where) -> None:
     if not part.sources:
-        raise where.error(path, "a slice has no sources", "Name at least one model.")
+        raise where.error(path, "no source is named", "Name at least one model.")
     models = [s.model for s in part.sources]
     if twice := next((m for m in models if models.count(m) > 1), None):
         remedy = "A slice lays different models side by side; stack layers by separate slices."
         raise where.error(path, f"a slice names {twice} twice", remedy)
-    lengths = {s.layers[1] - s.layers[0] for s in part.sources}
-    if len(lengths) > 1:
-        told = ", ".join(f"{s.model} {list(s.layers)}" for s in part.sources)
+    spans = [s.layers for s in part.sources if s.layers]
+    if len({last - first for first, last in spans}) > 1:
+        told = ", ".join(f"{s.model} {list(s.layers or ())}" for s in part.sources)
         raise where.error(path, f"the layer ranges differ in length: {told}", "Make them equal.")
 
 
 def settings_of(
-    spec: MergeSpec, part: SliceSpec | None, expert: ExpertSpec | None, knob: str
+    spec: MergeSpec, part: PartSpec | None, expert: ExpertSpec | None, knob: str
 ) -> list[Setting]:
     """Return the settings of a knob in the order they are asked: expert, slice, whole merge."""
     tables = [expert.knobs if expert else {}, part.knobs if part else {}, spec.knobs]

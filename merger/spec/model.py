@@ -2,13 +2,14 @@
 
 Models are named as the user named them (a folder, an alias, a Hub id); whoever opens them resolves
 the names. `experts` holds the models as listed, the base among them only if the config lists it.
+What mergekit calls slices and modules are parts here: each has experts of its own.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,26 +21,26 @@ Knobs = Mapping[str, Setting]
 
 @dataclass(frozen=True)
 class ExpertSpec:
-    """One model with the knobs that are its own."""
+    """One model with the knobs that are its own; in a slice, its layers [first, last)."""
 
     model: str
     knobs: Knobs = field(default_factory=dict)
+    layers: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
-class SourceSpec(ExpertSpec):
-    """One model's part of a slice: its layers [first, last)."""
+class PartSpec:
+    """Layers of several models laid side by side and merged, or a module of them whole."""
 
-    layers: tuple[int, int] = (0, 0)
-
-
-@dataclass(frozen=True)
-class SliceSpec:
-    """Layers of several models laid side by side, and merged into as many output layers."""
-
-    sources: tuple[SourceSpec, ...]
+    sources: tuple[ExpertSpec, ...]
     base: str | None = None
     knobs: Knobs = field(default_factory=dict)
+    module: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether the part is a module of its models, with no layers chosen."""
+        return all(source.layers is None for source in self.sources)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class MergeSpec:
     experts: tuple[ExpertSpec, ...] = ()
     base: str | None = None
     knobs: Knobs = field(default_factory=dict)
-    slices: tuple[SliceSpec, ...] = ()
+    parts: tuple[PartSpec, ...] = ()
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: str | None = None
@@ -73,9 +74,14 @@ class MergeSpec:
     def models(self) -> tuple[str, ...]:
         """Every model named, once, in order: the experts as listed, then the base."""
         listed = [e.model for e in self.experts]
-        for part in self.slices:
+        for part in self.parts:
             listed += [s.model for s in part.sources] + ([part.base] if part.base else [])
         return tuple(dict.fromkeys([*listed, *([self.base] if self.base else [])]))
+
+    @property
+    def modules(self) -> dict[str, list[PartSpec]]:
+        """The parts by module; those of a merge without modules stand under an empty name."""
+        return {m: [p for p in self.parts if p.module == m] for m in (p.module for p in self.parts)}
 
     @property
     def donor(self) -> str:
@@ -86,10 +92,12 @@ class MergeSpec:
         """Return the spec as mergekit's YAML states it."""
         told: dict[str, Any] = {"merge_method": self.method}
         told |= {"base_model": self.base} if self.base else {}
-        if self.slices:
-            told["slices"] = [_slice(part) for part in self.slices]
-        else:
+        if not self.parts:
             told["models"] = [_source(expert) for expert in self.experts]
+        elif "" in self.modules:
+            told |= _body(self.parts)
+        else:
+            told["modules"] = {module: _body(parts) for module, parts in self.modules.items()}
         told |= _parameters(self.knobs)
         rest = ("dtype", "out_dtype", "tokenizer_source", "chat_template")
         return told | {name: getattr(self, name) for name in rest if getattr(self, name)}
@@ -104,10 +112,16 @@ def _parameters(knobs: Knobs) -> dict[str, Any]:
 
 
 def _source(expert: ExpertSpec) -> dict[str, Any]:
-    layers = {"layer_range": list(expert.layers)} if isinstance(expert, SourceSpec) else {}
+    layers = {"layer_range": list(expert.layers)} if expert.layers else {}
     return {"model": expert.model, **layers, **_parameters(expert.knobs)}
 
 
-def _slice(part: SliceSpec) -> dict[str, Any]:
+def _body(parts: Sequence[PartSpec]) -> dict[str, Any]:
+    if parts[0].whole:
+        return {"models": [_source(s) for s in parts[0].sources], **_parameters(parts[0].knobs)}
+    return {"slices": [_slice(part) for part in parts]}
+
+
+def _slice(part: PartSpec) -> dict[str, Any]:
     base = {"base_model": part.base} if part.base else {}
     return {"sources": [_source(s) for s in part.sources], **base, **_parameters(part.knobs)}

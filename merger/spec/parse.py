@@ -15,15 +15,14 @@ from merger.operators import OPERATORS, Operator
 from merger.registry import unknown
 from merger.spec.check import check_spec
 from merger.spec.lines import Path_, Where, read_yaml
-from merger.spec.model import ExpertSpec, Knobs, MergeSpec, SliceSpec, SourceSpec
+from merger.spec.model import ExpertSpec, Knobs, MergeSpec, PartSpec
 from merger.spec.setting import Rule, Setting, Value
 
 _TOP = (
-    *("merge_method", "base_model", "models", "slices", "parameters", "dtype", "out_dtype"),
-    *("tokenizer_source", "tokenizer", "chat_template", "provenance"),
+    *("merge_method", "base_model", "models", "slices", "modules", "parameters", "dtype"),
+    *("out_dtype", "tokenizer_source", "tokenizer", "chat_template", "provenance"),
 )
 _REFUSED = {
-    "modules": "Merge each module's checkpoint by its own config.",
     "tokens": "Name a tokenizer_source instead.",
     "pad_to_multiple_of": "The padding of the donor's embeddings is kept as it is.",
 }
@@ -57,7 +56,7 @@ def dtype_of(name: str, place: str) -> str:
 
 
 class _Parser:
-    """The border between plain data and the spec; holds only where things stand."""
+    """The border between plain data and the spec; holds where things stand, and the operator."""
 
     def __init__(self, where: Where) -> None:
         self.where = where
@@ -68,20 +67,19 @@ class _Parser:
         method = self.text(top, "merge_method", ()) or ""
         if not method:
             raise self.where.error((), "merge_method is missing", f"One of {_listed(OPERATORS)}.")
-        operator = self.known(("merge_method",), method)
-        if ("models" in top) == ("slices" in top):
-            law = "a merge has either models or slices"
-            raise self.where.error((), law, "Keep one of the two keys.")
+        self.operator = self.known(("merge_method",), method)
+        kind = self.one_of(top, (), ("models", "slices", "modules"))
+        parts = self.modules(top[kind]) if kind == "modules" else ()
         spec = MergeSpec(
             method=method,
-            experts=self.experts(top.get("models", []), operator),
+            experts=self.sources(top[kind], (kind,)) if kind == "models" else (),
             base=self.text(top, "base_model", ()),
-            knobs=self.knobs(top.get("parameters"), ("parameters",), operator),
-            slices=self.slices(top.get("slices", []), operator),
+            knobs=self.knobs(top.get("parameters"), ("parameters",)),
+            parts=self.slices(top[kind], (kind,)) if kind == "slices" else parts,
             dtype=self.dtype(top, "dtype"),
             out_dtype=self.dtype(top, "out_dtype"),
             tokenizer_source=self.tokenizer(top),
-            chat_template=self.text(top, "chat_template", ()),
+            chat_template=self.template(top),
             notes=tuple(self.notes),
             provenance=self.provenance(top),
         )
@@ -95,20 +93,31 @@ class _Parser:
             raise self.where.error(path, error.law, error.remedy) from error
 
     def mapping(self, value: Any, path: Path_, keys: Iterable[str]) -> Mapping[str, Any]:
+        """Check that a value holds keys, and no other than these; any, where there are none."""
         if not isinstance(value, Mapping):
             law = f"a {type(value).__name__} stands where keys were expected"
             raise self.where.error(path, law, f"Known keys: {', '.join(keys)}.")
         for key in value:
             if key in _REFUSED:
                 raise self.where.error((*path, key), f"{key!r} is not supported", _REFUSED[key])
-            if key not in keys:
+            if keys and key not in keys:
                 error = unknown("key", str(key), keys)
-                raise self.where.error((*path, key), error.law, error.remedy)
+                remedy = _place(str(key), path) or error.remedy
+                raise self.where.error((*path, key), error.law, remedy)
         return value
 
-    def listed(self, value: Any, path: Path_) -> list[Any]:
+    def one_of(self, table: Mapping[str, Any], path: Path_, kinds: tuple[str, ...]) -> str:
+        found = [kind for kind in kinds if kind in table]
+        if len(found) == 1:
+            return found[0]
+        law = f"{' and '.join(found)} stand together" if found else f"no {' or '.join(kinds)}"
+        raise self.where.error((*path, *found[1:2]), law, "Keep one of these keys.")
+
+    def listed(self, value: Any, path: Path_, *, empty: bool = True) -> list[Any]:
         if not isinstance(value, list):
             raise self.where.error(path, f"{value!r} is no list", "Begin each entry with a dash.")
+        if not value and not empty:
+            raise self.where.error(path, "the list is empty", "Name at least one slice.")
         return value
 
     def text(self, table: Mapping[str, Any], key: str, path: Path_) -> str | None:
@@ -116,12 +125,6 @@ class _Parser:
         if value is None or isinstance(value, str):
             return value or None
         raise self.where.error((*path, key), f"{key} is {value!r}", "Give a name.")
-
-    def model(self, table: Mapping[str, Any], path: Path_) -> str:
-        name = self.text(table, "model", path)
-        if not name:
-            raise self.where.error(path, "an entry names no model", "Add `model: NAME`.")
-        return name
 
     def dtype(self, top: Mapping[str, Any], key: str) -> str | None:
         name = self.text(top, key, ())
@@ -134,49 +137,66 @@ class _Parser:
         table = self.mapping(top["tokenizer"], ("tokenizer",), ("source",))
         return self.text(table, "source", ("tokenizer",)) or source
 
+    def template(self, top: Mapping[str, Any]) -> str | None:
+        template = self.text(top, "chat_template", ())
+        if template == "auto":
+            self.notes.append("chat_template auto: the donor's is kept")
+            return None
+        return template
+
     def provenance(self, top: Mapping[str, Any]) -> Mapping[str, Any] | None:
         value = top.get("provenance")
         if value is None or isinstance(value, Mapping):
             return value
         raise self.where.error(("provenance",), "provenance is no mapping", "Remove the key.")
 
-    def experts(self, value: Any, operator: Operator) -> tuple[ExpertSpec, ...]:
-        made = []
-        for i, entry in enumerate(self.listed(value, ("models",))):
-            path = ("models", i)
-            table = self.mapping(entry, path, ("model", "parameters"))
-            knobs = self.knobs(table.get("parameters"), (*path, "parameters"), operator, each=True)
-            made.append(ExpertSpec(self.model(table, path), knobs))
+    def modules(self, value: Any) -> tuple[PartSpec, ...]:
+        made: list[PartSpec] = []
+        for name, entry in self.mapping(value, ("modules",), ()).items():
+            path = ("modules", name)
+            table = self.mapping(entry, path, ("models", "slices", "parameters"))
+            knobs = self.knobs(table.get("parameters"), (*path, "parameters"))
+            kind = self.one_of(table, path, ("models", "slices"))
+            if kind == "slices":
+                made += self.slices(table[kind], (*path, kind), name, knobs)
+            else:
+                sources = self.sources(table[kind], (*path, kind))
+                made.append(PartSpec(sources, None, knobs, str(name)))
         return tuple(made)
 
-    def slices(self, value: Any, operator: Operator) -> tuple[SliceSpec, ...]:
+    def slices(
+        self, value: Any, path: Path_, module: str = "", shared: Knobs | None = None
+    ) -> tuple[PartSpec, ...]:
         made = []
-        for i, entry in enumerate(self.listed(value, ("slices",))):
-            path = ("slices", i)
-            table = self.mapping(entry, path, ("sources", "base_model", "parameters"))
-            made.append(
-                SliceSpec(
-                    self.sources(table.get("sources"), (*path, "sources"), operator),
-                    self.text(table, "base_model", path),
-                    self.knobs(table.get("parameters"), (*path, "parameters"), operator),
-                )
-            )
+        for i, entry in enumerate(self.listed(value, path, empty=False)):
+            here = (*path, i)
+            table = self.mapping(entry, here, ("sources", "base_model", "parameters"))
+            sources = self.sources(table.get("sources"), (*here, "sources"), layered=True)
+            knobs = dict(self.knobs(table.get("parameters"), (*here, "parameters")))
+            for name, setting in (shared or {}).items():  # asked where the slice's own are silent
+                own = knobs[name].rules if name in knobs else ()
+                knobs[name] = Setting((*own, *setting.rules))
+            made.append(PartSpec(sources, self.text(table, "base_model", here), knobs, module))
         return tuple(made)
 
-    def sources(self, value: Any, path: Path_, operator: Operator) -> tuple[SourceSpec, ...]:
+    def sources(self, value: Any, path: Path_, *, layered: bool = False) -> tuple[ExpertSpec, ...]:
         made = []
         for i, entry in enumerate(self.listed(value, path)):
             here = (*path, i)
-            table = self.mapping(entry, here, ("model", "layer_range", "parameters"))
-            layers: Any = table.get("layer_range")
-            if not _is_range(layers):
+            keys = ("model", "layer_range", "parameters") if layered else ("model", "parameters")
+            table = self.mapping(entry, here, keys)
+            if not (name := self.text(table, "model", here)):
+                raise self.where.error(here, "an entry names no model", "Add `model: NAME`.")
+            knobs = self.knobs(table.get("parameters"), (*here, "parameters"), each=True)
+            layers = table.get("layer_range")
+            if layered and not _is_range(layers):
                 law = f"layer_range is {layers!r}"
                 raise self.where.error(here, law, "Give [first, last): two growing whole numbers.")
-            knobs = self.knobs(table.get("parameters"), (*here, "parameters"), operator, each=True)
-            made.append(SourceSpec(self.model(table, here), knobs, (layers[0], layers[1])))
+            made.append(ExpertSpec(name, knobs, (layers[0], layers[1]) if layers else None))
         return tuple(made)
 
-    def knobs(self, value: Any, path: Path_, operator: Operator, *, each: bool = False) -> Knobs:
+    def knobs(self, value: Any, path: Path_, *, each: bool = False) -> Knobs:
+        operator = self.operator
         if value is None:
             return {}
         quiet = _WITHOUT_EFFECT - set(operator.knobs)
@@ -187,16 +207,14 @@ class _Parser:
             elif each and not operator.knobs[name].each:
                 law = f"{name} of {operator.name} is one value for the whole merge"
                 raise self.where.error((*path, name), law, "Move it to the top `parameters`.")
-        return {
-            n: self.setting(v, (*path, n), operator) for n, v in table.items() if n not in quiet
-        }
+        return {n: self.setting(v, (*path, n)) for n, v in table.items() if n not in quiet}
 
-    def setting(self, value: Any, path: Path_, operator: Operator) -> Setting:
+    def setting(self, value: Any, path: Path_) -> Setting:
         by_filter = isinstance(value, Mapping) or (
             isinstance(value, list) and any(isinstance(v, Mapping) for v in value)
         )
         if not by_filter:
-            return Setting((Rule(self.values(value, path, operator)),))
+            return Setting((Rule(self.values(value, path)),))
         entries = value if isinstance(value, list) else [value]
         rules = []
         for i, entry in enumerate(entries):
@@ -206,19 +224,28 @@ class _Parser:
             table = self.mapping(entry, here, ("filter", "value"))
             if "value" not in table:
                 raise self.where.error(here, "a filter has no value", "Add `value: NUMBER`.")
-            values = self.values(table["value"], path, operator)
+            values = self.values(table["value"], path)
             rules.append(Rule(values, self.text(table, "filter", here)))
         return Setting(tuple(rules))
 
-    def values(self, value: Any, path: Path_, operator: Operator) -> tuple[Value, ...]:
+    def values(self, value: Any, path: Path_) -> tuple[Value, ...]:
         many = value if isinstance(value, list) else [value]
-        knob, name = operator.knobs[str(path[-1])], str(path[-1])
+        knob, name = self.operator.knobs[str(path[-1])], str(path[-1])
         if len(many) != 1 and (knob.choices or knob.kind is bool or not many):
             raise self.where.error(path, f"{name} is {value!r}", "Give a single value.")
         try:
             return tuple(knob.checked(name, _number(v)) for v in many)
         except MergerError as error:
             raise self.where.error(path, error.law, error.remedy) from error
+
+
+def _place(key: str, path: Path_) -> str:
+    """Say where a key belongs that stands in the wrong place; nothing for one unknown anywhere."""
+    if key in _TOP:
+        return f"{key} belongs at the top of the config."
+    if path[-1:] != ("parameters",) and any(key in OPERATORS[name].knobs for name in OPERATORS):
+        return f"{key} belongs under `parameters`."
+    return "layer_range belongs to a source of a slice." if key == "layer_range" else ""
 
 
 def _number(value: Any) -> Any:
