@@ -1,16 +1,17 @@
-"""Files and output of one JSON object a line (or parquet rows), read with the place of mistakes.
+"""Tables in files: JSONL and parquet read with the place of every mistake; these and CSV written.
 
 Lines end at a line feed only: other separators that Unicode knows may stand inside a text.
 """
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from merger.errors import EvalError
+from merger.errors import EvalError, OutputError, UsageError
 
 
 def parse_objects(text: str, where: str, shape: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -42,3 +43,33 @@ def read_objects(path: Path, shape: str) -> Iterator[tuple[str, dict[str, Any]]]
     except (OSError, ValueError, ImportError) as error:  # also a file that is not UTF-8
         raise EvalError(f"{path} cannot be read: {error}", f"Name a file of {shape}.") from error
     return parse_objects(text, str(path), shape)
+
+
+def check_table(path: Path | None) -> None:
+    """Raise `UsageError` for a file whose ending names no kind that can be written."""
+    if path and path.suffix not in {".csv", ".parquet", ".jsonl"}:
+        raise UsageError(f"{path} names no kind of table", "End it with .csv, .parquet or .jsonl.")
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows with the same keys: .csv, .parquet, else JSONL; halves of signs become `?`."""
+    try:
+        if path.suffix == ".parquet":
+            from pyarrow import Table
+            from pyarrow.parquet import write_table as write
+
+            write(Table.from_pylist([{k: _plain(v) for k, v in row.items()} for row in rows]), path)
+        elif path.suffix == ".csv":
+            with path.open("w", encoding="utf-8", errors="replace", newline="") as file:
+                table = csv.DictWriter(file, list(rows[0]) if rows else [])
+                table.writeheader()
+                table.writerows(rows)
+        else:
+            lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            path.write_text("".join(lines), "utf-8", "replace")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}", "Name another file.") from error
+
+
+def _plain(value: Any) -> Any:
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

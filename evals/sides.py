@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +67,7 @@ def _winner(run: Path) -> Side:
     winner = json.loads(confirm.read_text())["winner"]
     fingerprint = winner["fingerprint"] if isinstance(winner, dict) else winner
     side = _of_ledger(fingerprint, str(run / "ledger.sqlite"))
-    held = {}
+    held: dict[Key, list[Row]] = {}
     for key, rows in side.rows.items():
         asked = side.asked(key)
         kept = [r for r in rows if asked.get(r.item, {}).get("split") == "confirm"]
@@ -113,10 +114,10 @@ def match(a: Side, b: Side) -> tuple[list[Match], list[str]]:
         keys = [key for key in a.rows if key[0] == task and key in b.rows]
         for key in keys:
             label = task if len(keys) == 1 else f"{task} {key[-1][:6]}"
-            found.append(_matched(label, a.rows[key], b.rows[key], lambda key=key: a.asked(key)))
+            found.append(_matched(label, a.rows[key], b.rows[key], partial(a.asked, key)))
         if not keys:
-            first = next(key for key in a.rows if key[0] == task)
-            found.append(_matched(task, a.of(task), b.of(task), lambda key=first: a.asked(key)))
+            key = next(key for key in a.rows if key[0] == task)
+            found.append(_matched(task, a.of(task), b.of(task), partial(a.asked, key)))
             notes.append(f"{task}: the two were asked with other prompts, budgets or settings")
     return found, notes
 
@@ -126,5 +127,5 @@ def _matched(task: str, a: list[Row], b: list[Row], asked: Callable[[], Asked]) 
     if not common:
         remedy = "Evaluate both with the same split, levels and seed."
         raise EvalError(f"the two share no items of {task}", remedy)
-    kept = ([row for row in rows if row.item in common] for rows in (a, b))
-    return Match(task, *kept, asked)
+    left, right = ([row for row in rows if row.item in common] for rows in (a, b))
+    return Match(task, left, right, asked)

@@ -7,14 +7,16 @@ there, so a search can say what it will cost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from evals.generate import Answerer, Settings
 from evals.ledger import Ledger, Row
 from evals.own import FILES, read_items
+from evals.paper import SUITE, paper_settings, read_benchmark, suite_names
 from evals.runner import Progress, evaluate
 from evals.task import Item, Task, get_task, items
 from evals.v0 import read_v0
@@ -30,8 +32,15 @@ class Subject:
     """A model to evaluate: its weights' fingerprint, the live model, its folder if it has one."""
 
     fingerprint: str
-    answerer: Answerer
+    answerer: Answerer | None
     path: Path | None = None
+
+    @property
+    def live(self) -> Answerer:
+        """The live model; a `UsageError` where none was loaded."""
+        if self.answerer is None:
+            raise UsageError("the tasks need a live model", "Load it first.")
+        return self.answerer
 
 
 class Scorer(Protocol):
@@ -64,19 +73,21 @@ class Entry:
         return self.scorer(subject, ledger, settings, progress)
 
 
-def task_entry(task: Task, drawn: Sequence[Item]) -> Entry:
-    """Return an entry for a task of ours, or a file of items, with the items drawn."""
+def task_entry(
+    task: Task, drawn: Sequence[Item], own: Callable[[Settings], Settings] = lambda asked: asked
+) -> Entry:
+    """Return an entry for a task with its items drawn; `own` is what it makes of the settings."""
 
     def score(
         subject: Subject, ledger: Ledger, settings: Settings, progress: Progress | None
     ) -> list[Row]:
         return evaluate(
-            subject.answerer,
+            subject.live,
             subject.fingerprint,
             task,
             drawn,
             ledger=ledger,
-            settings=settings,
+            settings=own(settings),
             progress=progress,
         )
 
@@ -92,7 +103,7 @@ def lm_eval_entry(name: str, limit: int | None = None, include_path: str | None 
         from evals.harness import evaluate_lm_eval
 
         return evaluate_lm_eval(
-            subject.answerer,
+            subject.live,
             subject.fingerprint,
             name.removeprefix(LM_EVAL),
             ledger=ledger,
@@ -132,16 +143,22 @@ def parse_suite(
     levels: tuple[int, ...] | Mapping[str, tuple[int, ...]] | None = None,
     check: str = "exact",
     include_path: str | None = None,
+    data: Path | None = None,
 ) -> list[Entry]:
-    """Read a comma-separated list of tasks, `lm_eval:` names and .jsonl files, n items of each.
+    """Read a comma-separated list of tasks, suites and files, n items of each.
 
     Without n: 100 of our own tasks, all of the others. `levels` are those of every task of ours, or
-    by task name (a task that is not named gets all of its levels).
+    by task name (a task that is not named gets all of its levels); `data` is the folder of a
+    suite's files.
     """
     entries: list[Entry] = []
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name.startswith(LM_EVAL):
             entries.append(lm_eval_entry(name, n, include_path))
+        elif name.partition(":")[0] == SUITE:
+            for one in suite_names(name):
+                benchmark, found = read_benchmark(one, data)
+                entries.append(task_entry(benchmark, found[:n], partial(paper_settings, one)))
         elif name.endswith(FILES):
             path = Path(name.removeprefix(V0))
             file_task, found = read_v0(path) if name.startswith(V0) else read_items(path, check)

@@ -1,6 +1,7 @@
 """`merger eval` and `merger compare` as users type them."""
 
 import json
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -91,6 +92,20 @@ def test_own_items_are_scored_by_the_check_asked_for(toy_folders, here):  # noqa
     assert means == [0.0, 1.0]
 
 
+def test_a_command_scores_without_a_live_model(toy_folders, here, monkeypatch):  # noqa: F811
+    """The folder goes to the command, its rows to the tables and to the exported file."""
+    script = here / "score.py"
+    script.write_text("import json\nfor i in range(4): print(json.dumps(dict(id=i, score=i % 2)))")
+    monkeypatch.setattr("evals.generate.load_model", lambda *a, **k: pytest.fail("loaded"))
+    command = f"{sys.executable} {script} {{model}}"
+    words = ("eval", toy_folders[0], "--objective-cmd", command, "--export", "rows.csv", "--json")
+    task = json.loads(run(*words).stdout)["models"][0]["tasks"]["command"]
+    assert (task["n"], task["mean"]) == (4, 0.5)
+    lines = (here / "rows.csv").read_text().splitlines()
+    assert lines[0].startswith("model,fingerprint,task,item,sample,text")
+    assert len(lines) == 5
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
@@ -99,6 +114,9 @@ def test_own_items_are_scored_by_the_check_asked_for(toy_folders, here):  # noqa
         (["--levels", "one"], UsageError),
         (["--split", "dev"], EvalError),
         (["--samples", "4"], EvalError),
+        (["--tasks", "paper-7:livecodebench"], EvalError),
+        (["--objective-cmd", "true"], EvalError),
+        (["--export", "rows.xls"], UsageError),
         (["--store", "no/such/folder/l.sqlite", "tiny:ded"], EvalError),
     ],
 )

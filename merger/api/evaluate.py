@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -13,8 +13,9 @@ import torch
 from evals import generate
 from evals.ledger import Ledger, Row
 from evals.paired import Comparison, compare_rows
+from evals.paper import LEFT_OUT, SUITE
 from evals.runner import summarize
-from evals.suite import Subject, parse_levels, parse_suite
+from evals.suite import Subject, command_entry, parse_levels, parse_suite
 from evals.task import get_task
 from evals.threads import best_threads
 from merger import experts
@@ -41,6 +42,14 @@ class Evaluated(NamedTuple):
         mean = sum(t["mean"] for t in told.values()) / len(told)
         return {"model": self.model, "fingerprint": self.fingerprint, "tasks": told, "mean": mean}
 
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Yield every answer with its score as one flat object."""
+        for task, rows in self.scores.items():
+            for row in rows:
+                yield {"model": self.model, "fingerprint": self.fingerprint, "task": task} | asdict(
+                    row
+                )
+
     def compared(self, other: Evaluated) -> list[Comparison]:
         """Return the paired comparison with another model on each task, this one minus that."""
         return [compare_rows(name, other.scores[name], rows) for name, rows in self.scores.items()]
@@ -63,6 +72,8 @@ def evaluate(
     max_new_tokens: int | None = None,
     check: str = "exact",
     include_path: str | None = None,
+    data: Path | None = None,
+    objective_cmd: str | None = None,
     store: str = "evals.sqlite",
     family: str | None = None,
     engine: str = "auto",
@@ -76,7 +87,8 @@ def evaluate(
     """Score models on tasks and return each with its rows, in the order asked.
 
     The options are those of `merger eval`. `models` are folders, aliases or Hub ids; `tasks` names,
-    `lm_eval:NAME` or files of items, with commas; `levels` as 1-3 or 1,2; `store` a path or a
+    `lm_eval:NAME`, `paper-7` or files of items, with commas; `data` is a folder with a suite's
+    files; `objective_cmd` scores the folder instead; `levels` as 1-3 or 1,2; `store` a path or a
     SQLAlchemy URL; `temperature` 0 is greedy; `threads` 0 probes. `screen` shows progress.
 
     Raises:
@@ -86,9 +98,14 @@ def evaluate(
     settings = generate.Settings(max_new_tokens, samples, temperature, top_p, seed)
     check_device(device)
     wanted = parse_levels(levels) or trained_levels(models, family, screen)
-    entries = parse_suite(
-        tasks, split=split, n=n, seed=seed, levels=wanted, check=check, include_path=include_path
+    how_drawn = {"split": split, "n": n, "seed": seed, "levels": wanted, "check": check}
+    entries = (
+        [command_entry(objective_cmd)]
+        if objective_cmd
+        else parse_suite(tasks, include_path=include_path, data=data, **how_drawn)
     )
+    if SUITE in tasks.split(","):
+        screen.say(LEFT_OUT)
     found = {name: experts.resolve(name, family=family) for name in models}
     for one in found.values():
         screen.say(one.choice)
@@ -98,7 +115,7 @@ def evaluate(
     how = (device, dtype, engine, batch_tokens)
     made = []
     for name, one in found.items():
-        subject = _subject(name, one.path, ledger, how, screen)
+        subject = _subject(name, one.path, ledger, None if objective_cmd else how, screen)
         with screen.progress(name, sum(e.size for e in entries) * samples) as bar:
             how_asked: dict[str, Any] = {"ledger": ledger, "settings": settings}
             scores = {e.name: e.rows(subject, progress=bar.step, **how_asked) for e in entries}
@@ -125,13 +142,15 @@ def trained_levels(
 
 
 def _subject(
-    name: str, path: Path, ledger: Ledger, how: tuple[str, str, Any, int], screen: Screen
+    name: str, path: Path, ledger: Ledger, how: tuple[str, str, Any, int] | None, screen: Screen
 ) -> Subject:
-    """Fingerprint and load a model."""
-    device, dtype, engine, batch_tokens = how
+    """Fingerprint a model, and load it where `how` is told."""
     with closing(open_checkpoint(path)) as checkpoint:
         fingerprint = checkpoint.fingerprint()
     ledger.name(fingerprint, name)
+    if how is None:
+        return Subject(fingerprint, None, path)
+    device, dtype, engine, batch_tokens = how
     model, tokenizer = generate.load_model(path, device=device, dtype=dtype)
     answerer = generate.Answerer(model, tokenizer, engine=engine, batch_tokens=batch_tokens)
     if tokenizer.chat_template is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,7 +12,9 @@ from merger.cli.app import app
 from merger.cli.compare import labels, show_pairs, show_scores
 
 Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders, aliases, Hub ids.")]
-Tasks = Annotated[str, typer.Option(help="Tasks, lm_eval:NAME or items.jsonl, comma-separated.")]
+Tasks = Annotated[
+    str, typer.Option(help="Tasks, lm_eval:NAME, paper-7 or items.jsonl, with commas.")
+]
 Split = Annotated[str, typer.Option(help="train, search, select, confirm or test.")]
 Number = Annotated[
     int | None,
@@ -30,6 +33,14 @@ Check = Annotated[
     str, typer.Option(help="For .jsonl items: exact, number, math or package:function.")
 ]
 IncludePath = Annotated[str | None, typer.Option(help="Folder of lm-eval task YAML.")]
+Data = Annotated[Path | None, typer.Option(help="Folder with the files of paper-7.")]
+Command = Annotated[
+    str | None,
+    typer.Option(help="Score by a command instead: './eval.sh {model}' prints JSONL rows."),
+]
+Export = Annotated[
+    Path | None, typer.Option(help="Write every answer and score here: .csv, .parquet or .jsonl.")
+]
 Store = Annotated[str, typer.Option(help="Ledger: a path or a SQLAlchemy URL.")]
 Family = Annotated[str | None, typer.Option(help="Family that aliases come from.")]
 EngineName = Annotated[str, typer.Option(help="auto, fast or hf.")]
@@ -56,6 +67,8 @@ def evaluate(
     max_new_tokens: Budget = None,
     check: Check = "exact",
     include_path: IncludePath = None,
+    data: Data = None,
+    objective_cmd: Command = None,
     store: Store = "evals.sqlite",
     family: Family = None,
     engine: EngineName = "auto",
@@ -64,23 +77,29 @@ def evaluate(
     dtype: Dtype = "auto",
     threads: Threads = 0,
     seed: Seed = 0,
+    export: Export = None,
     as_json: AsJson = False,
 ) -> None:
     """Score models on tasks. What the ledger holds is never paid for again."""
     asked = dict(locals())
+    from evals.jsonl import check_table, write_table
     from merger.api.evaluate import evaluate as run
-    from merger.cli.console import data, say
+    from merger.cli.console import data as emit
+    from merger.cli.console import say
     from merger.cli.screen import Screen
 
-    del asked["as_json"]
+    del asked["as_json"], asked["export"]
+    check_table(export)
     try:
         found = run(**asked, screen=Screen())
     except KeyboardInterrupt:
         say(f"paused: {store} keeps every answer so far; the same command continues")
         raise
+    if export:
+        write_table(export, [row for one in found for row in one.rows()])
     if as_json:
         pairs = [pair for one in found[1:] for pair in one.against(found[0])]
-        data({"models": [one.document() for one in found]} | ({"pairs": pairs} if pairs else {}))
+        emit({"models": [one.document() for one in found]} | ({"pairs": pairs} if pairs else {}))
     else:
         label = labels([one.model for one in found])
         first, *others = found

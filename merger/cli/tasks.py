@@ -82,13 +82,14 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write items to a file: id, task, version, level, split, prompt, answer, certificate."""
+    from evals.jsonl import write_table
     from evals.suite import parse_levels
     from evals.task import get_task, items
     from merger.cli.console import data, say
 
     found = get_task(task)
     drawn = items(found, n=n, split=split, seed=seed, levels=parse_levels(level))
-    _write_lines(out, [document(item) for item in drawn])
+    write_table(out, [document(item) for item in drawn])
     if as_json:
         data({"task": found.name, "n": len(drawn), "out": str(out)})
     else:
@@ -105,12 +106,13 @@ def check(
 ) -> None:
     """Score answers: one object a line with id, format, parsed, correct, reward."""
     from evals.itemfile import check_answers
+    from evals.jsonl import write_table
     from merger.cli.console import data, say
     from merger.cli.console import out as emit
 
     scored = check_answers(items, answers, reward=reward)
     if out is not None:
-        _write_lines(out, scored)
+        write_table(out, scored)
     elif as_json:
         data({"answers": scored})
     else:
@@ -167,15 +169,6 @@ def document(item: Item) -> dict[str, Any]:
     from evals.itemfile import item_document
 
     return item_document(item)
-
-
-def _write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
-    from merger.errors import OutputError
-
-    try:
-        path.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), "utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}", "Name another file.") from error
 
 
 def _range(levels: Any) -> str:
