@@ -328,3 +328,15 @@ def test_a_killed_process_resumes(tmp_path, after):
     save(out, tensors, 2000, resume=True)
     save(tmp_path / "once", tensors, 2000)
     assert all(f.read_bytes() == (out / f.name).read_bytes() for f in (tmp_path / "once").iterdir())
+
+
+def test_two_writers_of_one_folder_refuse_each_other(tmp_path):
+    """While one process writes, neither --resume nor --force lets another in; then it may."""
+    tensors, out = llama_tensors(), tmp_path / "out"
+    with Writer(out, plan(tensors), spec_hash="a") as first:
+        for how in ({}, {"resume": True}, {"force": True}):
+            with pytest.raises(OutputError, match="written by another process"):
+                Writer(out, plan(tensors), spec_hash="a", **how)
+        fill(first, tensors)
+        first.commit()
+    save(out, tensors, force=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -61,6 +62,24 @@ def check_space(out: Path, needed: int) -> None:
 def partial_of(out: Path) -> Path:
     """Return the folder that OUT is written in until it is whole."""
     return out.with_name(out.name + ".partial")
+
+
+def hold(partial: Path) -> int:
+    """Keep every other process from writing a folder; return the handle whose closing ends that.
+
+    The kernel lets go when the process dies, however it does. Raises an OutputError where another
+    process holds the folder.
+    """
+    handle = os.open(partial, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        law = f"{partial} is being written by another process"
+        raise OutputError(law, "Wait until it is done, or choose another OUT.") from error
+    except OSError:
+        pass  # some network file systems know no locks
+    return handle
 
 
 def take_place(partial: Path, out: Path) -> None:

@@ -26,6 +26,7 @@ from merger.checkpoint.layout import Planned, Shard, layout
 from merger.checkpoint.place import (
     check_place,
     check_space,
+    hold,
     partial_of,
     said,
     sync_folder,
@@ -66,16 +67,24 @@ class Writer:
         self._fds: dict[str, int] = {}
         self._lock = threading.Lock()
         self._made: list[Path] = []
+        self._held: list[int] = []
         self.finished: frozenset[str] = frozenset()
         self._key = journal.key_of(spec_hash, self.shards)
+        try:
+            with said(self.out):
+                kept = self._begin(force, resume, sidecar_bytes, joins=share[0] > 0)
+        except BaseException:
+            self.close()
+            raise
         with said(self.out):
-            kept = self._begin(force, resume, sidecar_bytes, joins=share[0] > 0)
             self._take({s.name for s in self.shards[share[0] :: share[1]]} - kept)
 
     def _begin(self, force: bool, resume: bool, sidecar_bytes: int, *, joins: bool) -> set[str]:
         """Make the folder, or go on in it; return the shards that are finished."""
         kept: set[str] = set()
         if not joins:
+            if self.folder.is_dir() and not self.folder.is_symlink():
+                self._held.append(hold(self.folder))
             check_place(self.out, force=force, resume=resume)
         self.resumed = joins or (resume and self.folder.exists())
         if self.resumed:
@@ -110,6 +119,7 @@ class Writer:
         parents = [p for p in self.folder.parents if not p.exists()]
         self.folder.mkdir(parents=True)
         self._made = parents
+        self._held.append(hold(self.folder))
         journal.begin(self.folder, self._key)
 
     def _open(self, shard: Shard) -> None:
@@ -177,6 +187,7 @@ class Writer:
                     _sync(file)
             sync_folder(self.folder)
             take_place(self.folder, self.out)
+        self.close()
         return self.out
 
     def _index(self) -> str:
@@ -188,9 +199,10 @@ class Writer:
     def close(self) -> None:
         """Stop writing and keep OUT.partial, whose finished shards a later run can use."""
         with self._lock:
-            for fd in self._fds.values():
+            for fd in (*self._fds.values(), *self._held):
                 os.close(fd)
             self._fds.clear()
+            self._held.clear()
 
     def abort(self) -> None:
         """Stop writing and leave the disk as it was: a new OUT.partial goes, an old one stays."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -147,6 +150,7 @@ def _write(
     as_json: bool,
 ) -> None:
     from merger.cli.console import progress, say
+    from merger.cli.pausing import pausing
     from merger.engine.folder import merge_to_folder, merge_to_nothing
     from merger.engine.team import Team
 
@@ -159,17 +163,14 @@ def _write(
     doubts = _doubts(models)
     for doubt in doubts:
         say(f"warning: {doubt}")
-    try:
-        with progress(f"merge ({models.plan.spec.method})", len(models.plan.steps)) as bar:
-            options["progress"] = lambda step: bar.step(note=step.name if verbose else "")
-            if out is None:
-                merged = merge_to_nothing(models, **options)
-            else:
-                merged = merge_to_folder(models, out, team=team, **options)  # type: ignore[arg-type]
-    except KeyboardInterrupt:
-        if out is not None:
-            say(f"paused: run the same command with --resume to go on with {out}.partial")
-        raise
+    words = [*(word for word in sys.argv[1:] if word != "--resume"), "--resume"]
+    kept = pausing(f"merger {shlex.join(words)}", "what is finished") if out else nullcontext()
+    with kept, progress(f"merge ({models.plan.spec.method})", len(models.plan.steps)) as bar:
+        options["progress"] = lambda step: bar.step(note=step.name if verbose else "")
+        if out is None:
+            merged = merge_to_nothing(models, **options)
+        else:
+            merged = merge_to_folder(models, out, team=team, **options)  # type: ignore[arg-type]
     _report(models, merged, doubts, as_json=as_json)
 
 

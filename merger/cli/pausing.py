@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def pausing(resume: str) -> Iterator[None]:
+def pausing(resume: str, kept: str = "every score made so far") -> Iterator[None]:
     """Run work that Ctrl-C (or SIGTERM, as batch systems send it) pauses; `resume` continues it."""
     from merger.cli.console import say
 
@@ -22,7 +22,7 @@ def pausing(resume: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say(f"paused; every score made so far is kept. Go on with: {resume}")
+        say(f"paused; {kept} is kept. Go on with: {resume}")
         raise
     finally:
         signal.signal(signal.SIGTERM, before)
