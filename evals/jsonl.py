@@ -55,7 +55,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows with the same keys: .csv, .parquet, else JSONL; halves of signs become `?`."""
     try:
         if path.suffix == ".parquet":
-            from pyarrow import Table
+            from pyarrow import Table  # type: ignore[import-untyped]
             from pyarrow.parquet import write_table as write
 
             write(Table.from_pylist([{k: _plain(v) for k, v in row.items()} for row in rows]), path)

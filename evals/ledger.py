@@ -4,13 +4,15 @@ A *cell* is one model (weight fingerprint) under one task, version, prompt contr
 settings; its rows are addressed by item and sample. What was generated and how it was scored stand
 in two tables, so that a mended scorer re-scores without generating, and scores are read without
 texts. The first answer written stays: two workers who pay for the same row agree afterwards.
-SQLite in WAL mode for a path, any SQLAlchemy URL otherwise; use PostgreSQL where several hosts
-share one ledger.
+SQLite in WAL mode for a path; PostgreSQL by URL (extra `postgres`) where several hosts share one
+ledger.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import weakref
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
@@ -64,7 +66,7 @@ _schema = sa.MetaData()
 
 
 def _key(*more: str) -> list[sa.Column[Any]]:
-    names = [sa.Column(n, sa.String(200), primary_key=True) for n in (*_CELL, *more)]
+    names = [sa.Column(n, sa.Text, primary_key=True) for n in (*_CELL, *more)]
     return [*names, sa.Column("sample", sa.Integer, primary_key=True)]
 
 
@@ -74,14 +76,14 @@ _answers = sa.Table(
     _schema,
     *_key("item"),
     sa.Column("text", sa.LargeBinary, nullable=False),
-    sa.Column("finish", sa.String(10), nullable=False),
+    sa.Column("finish", sa.Text, nullable=False),
     sa.Column("n_tokens", sa.Integer, nullable=False),
 )
 _scores = sa.Table(
     "scores",
     _schema,
     *_key("item"),
-    sa.Column("scorer", sa.String(80), nullable=False),
+    sa.Column("scorer", sa.Text, nullable=False),
     sa.Column("format", sa.Boolean, nullable=False),
     sa.Column("parsed", sa.Boolean, nullable=False),
     sa.Column("correct", sa.Float, nullable=False),
@@ -89,14 +91,14 @@ _scores = sa.Table(
 _items = sa.Table(
     "items",
     _schema,
-    *(sa.Column(n, sa.String(200), primary_key=True) for n in ("task", "version", "item")),
+    *(sa.Column(n, sa.Text, primary_key=True) for n in ("task", "version", "item")),
     sa.Column("facts", sa.Text, nullable=False),
 )
 _models = sa.Table(
     "models",
     _schema,
-    sa.Column("fingerprint", sa.String(200), primary_key=True),
-    sa.Column("name", sa.String(400), primary_key=True),
+    sa.Column("fingerprint", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
 )
 
 
@@ -107,13 +109,15 @@ class Ledger:
         """Open or create a ledger at a path or a SQLAlchemy URL (":memory:" is gone with it)."""
         self.url = _as_url(url)
         try:
-            self._engine = sa.create_engine(self.url)
+            # A server may have dropped a connection since it was last used.
+            self._engine = sa.create_engine(self.url, pool_pre_ping="://" in str(url))
             if self._engine.dialect.name == "sqlite":
                 sa.event.listen(self._engine, "connect", _make_durable)
-            _schema.create_all(self._engine)
+            weakref.finalize(self, self._engine.dispose)
+            _create(self._engine)
         except (sa.exc.SQLAlchemyError, ImportError) as error:
             raise EvalError(
-                f"the ledger {self.url!r} cannot be opened: {str(error).splitlines()[0]}",
+                f"the ledger {hidden(str(url))!r} cannot be opened: {str(error).splitlines()[0]}",
                 "Name a path in an existing folder, or a SQLAlchemy URL whose driver is installed.",
             ) from error
         self._insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
@@ -215,11 +219,28 @@ class Ledger:
         self._engine.dispose()
 
 
+def hidden(url: str) -> str:
+    """Return a URL without its password."""
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:…@", url)
+
+
 def _as_url(url: str | Path) -> str:
     text = str(url)
     if text == ":memory:":
         return "sqlite://"
+    for name in ("postgres://", "postgresql://"):  # without a driver: the one of our extra
+        text = text.replace(name, "postgresql+psycopg://", 1) if text.startswith(name) else text
     return text if "://" in text else f"sqlite:///{text}"
+
+
+def _create(engine: sa.Engine, tries: int = 3) -> None:
+    """Create what is missing; another process may be creating it at the same moment."""
+    try:
+        _schema.create_all(engine)
+    except sa.exc.DBAPIError:
+        if tries == 1:
+            raise
+        _create(engine, tries - 1)
 
 
 def _make_durable(connection: Any, _: Any) -> None:

@@ -1,6 +1,8 @@
 """Settings that every test shares: one thread, no network, fixed examples."""
 
 import os
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -26,6 +28,21 @@ def shared_data() -> Path:
     if not folder:
         pytest.skip("MERGER_TEST_DATA is not set: no golden merges to compare with")
     return Path(folder)
+
+
+@pytest.fixture
+def postgres_url() -> Iterator[str]:
+    """Return the URL of an empty schema on a real PostgreSQL server, or skip with the reason."""
+    url = os.environ.get("MERGER_TEST_POSTGRES")
+    if not url:
+        pytest.skip("MERGER_TEST_POSTGRES is not set: no PostgreSQL server to talk to")
+    import psycopg
+
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(url, autocommit=True, application_name="tests") as db:
+        db.execute(f"CREATE SCHEMA {name}")
+        yield f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3D{name}"
+        db.execute(f"DROP SCHEMA {name} CASCADE")
 
 
 def pytest_collection_modifyitems(items):

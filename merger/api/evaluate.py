@@ -98,7 +98,7 @@ def evaluate(
     settings = generate.Settings(max_new_tokens, samples, temperature, top_p, seed)
     check_device(device)
     wanted = parse_levels(levels) or trained_levels(models, family, screen)
-    how_drawn = {"split": split, "n": n, "seed": seed, "levels": wanted, "check": check}
+    how_drawn: dict[str, Any] = {"split": split, "n": n, "seed": seed, "levels": wanted, "check": check}
     entries = (
         [command_entry(objective_cmd)]
         if objective_cmd

@@ -111,6 +111,9 @@ def evaluate(
 
 def _next(models: Sequence[str], store: str) -> str:
     """Say what is kept where, and what to type next."""
+    from evals.ledger import hidden
+
+    store = hidden(store)
     if len(models) == 1:
         return f"ledger: {store}; another model on the same items: merger eval {models[0]} OTHER …"
     return f"ledger: {store}; next: merger compare {models[0]} {models[1]} --store {store} --flips"
