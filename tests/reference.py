@@ -63,7 +63,7 @@ def vote(base, changes, weight, votes, normalize, scale):
     out = base.astype(float).copy().flatten()
     flat = [c.flatten().astype(float) for c in changes]
     for i in range(out.size):
-        poll = sum(float(np.float32(v)) * c[i] for v, c in zip(votes, flat))
+        poll = sum(float(np.float32(v) * np.float32(c[i])) for v, c in zip(votes, flat))
         sign = 1 if poll >= 0 else -1
         agree = [(w, c[i]) for w, c in zip(weight, flat) if w * c[i] * sign > 0]
         divisor = sum(w for w, _ in agree) if normalize else 1.0

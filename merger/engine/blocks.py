@@ -13,7 +13,7 @@ from torch import Tensor
 
 from merger.checkpoint import Checkpoint
 from merger.errors import CheckpointError
-from merger.operators import Block, Place, spread
+from merger.operators import Block, Pick, Place
 from merger.plan import Source, Step
 
 
@@ -43,12 +43,12 @@ class Blocks:
         for source in self.step.inputs:
             self._held[source] = self.read(source, 0, self.step.rows)
 
-    def __call__(self, few: int = 0) -> Iterator[Block]:
-        """Yield the blocks in order, all or about `few`; their memory is used again."""
+    def __call__(self, pick: Pick = range) -> Iterator[Block]:
+        """Yield the blocks that are picked, in order; their memory is used again."""
         count = len(self.step.sources)
         shape = (len(self.step.inputs), min(self.rows, self.step.rows), self.step.cols)
         buffer = torch.empty(shape, dtype=self._dtype, device=self.device)
-        for i in spread(-(-self.step.rows // self.rows), few):
+        for i in pick(-(-self.step.rows // self.rows)):
             row, end = i * self.rows, min((i + 1) * self.rows, self.step.rows)
             stacked = buffer[:, : end - row]
             for n, source in enumerate(self.step.inputs):
@@ -58,7 +58,7 @@ class Blocks:
             base = stacked[count] if self.step.base else None
             place = Place(row * self.step.cols, self.step.keys)
             yield Block(stacked[:count], base, place)
-        self._unchecked = self._unchecked and bool(few)
+        self._unchecked = self._unchecked and pick is not range
 
     def read(self, source: Source, row: int, end: int) -> Tensor:
         """Return rows of one tensor as the step sees them, in their stored form."""

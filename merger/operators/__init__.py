@@ -4,7 +4,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from merger.operators.base import OPERATORS, Knob, Operator
-from merger.operators.survey import Block, Passes, Place, Size, run_survey, spread
+from merger.operators.survey import Block, Passes, Pick, Place, Size, run_survey
 
 __all__ = [
     "OPERATORS",
@@ -12,10 +12,10 @@ __all__ = [
     "Knob",
     "Operator",
     "Passes",
+    "Pick",
     "Place",
     "Size",
     "run_survey",
-    "spread",
 ]
 
 for _file in iter_modules(__path__):

@@ -131,6 +131,7 @@ class Operator:
         return {n: (k.default,) * experts if k.each else k.default for n, k in known.items()}
 
 
+_RESERVED = frozenset({"facts", "place"})
 OPERATORS: Registry[Operator] = Registry("operator")
 
 
@@ -142,30 +143,31 @@ def operator(
     survey: Callable[..., Survey] | None = None,
     experts: tuple[int, int | None] = (1, None),
     laws: Laws = Laws(),  # noqa: B008 - an immutable default
+    also: Callable[..., Any] | None = None,
+    defaults: Mapping[str, Value] | None = None,
 ) -> Callable[[Callable[..., Tensor]], Operator]:
     """Register a combine function; its keyword-only parameters must carry a Knob.
 
     Two keywords are reserved: `facts` (what the survey returned) and `place` (of the block).
     A parameter named like a Python word ends in an underscore: `lambda_` is the knob `lambda`.
+    `also` is a function whose keyword-only parameters are knobs too; combine and survey get those
+    it has beyond theirs as `**own`. `defaults` replace those of the annotations.
     """
 
     def register(combine: Callable[..., Tensor]) -> Operator:
-        parameters = [
-            p.name
-            for p in inspect.signature(combine).parameters.values()
-            if p.kind is p.KEYWORD_ONLY
-        ]
-        reserved = frozenset(parameters) & {"facts", "place"}
-        hints = get_type_hints(combine, include_extras=True)
-        knobs = {p.rstrip("_"): _knob(hints[p]) for p in parameters if p not in reserved}
-        asked = list(inspect.signature(survey).parameters)[1:] if survey else []
+        hints = _keywords(combine)
+        own = {n: h for n, h in _keywords(also).items() if n not in hints} if also else {}
+        knobs = {n.rstrip("_"): _knob(h) for n, h in (hints | own).items() if n not in _RESERVED}
+        for knob, value in (defaults or {}).items():
+            knobs[knob] = replace(knobs[knob], default=value)
+        asked = [n for n in inspect.signature(survey).parameters if n != "own"] if survey else []
         made = Operator(
             name=name,
             combine=combine,
             knobs=knobs,
             survey=survey,
-            survey_knobs=tuple(p.rstrip("_") for p in asked),
-            reserved=reserved,
+            survey_knobs=tuple(n.rstrip("_") for n in (*asked[1:], *own)),
+            reserved=_RESERVED & hints.keys(),
             base=base,
             experts=experts,
             laws=laws,
@@ -175,6 +177,13 @@ def operator(
         return OPERATORS.add(name, made)
 
     return register
+
+
+def _keywords(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations of a function's keyword-only parameters."""
+    hints = get_type_hints(function, include_extras=True)
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: hints[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
 
 
 def _parameter(knob: str) -> str:

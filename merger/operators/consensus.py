@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from merger.operators.base import Knob, operator
-from merger.operators.changes import add_all, add_elected, elected
+from merger.operators.changes import add_all, add_elected
 from merger.operators.knobs import Density
 from merger.operators.linear import mean
 from merger.operators.magnitudes import ALL, Cut, largest
@@ -65,8 +65,7 @@ def consensus(
     if consensus == "mean":
         return add_all(base, changes, weight, normalize=True, scale=scale)
     if consensus == "sign":
-        sign = elected(changes, weight)
-        return add_elected(base, changes, weight, sign, normalize=True, scale=scale)
+        return add_elected(base, changes, weight, normalize=True, scale=scale)
     return _add_active(base, changes, weight, scale)
 
 

@@ -13,18 +13,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merger.operators.base import Laws, operator
-from merger.operators.changes import add_all, add_elected, elected
+from merger.operators.base import Laws
 from merger.operators.draws import stream_key, uniform
-from merger.operators.knobs import Density, Lambda, Rescale, Seed, Unnormalized, Weight
-from merger.operators.sparse import Sparse, l1_factors, masked
-from merger.operators.survey import Block, Place, Size, Survey
+from merger.operators.knobs import Seed
+from merger.operators.sparse import sparse
+from merger.operators.survey import Place
 
-_LAWS = Laws(random=True)
 _PAPER = "https://arxiv.org/abs/2311.03099"
 
 
-def bernoulli(changes: Tensor, density: Sequence[Any], place: Place, seed: int) -> Tensor:
+def bernoulli(
+    changes: Tensor, cuts: Any, place: Place, *, density: Sequence[Any], seed: Seed
+) -> Tensor:
     """Return which entries each expert keeps, (k, rows, cols) bool.
 
     Density is one number per expert, or one tensor of probabilities (rows, cols) each.
@@ -36,61 +36,19 @@ def bernoulli(changes: Tensor, density: Sequence[Any], place: Place, seed: int) 
     return torch.stack(masks)
 
 
-def dare_survey(size: Size, density: Sequence[float], rescale: bool, seed: int) -> Survey:
-    """Survey the factors that give back each expert's L1 norm."""
-    if not rescale or min(density) >= 1:
-        return Sparse((), [1.0] * size.experts)
-
-    def masks(changes: Tensor, block: Block) -> Tensor:
-        return bernoulli(changes, density, block.place, seed)
-
-    return Sparse((), (yield from l1_factors(masks, size.experts)))
-
-
-def dropped(
-    experts: Tensor, base: Tensor, density: Sequence[float], seed: int, facts: Sparse, place: Place
-) -> Tensor:
-    """Return the task vectors after dropping and rescaling."""
-    changes = experts - base
-    if min(density) >= 1:
-        return changes
-    return masked(changes, bernoulli(changes, density, place, seed), facts.factors)
-
-
-@operator("dare_linear", survey=dare_survey, laws=_LAWS, paper=_PAPER)
-def dare_linear(
-    experts: Tensor,
-    base: Tensor,
-    *,
-    weight: Weight,
-    density: Density,
-    normalize: Unnormalized,
-    lambda_: Lambda,
-    rescale: Rescale,
-    seed: Seed,
-    facts: Sparse,
-    place: Place,
-) -> Tensor:
-    """Add the changes left after dropping at random."""
-    changes = dropped(experts, base, density, seed, facts, place)
-    return add_all(base, changes, weight, normalize=normalize, scale=lambda_)
-
-
-@operator("dare_ties", survey=dare_survey, laws=_LAWS, paper=_PAPER)
-def dare_ties(
-    experts: Tensor,
-    base: Tensor,
-    *,
-    weight: Weight,
-    density: Density,
-    normalize: Unnormalized,
-    lambda_: Lambda,
-    rescale: Rescale,
-    seed: Seed,
-    facts: Sparse,
-    place: Place,
-) -> Tensor:
-    """Add those changes left after dropping at random that share the elected sign."""
-    changes = dropped(experts, base, density, seed, facts, place)
-    sign = elected(changes, weight)
-    return add_elected(base, changes, weight, sign, normalize=normalize, scale=lambda_)
+sparse(
+    "dare_linear",
+    bernoulli,
+    "Add the changes left after dropping at random.",
+    elect=False,
+    laws=Laws(random=True),
+    paper=_PAPER,
+)
+sparse(
+    "dare_ties",
+    bernoulli,
+    "Add those changes left after dropping at random that share the elected sign.",
+    elect=True,
+    laws=Laws(random=True),
+    paper=_PAPER,
+)

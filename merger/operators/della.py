@@ -9,26 +9,17 @@ and a row of one entry is kept with probability `density` where 0/0 stood.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 
 from merger.errors import SpecError
-from merger.operators.base import Knob, Laws, operator
-from merger.operators.changes import add_all, add_elected, elected
+from merger.operators.base import Knob, Laws
 from merger.operators.dare import bernoulli
-from merger.operators.knobs import (
-    Density,
-    Lambda,
-    Normalize,
-    Rescale,
-    Seed,
-    Unnormalized,
-    Weight,
-)
-from merger.operators.sparse import Sparse, l1_factors, masked
-from merger.operators.survey import Block, Place, Size, Survey
+from merger.operators.knobs import Seed
+from merger.operators.sparse import sparse
+from merger.operators.survey import Place
 
 Epsilon = Annotated[
     Sequence[float],
@@ -45,7 +36,7 @@ def keep_probability(change: Tensor, density: float, epsilon: float) -> Tensor:
     cols = change.shape[-1]
     if cols == 1:
         return torch.full_like(change, density, dtype=torch.float64)
-    order = change.abs().argsort(dim=-1, stable=True)
+    order = _ascending(change.abs())
     steps = torch.arange(cols, dtype=torch.float64, device=change.device) / (cols - 1)
     spread = (density - epsilon) + steps * (2 * epsilon)
     return torch.empty_like(spread.expand(change.shape)).scatter_(
@@ -53,86 +44,49 @@ def keep_probability(change: Tensor, density: float, epsilon: float) -> Tensor:
     )
 
 
-def _checked(density: Sequence[float], epsilon: Sequence[float]) -> None:
+def _ascending(magnitudes: Tensor) -> Tensor:
+    """Return the order of each row, equals by index (rows, cols) int64."""
+    if magnitudes.is_cuda or magnitudes.dtype != torch.float32:
+        return magnitudes.argsort(dim=-1, stable=True)
+    # Bit pattern and index in one whole number: a plain sort, twenty times as fast as a stable one.
+    keys = magnitudes.view(torch.int32).to(torch.int64) << 32
+    keys.bitwise_or_(torch.arange(magnitudes.shape[-1])).numpy().sort(axis=-1)
+    return keys.bitwise_and_((1 << 32) - 1)
+
+
+def by_rank(
+    changes: Tensor,
+    cuts: Any,
+    place: Place,
+    *,
+    density: Sequence[float],
+    epsilon: Epsilon,
+    seed: Seed,
+) -> Tensor:
+    """Return which entries each expert keeps, (k, rows, cols) bool."""
     for d, e in zip(density, epsilon, strict=True):
         if d < 1 and (d - e <= 0 or d + e >= 1):
             law = f"density {d:g} with epsilon {e:g} leaves the probabilities' range from 0 to 1"
             raise SpecError(law, f"Give an epsilon below {min(d, 1 - d):g}, or density 1.")
-
-
-def _masks(
-    changes: Tensor, density: Sequence[float], epsilon: Sequence[float], place: Place, seed: int
-) -> Tensor:
     knobs = zip(changes, density, epsilon, strict=True)
-    return bernoulli(changes, [keep_probability(c, d, e) for c, d, e in knobs], place, seed)
+    shares = [keep_probability(c, d, e) for c, d, e in knobs]
+    return bernoulli(changes, cuts, place, density=shares, seed=seed)
 
 
-def della_survey(
-    size: Size, density: Sequence[float], epsilon: Sequence[float], rescale: bool, seed: int
-) -> Survey:
-    """Survey the factors that give back each expert's L1 norm."""
-    _checked(density, epsilon)
-    if not rescale or min(density) >= 1:
-        return Sparse((), [1.0] * size.experts)
-
-    def masks(changes: Tensor, block: Block) -> Tensor:
-        return _masks(changes, density, epsilon, block.place, seed)
-
-    return Sparse((), (yield from l1_factors(masks, size.experts)))
-
-
-def pruned(
-    experts: Tensor,
-    base: Tensor,
-    density: Sequence[float],
-    epsilon: Sequence[float],
-    seed: int,
-    facts: Sparse,
-    place: Place,
-) -> Tensor:
-    """Return the task vectors after dropping by rank and rescaling."""
-    changes = experts - base
-    if min(density) >= 1:
-        return changes
-    return masked(changes, _masks(changes, density, epsilon, place, seed), facts.factors)
-
-
-@operator("della", survey=della_survey, laws=_LAWS, paper=_PAPER)
-def della(
-    experts: Tensor,
-    base: Tensor,
-    *,
-    weight: Weight,
-    density: Density,
-    epsilon: Epsilon,
-    normalize: Normalize,
-    lambda_: Lambda,
-    rescale: Rescale,
-    seed: Seed,
-    facts: Sparse,
-    place: Place,
-) -> Tensor:
-    """Average those changes left after dropping by rank that share the elected sign."""
-    changes = pruned(experts, base, density, epsilon, seed, facts, place)
-    sign = elected(changes, weight)
-    return add_elected(base, changes, weight, sign, normalize=normalize, scale=lambda_)
-
-
-@operator("della_linear", survey=della_survey, laws=_LAWS, paper=_PAPER)
-def della_linear(
-    experts: Tensor,
-    base: Tensor,
-    *,
-    weight: Weight,
-    density: Density,
-    epsilon: Epsilon,
-    normalize: Unnormalized,
-    lambda_: Lambda,
-    rescale: Rescale,
-    seed: Seed,
-    facts: Sparse,
-    place: Place,
-) -> Tensor:
-    """Add the changes left after dropping by rank."""
-    changes = pruned(experts, base, density, epsilon, seed, facts, place)
-    return add_all(base, changes, weight, normalize=normalize, scale=lambda_)
+sparse(
+    "della",
+    by_rank,
+    "Average those changes left after dropping by rank that share the elected sign.",
+    elect=True,
+    laws=_LAWS,
+    defaults={"normalize": True},
+    paper=_PAPER,
+)
+sparse(
+    "della_linear",
+    by_rank,
+    "Add the changes left after dropping by rank.",
+    elect=False,
+    laws=_LAWS,
+    paper=_PAPER,
+)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from merger.operators.patterns import Range, Sample, Tally, Ties, widest
+from merger.operators.patterns import Found, Range, Sample, Tally, Ties, widest
 from merger.operators.survey import Block, Survey
 
 EVERY = 1 << 62  # beyond any flat index
@@ -47,16 +47,17 @@ def kept(magnitudes: Tensor, cut: Cut, start: int) -> Tensor:
     return above | level.view_as(above)
 
 
-def trim(changes: Tensor, cut: Cut, start: int) -> Tensor:
-    """Return one expert's changes (rows, cols) with all but the k largest zeroed; new memory."""
+def trim(changes: Tensor, cut: Cut, start: int) -> None:
+    """Zero all but the k largest of one expert's changes (rows, cols), in place."""
     end = start + changes.numel()
     if cut.last < start or cut.last >= end:
         # Shrinking zeroes magnitudes up to its bound, so to keep the threshold the bound is just
         # below it. It is a single pass, where a mask takes three.
         at = torch.tensor(max(cut.threshold, 0.0), dtype=changes.dtype)
         bound = at if cut.last < start else torch.nextafter(at, torch.zeros_like(at))
-        return torch.nn.functional.hardshrink(changes, float(bound))
-    return changes * kept(changes.abs(), cut, start)
+        torch.hardshrink(changes, float(bound), out=changes)
+    else:
+        changes.mul_(kept(changes.abs(), cut, start))
 
 
 def largest(
@@ -89,55 +90,49 @@ def largest(
     tally = Tally(streams, guesses.values(), relative=relative)
     yield tally
     ks = [list(wanted(i, nonzero)) for i, nonzero in enumerate(tally.nonzero)]
-    seeks = [
-        _Seek(i, k, guesses.get((i, slot)) or widest(i, tally.dtype))
+    seeks = {
+        (i, slot): _Seek(k, Found(guesses.get((i, slot)) or widest(i, tally.dtype), 0))
         for i, row in enumerate(ks)
         for slot, k in enumerate(row)
         if 0 < k <= numel
-    ]
-    while open_ := [s for s in seeks if not s.settled(tally)]:
-        tally = Tally(streams, {s.range for s in open_}, tally)
-        yield tally
-    tied = [(s.stream, s.value(), s.quota) for s in seeks if s.quota < s.level]
-    if not zeros_count:
-        tied = [t for t in tied if t[1] > 0]
-    ties = Ties(streams, tied)
-    if tied:
-        yield ties
-    found = {
-        (s.stream, s.k): Cut(s.value(), ties.last(s.stream, s.value(), s.quota)) for s in seeks
     }
-    return [
-        [NONE if k <= 0 else ALL if k > numel else found[i, k] for k in row]
-        for i, row in enumerate(ks)
-    ]
+    open_ = [s for s in seeks.values() if not s.settled(tally)]
+    while open_:
+        tally = Tally(streams, {s.found.range for s in open_})
+        yield tally
+        open_ = [s for s in open_ if not s.settled(tally)]
+    ties = Ties(streams, (s.found for s in seeks.values() if s.cuts(zeros_count=zeros_count)))
+    if ties.blocks:
+        yield ties
+
+    def cut(i: int, slot: int, k: int) -> Cut:
+        if not 0 < k <= numel:
+            return NONE if k <= 0 else ALL
+        found = seeks[i, slot].found
+        return Cut(found.range.ends[0], ties.last(found))
+
+    return [[cut(i, slot, k) for slot, k in enumerate(row)] for i, row in enumerate(ks)]
 
 
 @dataclass
 class _Seek:
     """One k of one stream while the range that holds it is narrowed to a single pattern."""
 
-    stream: int
     k: int
-    range: Range
-    quota: int = 0  # how many at the threshold are kept
-    level: int = 0  # how many there are
+    found: Found
 
     def settled(self, tally: Tally) -> bool:
         """Narrow by what was counted; say whether a single pattern is left."""
-        if self.level:
-            return True
-        if self.range not in tally.ranges:
-            return False
-        everything = widest(self.stream, tally.dtype)
-        found = tally.find(self.range, self.k)
-        if found is None and self.range != everything:
-            self.range = everything
-            return False
-        # Fewer than k numbers in all of the tensor: the rest is NaN, let through on purpose.
-        self.range, self.quota, self.level = found or (everything, 1, 1)
-        return self.level > 0
+        wanted = self.found.range
+        everything = widest(wanted.stream, tally.dtype)
+        found = tally.find(wanted, self.k)
+        if found is None and wanted == everything and tally.saw(wanted):
+            # Fewer than k numbers in all of the tensor: the rest is NaN, let through on purpose.
+            found = Found(everything, 1, 1)
+        self.found = found or Found(everything, 0)
+        return self.found.level > 0
 
-    def value(self) -> float:
-        """Return the threshold."""
-        return self.range.value
+    def cuts(self, *, zeros_count: bool) -> bool:
+        """Say whether entries at the threshold must go, and it matters which."""
+        found = self.found
+        return found.quota < found.level and (zeros_count or found.range.low > 0)

@@ -9,15 +9,13 @@ weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from merger.operators.base import Knob, operator
-from merger.operators.changes import elected
+from merger.operators.changes import add_elected, added
 from merger.operators.magnitudes import ALL, Cut, kept, largest
-from merger.operators.span import rounded
 from merger.operators.survey import Block, Place, Size, Survey
 from merger.operators.tiles import Sums
 
@@ -36,16 +34,8 @@ class Chosen(NamedTuple):
 def variance(changes: Tensor) -> Tensor:
     """Return the population variance of the task vectors (k, rows, cols) -> (rows, cols)."""
     k = changes.shape[0]
-    mean = _sum(changes) / k
-    return _sum((changes - mean).square()) / k
-
-
-def _sum(changes: Tensor) -> Tensor:
-    # Added one by one: a reduction over the first axis promises no order.
-    total = changes[0]
-    for change in changes[1:]:
-        total = total + change
-    return total
+    mean = added(changes) / k
+    return added((changes - mean).square()) / k
 
 
 def selected(changes: Tensor, cut: Cut, place: Place) -> Tensor:
@@ -82,11 +72,5 @@ def sce_survey(size: Size, select_topk: float) -> Survey:
 def sce(experts: Tensor, base: Tensor, *, select_topk: TopK, facts: Chosen, place: Place) -> Tensor:
     """Average the changes that vary most and share the elected sign, weighted by their energy."""
     changes = selected(experts - base, facts.cut, place)
-    sign = elected(changes, [1.0] * len(changes))
-    total = torch.zeros_like(base, dtype=torch.float64)
-    divisor = torch.zeros_like(total)
-    for change, w in zip(changes, facts.weight, strict=True):
-        agrees = (change * sign > 0).double().mul_(w)
-        total.add_(agrees * change)
-        divisor.add_(agrees)
-    return rounded(total.div_(divisor.clamp_(min=1e-6)).add_(base), base)
+    how: dict[str, Any] = {"normalize": True, "scale": 1.0, "weighted": False, "least": 1e-6}
+    return add_elected(base, changes, facts.weight, **how)

@@ -50,8 +50,8 @@ class Block(NamedTuple):
 class Measure(Protocol):
     """Something that looks at every block of a tensor once, in order.
 
-    A measure that needs to see only some blocks says about how many by an attribute `few`; they are
-    spread evenly.
+    A measure that needs to see only some of them says which by a method `pick`: how many there are
+    -> the numbers of those wanted, ascending.
     """
 
     def add(self, block: Block) -> None:
@@ -59,12 +59,13 @@ class Measure(Protocol):
 
 
 Survey = Generator[Measure, None, Any]
-Passes = Callable[[int], Iterable[Block]]  # few -> blocks; 0 for all of them
+Pick = Callable[[int], Iterable[int]]
+Passes = Callable[[Pick], Iterable[Block]]
 
 
 def spread(count: int, few: int) -> range:
-    """Return which of `count` blocks a pass takes: all of them, or about `few` spread evenly."""
-    return range(0, count, max(1, count // few) if few else 1)
+    """Return about `few` of `count` numbers, spread evenly."""
+    return range(0, count, max(1, count // few))
 
 
 def run_survey(survey: Survey | None, blocks: Passes) -> Any:
@@ -74,7 +75,7 @@ def run_survey(survey: Survey | None, blocks: Passes) -> Any:
     try:
         measure = next(survey)
         while True:
-            for block in blocks(getattr(measure, "few", 0)):
+            for block in blocks(getattr(measure, "pick", range)):
                 measure.add(block)
             measure = next(survey)
     except StopIteration as done:

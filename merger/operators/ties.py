@@ -9,12 +9,12 @@ normalised over the experts that agree; the paper's Algorithm 1 votes without we
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from torch import Tensor
 
 from merger.operators.base import Knob, operator
-from merger.operators.changes import add_elected, elected
+from merger.operators.changes import add_elected
 from merger.operators.knobs import Density, Lambda, Normalize, Weight
 from merger.operators.magnitudes import ALL, Cut, largest, trim
 from merger.operators.survey import Block, Place, Size, Survey
@@ -25,8 +25,8 @@ Elect = Annotated[
 
 
 def magnitudes(block: Block) -> Tensor:
-    """Return |task vectors| (k, rows, cols)."""
-    return block.changes.abs()
+    """Return |task vectors| (k, rows, cols), new memory; a base is given."""
+    return block.changes.abs_()
 
 
 def keep_count(density: float, numel: int) -> int:
@@ -48,13 +48,13 @@ def trim_survey(size: Size, density: Sequence[float]) -> Survey:
     return [cut for (cut,) in cuts]
 
 
-def trimmed(experts: Tensor, base: Tensor, cuts: Sequence[Cut], place: Place) -> list[Tensor]:
-    """Return the task vectors, k of (rows, cols), with all but their largest entries zeroed."""
-    changes = [expert - base for expert in experts]
-    return [
-        change if cut == ALL else trim(change, cut, place.start)
-        for change, cut in zip(changes, cuts, strict=True)
-    ]
+def trimmed(experts: Tensor, base: Tensor, cuts: Sequence[Cut], place: Place) -> Tensor:
+    """Return the task vectors (k, rows, cols) with all but their largest entries zeroed."""
+    changes = experts - base
+    for change, cut in zip(changes, cuts, strict=True):
+        if cut != ALL:
+            trim(change, cut, place.start)
+    return changes
 
 
 @operator("ties", survey=trim_survey, paper="https://arxiv.org/abs/2306.01708")
@@ -72,6 +72,9 @@ def ties(
 ) -> Tensor:
     """Average the trimmed changes that share the elected sign."""
     changes = trimmed(experts, base, facts, place)
-    votes = weight if elect == "weighted" else [1.0] * len(weight)
-    sign = elected(changes, votes)
-    return add_elected(base, changes, weight, sign, normalize=normalize, scale=lambda_)
+    how: dict[str, Any] = {
+        "normalize": normalize,
+        "scale": lambda_,
+        "weighted": elect == "weighted",
+    }
+    return add_elected(base, changes, weight, **how)

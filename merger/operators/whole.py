@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from merger.operators.base import OPERATORS
-from merger.operators.survey import Block, Place, Size, run_survey, spread
+from merger.operators.survey import Block, Pick, Place, Size, run_survey
 
 
 def merge_tensors(
@@ -47,8 +47,8 @@ def merge_tensors(
 
     step = block_rows or max(size.rows, 1)
 
-    def blocks(few: int = 0) -> Iterator[Block]:
-        for i in spread(-(-size.rows // step), few):
+    def blocks(pick: Pick = range) -> Iterator[Block]:
+        for i in pick(-(-size.rows // step)):
             row, cut = i * step, slice(i * step, (i + 1) * step)
             place = Place(row * size.cols, tuple(keys) or tuple(range(len(rows))))
             yield Block(torch.stack([r[cut] for r in rows]), _rows(ground, cut), place)
