@@ -8,7 +8,6 @@ TIES thresholds as long as the knobs they depend on stay the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,12 +15,12 @@ from torch import Tensor, nn
 
 from merger.checkpoint import (
     Checkpoint,
-    TensorInfo,
     fingerprint_of,
-    open_checkpoint,
+    open_models,
     tensor_digest,
     torch_dtype,
 )
+from merger.checkpoint.align import align
 from merger.engine import Budget, run_plan
 from merger.engine.run import Facts
 from merger.errors import MismatchError
@@ -32,30 +31,22 @@ from merger.spec import MergeSpec
 _ROOM = 1 << 30  # arithmetic of one block at a time; the models themselves are held anyway
 
 
-class Loaded:
-    """A checkpoint read into memory once: the same interface, no further disk access."""
+class Loaded(Checkpoint):
+    """A checkpoint read into memory once; of the disk it then knows the hashes alone."""
 
     def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
-        self.path: Path = checkpoint.path
-        self.tensors: dict[str, TensorInfo] = dict(checkpoint.tensors)
-        self.config: dict[str, Any] | None = checkpoint.config
-        self.notes: list[str] = list(checkpoint.notes)
-        self.fingerprint = checkpoint.fingerprint
-        self.header_fingerprint = checkpoint.header_fingerprint
-        self.digest = checkpoint.digest
-        self._rows = {n: checkpoint.read(n).to(device) for n in self.tensors}
+        self.path, self.config = checkpoint.path, checkpoint.config
+        self.tensors, self.notes = checkpoint.tensors, checkpoint.notes
+        self._digest = checkpoint.digest
+        self._held = {n: checkpoint.read(n).view(-1).to(device) for n in self.tensors}
 
-    def read(
-        self,
-        name: str,
-        row_start: int = 0,
-        row_end: int | None = None,
-        *,
-        cols: int | None = None,
-    ) -> Tensor:
-        """Return rows of a tensor: a view, not to be written to."""
-        rows = self._rows[name]
-        return (rows if cols is None else rows.view(-1, cols))[row_start:row_end]
+    def entries(self, name: str, start: int, end: int) -> Tensor:
+        """Return entries of a tensor: a view, not to be written to."""
+        return self._held[name][start:end]
+
+    def digest(self, name: str) -> str:
+        """Return the hash that the checkpoint on disk gives."""
+        return self._digest(name)
 
     def close(self) -> None:
         """Hold on to the tensors; there is no file to close."""
@@ -68,7 +59,10 @@ class Resident:
         module: any module whose state dict has the checkpoints' tensor names; its dtype should be
             the one that merges are written in (a wider one holds them exactly, a narrower one is
             refused).
-        models: names of all models that specs will speak of: folders, aliases or Hub ids.
+        models: names of all models that specs will speak of: folders, aliases or Hub ids; the
+            first is the base, which adapters are read through.
+        vocab: `base` or `union` brings other vocabularies to the base's, as a merge does; the
+            module's embeddings get as many rows.
         device: where base and experts are held and merged.
     """
 
@@ -79,15 +73,18 @@ class Resident:
         *,
         aliases: Mapping[str, str] | None = None,
         family: str | None = None,
+        vocab: str = "error",
         device: str = "cpu",
         threads: int = 1,
     ) -> None:
         self.module, self.device, self.threads = module, device, threads
         self.spec: MergeSpec | None = None
-        self._checkpoints: dict[str, Checkpoint] = {}
-        for model in models:
-            path = resolve(model, aliases=aliases, family=family).path
-            self._checkpoints[model] = Loaded(open_checkpoint(path), device)
+        found = {m: resolve(m, aliases=aliases, family=family).path for m in models}
+        self.aligned = align(open_models(found, models[0]), models[0], vocab)
+        if self.aligned.rows is not None:
+            resize: Any = module.resize_token_embeddings
+            resize(self.aligned.rows, mean_resizing=False)
+        self._checkpoints = {m: Loaded(c, device) for m, c in self.aligned.checkpoints.items()}
         self._facts: Facts = {}
         self._written: list[Step] = []
 
@@ -126,6 +123,10 @@ class Resident:
                 moved = start + kept * (live.float() - start) if kept else start
                 live.copy_(moved.to(torch_dtype(step.dtype)))
         return self.fingerprint()
+
+    def tensor(self, model: str, name: str) -> Tensor:
+        """Return a tensor of one of the models held; not to be written to."""
+        return self._checkpoints[model].read(name)
 
     def fingerprint(self) -> str:
         """Return the fingerprint that the written folder of the present weights would have."""

@@ -1,11 +1,15 @@
 """A live model as a merge: bit for bit the written one, again and again."""
 
+import json
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from merger.checkpoint import open_checkpoint
 from merger.engine import merge_to_folder, opened
+from merger.engine.extract import extract_lora, save_adapter
 from merger.errors import MismatchError
 from merger.resident import Resident
 from merger.spec import merge_spec
@@ -85,3 +89,34 @@ def test_a_model_that_would_round_is_refused(family):
     live = Resident(model, ["base", "ded", "ind"])
     with pytest.raises(MismatchError, match="dtype"):
         live.apply(merge_spec("linear", WEIGHTS, base="base", dtype="float32"))
+
+
+@pytest.mark.parametrize("mode", ["base", "union"])
+def test_other_vocabularies_are_brought_to_the_bases(tmp_path, monkeypatch, mode):
+    """With `vocab`, the live model is the folder that a merge of that mode writes, rows and all."""
+    monkeypatch.chdir(tmp_path)
+    words = {w: i for i, w in enumerate("abcdefghij")}
+    for i, (name, added) in enumerate((("base", "xy"), ("ded", "zwy"), ("ind", "xy"))):
+        write_model(tmp_path / name, llama_tensors(i))
+        extra = [{"id": 10 + n, "content": t, "special": True} for n, t in enumerate(added[:2])]
+        table = {"added_tokens": extra, "model": {"vocab": words}}
+        (tmp_path / name / "tokenizer.json").write_text(json.dumps(table))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype="auto")
+    spec = replace(merge_spec("linear", WEIGHTS, base="base"), tokenizer_source=mode)
+    live = Resident(model, ["base", "ded", "ind"], vocab=mode)
+    fingerprint = live.apply(spec)
+    with opened(spec) as models:
+        merge_to_folder(models, tmp_path / "out")
+    assert open_checkpoint(tmp_path / "out").fingerprint() == fingerprint
+    assert model.get_input_embeddings().num_embeddings == (12 if mode == "base" else 14)
+
+
+def test_an_adapter_is_an_expert_of_the_live_model(family):
+    """A LoRA folder among the models is read through the base, the first of them."""
+    ends = [open_checkpoint(family / n) for n in ("base", "ded")]
+    save_adapter(extract_lora(*ends, 8), family / "lora", "base")
+    model = AutoModelForCausalLM.from_pretrained(family / "base", dtype=torch.float32)
+    live = Resident(model, ["base", "lora"])
+    live.apply(merge_spec("linear", {"lora": 1.0}, base="base", dtype="float32"))
+    for name, tensor in live.module.state_dict().items():
+        torch.testing.assert_close(tensor, ends[1].read(name).view(tensor.shape).float())

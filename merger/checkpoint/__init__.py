@@ -4,9 +4,9 @@ This is the public door of the room; it knows the disk format and nothing of mer
 """
 
 from merger.checkpoint.dtypes import FLOATS, ITEMSIZE, dtype_code, dtype_name, torch_dtype
-from merger.checkpoint.fingerprint import fingerprint_of, header_fingerprint_of, tensor_digest
+from merger.checkpoint.fingerprint import fingerprint_of, tensor_digest
 from merger.checkpoint.header import TensorInfo
-from merger.checkpoint.opening import open_checkpoint
+from merger.checkpoint.opening import open_checkpoint, open_models
 from merger.checkpoint.reader import Checkpoint
 from merger.checkpoint.writer import Writer
 
@@ -19,8 +19,8 @@ __all__ = [
     "dtype_code",
     "dtype_name",
     "fingerprint_of",
-    "header_fingerprint_of",
     "open_checkpoint",
+    "open_models",
     "tensor_digest",
     "torch_dtype",
 ]

@@ -23,10 +23,9 @@ import torch
 from torch import Tensor
 
 from merger.checkpoint.dtypes import ITEMSIZE
-from merger.checkpoint.fingerprint import fingerprint_of, header_fingerprint_of
 from merger.checkpoint.folder import inside, read_json
 from merger.checkpoint.header import TensorInfo
-from merger.checkpoint.reader import Checkpoint, FolderCheckpoint
+from merger.checkpoint.reader import Checkpoint, FolderCheckpoint, out_of_rows
 from merger.errors import CheckpointError, MismatchError
 
 CONFIG = "adapter_config.json"
@@ -64,7 +63,7 @@ class Delta:
         return part @ self.right
 
 
-class AdapterCheckpoint:
+class AdapterCheckpoint(Checkpoint):
     """A LoRA adapter behind the interface of a checkpoint; its base stays the caller's to close."""
 
     def __init__(self, path: Path, base: Checkpoint) -> None:
@@ -84,29 +83,16 @@ class AdapterCheckpoint:
         size = info.numel * ITEMSIZE["F32"]
         return replace(info, dtype="F32", nbytes=size, file=self._file.path, offset=0)
 
-    def read(
-        self,
-        name: str,
-        row_start: int = 0,
-        row_end: int | None = None,
-        *,
-        cols: int | None = None,
-    ) -> Tensor:
-        """Return rows [row_start, row_end): float32 where the adapter changes the tensor."""
+    def entries(self, name: str, start: int, end: int) -> Tensor:
+        """Return entries [start, end): float32 where the adapter changes the tensor."""
         if name not in self._deltas and name not in self._whole:
-            return self._base.read(name, row_start, row_end, cols=cols)
-        info = self.tensors[name]
-        end = info.seen(cols).rows if row_end is None else row_end
-        if cols is not None:
-            first, last, piece = info.around(row_start, end, cols)
-            return self.read(name, first, last).view(-1)[piece].view(-1, cols)
-        if name in self._whole:
-            rows = self._file.read(self._whole[name], row_start, end).float()
-        else:
-            rows = self._base.read(name, row_start, end).float()
-        if name in self._deltas and end > row_start:
-            rows = rows + self._deltas[name].rows(row_start, end)
-        return rows
+            return self._base.entries(name, start, end)
+        return out_of_rows(self.tensors[name], start, end, lambda a, b: self._rows(name, a, b))
+
+    def _rows(self, name: str, start: int, end: int) -> Tensor:
+        whole, delta = self._whole.get(name), self._deltas.get(name)
+        rows = self._file.read(whole, start, end) if whole else self._base.read(name, start, end)
+        return rows.float() if delta is None else rows.float() + delta.rows(start, end)
 
     def digest(self, name: str) -> str:
         """Return a sha256 that stands for a tensor's content: of base and factors, unmultiplied."""
@@ -115,15 +101,6 @@ class AdapterCheckpoint:
         if delta is None:
             return ground
         return hashlib.sha256(json.dumps([ground, delta.digest]).encode()).hexdigest()
-
-    def fingerprint(self) -> str:
-        """Return the sha256 of base, factors and scales."""
-        infos = self.tensors.values()
-        return fingerprint_of((i.name, i.dtype, i.shape, self.digest(i.name)) for i in infos)
-
-    def header_fingerprint(self) -> str:
-        """Return the sha256 of all names, dtypes and shapes."""
-        return header_fingerprint_of((i.name, i.dtype, i.shape) for i in self.tensors.values())
 
     def close(self) -> None:
         """Give the adapter's file back; the base is the caller's."""

@@ -31,11 +31,6 @@ def fingerprint_of(entries: Iterable[tuple[str, str, tuple[int, ...], str]]) -> 
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def header_fingerprint_of(entries: Iterable[tuple[str, str, tuple[int, ...]]]) -> str:
-    """Combine (name, dtype code, shape) of all tensors into one sha256."""
-    return fingerprint_of((name, dtype, shape, "") for name, dtype, shape in entries)
-
-
 def tensor_digest(tensor: Tensor) -> str:
     """Return the sha256 of a tensor's bytes in row-major order, as a file would hold them."""
     return hashlib.sha256(bytes_of(tensor.detach().cpu().contiguous())).hexdigest()

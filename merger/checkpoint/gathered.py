@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from merger.checkpoint.dtypes import ITEMSIZE, dtype_code, torch_dtype
-from merger.checkpoint.fingerprint import fingerprint_of, header_fingerprint_of
 from merger.checkpoint.header import TensorInfo
-from merger.checkpoint.reader import Checkpoint
+from merger.checkpoint.reader import Checkpoint, out_of_rows
 
 
 class Rows(NamedTuple):
@@ -29,7 +28,7 @@ class Rows(NamedTuple):
     places: Tensor
 
 
-class GatheredCheckpoint:
+class GatheredCheckpoint(Checkpoint):
     """A checkpoint seen through maps of rows for some of its tensors."""
 
     def __init__(self, own: Checkpoint, maps: Mapping[str, Sequence[Rows]]) -> None:
@@ -49,29 +48,20 @@ class GatheredCheckpoint:
         found = replace(info, dtype=code, shape=shape)
         return replace(found, nbytes=found.numel * ITEMSIZE[code])
 
-    def read(
-        self,
-        name: str,
-        row_start: int = 0,
-        row_end: int | None = None,
-        *,
-        cols: int | None = None,
-    ) -> Tensor:
-        """Return rows [row_start, row_end) of the tensor as the target orders them."""
+    def entries(self, name: str, start: int, end: int) -> Tensor:
+        """Return entries [start, end) of the tensor as the target orders its rows."""
         if name not in self._maps:
-            return self._own.read(name, row_start, row_end, cols=cols)
+            return self._own.entries(name, start, end)
+        return out_of_rows(self.tensors[name], start, end, lambda a, b: self._rows(name, a, b))
+
+    def _rows(self, name: str, start: int, end: int) -> Tensor:
         info = self.tensors[name]
-        end = info.seen(cols).rows if row_end is None else row_end
-        if cols is not None:
-            first, last, piece = info.around(row_start, end, cols)
-            return self.read(name, first, last).view(-1)[piece].view(-1, cols)
-        rows = torch.zeros(end - row_start, info.cols, dtype=torch_dtype(info.dtype))
-        missing = torch.ones(end - row_start, dtype=torch.bool)
+        rows = torch.zeros(end - start, info.cols, dtype=torch_dtype(info.dtype))
+        missing = torch.ones(end - start, dtype=torch.bool)
         for one in self._maps[name]:
-            part = one.places[row_start:end]
+            part = one.places[start:end]
             for to, source, count in _runs(torch.where(missing, part, -1)):
-                got = one.checkpoint.read(name, source, source + count)
-                rows[to : to + count] = got
+                rows[to : to + count] = one.checkpoint.read(name, source, source + count)
             missing &= part < 0
         return rows
 
@@ -84,15 +74,6 @@ class GatheredCheckpoint:
             for one in self._maps[name]
         ]
         return hashlib.sha256(json.dumps(told).encode()).hexdigest()
-
-    def fingerprint(self) -> str:
-        """Return the sha256 of all tensors as the target orders them."""
-        infos = self.tensors.values()
-        return fingerprint_of((i.name, i.dtype, i.shape, self.digest(i.name)) for i in infos)
-
-    def header_fingerprint(self) -> str:
-        """Return the sha256 of all names, dtypes and shapes."""
-        return header_fingerprint_of((i.name, i.dtype, i.shape) for i in self.tensors.values())
 
     def close(self) -> None:
         """Close the model itself; fallbacks are models of their own."""

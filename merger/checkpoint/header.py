@@ -13,7 +13,7 @@ import json
 import math
 import os
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -55,17 +55,6 @@ class TensorInfo:
     def row_bytes(self) -> int:
         """Return the bytes of one row."""
         return self.cols * ITEMSIZE[self.dtype]
-
-    def seen(self, cols: int | None) -> TensorInfo:
-        """Return the same tensor as rows of `cols` entries; None leaves it as it is."""
-        return (
-            self if cols in (None, self.cols) else replace(self, shape=(self.numel // cols, cols))
-        )
-
-    def around(self, row: int, end: int, cols: int) -> tuple[int, int, slice]:
-        """Return which whole rows hold rows [row, end) of `cols` entries, and where among them."""
-        first, last = row * cols // self.cols, -(-end * cols // self.cols)
-        return first, last, slice(row * cols - first * self.cols, end * cols - first * self.cols)
 
     @property
     def is_float(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from merger.checkpoint.adapter import CONFIG, AdapterCheckpoint, is_adapter, weights_of
@@ -31,3 +32,11 @@ def open_checkpoint(
         law = f"{folder} is a LoRA adapter, which is no model without its base ({trained})"
         raise CheckpointError(law, "Name the base of the merge: `base_model:` or --base.")
     return AdapterCheckpoint(folder, base)
+
+
+def open_models(folders: Mapping[str, Path], base: str | None) -> dict[str, Checkpoint]:
+    """Open several models by name, the adapters among them through `base`."""
+    found: dict[str, Checkpoint] = {}
+    for name in sorted(folders, key=lambda n: n != base):
+        found[name] = open_checkpoint(folders[name], found.get(base or ""))
+    return {name: found[name] for name in folders}

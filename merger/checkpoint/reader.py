@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from merger.checkpoint.dtypes import bytes_of, torch_dtype
-from merger.checkpoint.fingerprint import digest_of, fingerprint_of, header_fingerprint_of
+from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, torch_dtype
+from merger.checkpoint.fingerprint import digest_of, fingerprint_of
 from merger.checkpoint.folder import inside, read_json, weight_files
 from merger.checkpoint.handles import open_file
 from merger.checkpoint.header import TensorInfo, read_header
@@ -25,13 +26,25 @@ from merger.checkpoint.refuse import refuse_quantised
 from merger.errors import CheckpointError
 
 
-class Checkpoint(Protocol):
-    """What every checkpoint can do, be it a model folder or an adapter seen through its base."""
+class Checkpoint(ABC):
+    """What every checkpoint can do: a model folder, an adapter seen through its base, or a view."""
 
     path: Path
     tensors: dict[str, TensorInfo]
     config: dict[str, Any] | None
     notes: list[str]
+
+    @abstractmethod
+    def entries(self, name: str, start: int, end: int) -> Tensor:
+        """Return entries [start, end) of a tensor in row-major order, at least one, flat."""
+
+    @abstractmethod
+    def digest(self, name: str) -> str:
+        """Return the sha256 of what one tensor's bytes follow from, the bytes for a folder."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give the file handles back; a later read opens them again."""
 
     def read(
         self,
@@ -44,23 +57,41 @@ class Checkpoint(Protocol):
         """Return rows [row_start, row_end) of a tensor, shape (rows, cols), in its own dtype.
 
         With `cols` the tensor is seen as rows of that many entries, instead of its last axis: so a
-        single row too long for memory can be read in pieces.
+        single row too long for memory can be read in pieces. An unknown name or a row outside the
+        tensor is a bug; a file cut or changed since it was opened is a CheckpointError.
         """
+        info = self.tensors[name]
+        rows = info.rows if cols in (None, info.cols) else info.numel // cols
+        cols = info.cols if cols is None else cols
+        row_end = rows if row_end is None else row_end
+        if not 0 <= row_start <= row_end <= rows:
+            raise ValueError(f"{name}: rows {row_start}:{row_end} of {rows}")
+        if row_start == row_end or not cols:
+            return torch.empty(row_end - row_start, cols, dtype=torch_dtype(info.dtype))
+        return self.entries(name, row_start * cols, row_end * cols).view(-1, cols)
 
     def fingerprint(self) -> str:
-        """Return the sha256 of all names, dtypes, shapes and bytes, the same for any sharding."""
+        """Return the sha256 of all names, dtypes, shapes and bytes, the same for any sharding.
+
+        Reads everything once, then remembers it.
+        """
+        infos = self.tensors.values()
+        return fingerprint_of((i.name, i.dtype, i.shape, self.digest(i.name)) for i in infos)
 
     def header_fingerprint(self) -> str:
-        """Return the sha256 of all names, dtypes and shapes."""
-
-    def digest(self, name: str) -> str:
-        """Return the sha256 of one tensor's bytes."""
-
-    def close(self) -> None:
-        """Give the file handles back."""
+        """Return the sha256 of all names, dtypes and shapes: no weights are read."""
+        return fingerprint_of((i.name, i.dtype, i.shape, "") for i in self.tensors.values())
 
 
-class FolderCheckpoint:
+def out_of_rows(
+    info: TensorInfo, start: int, end: int, rows: Callable[[int, int], Tensor]
+) -> Tensor:
+    """Return entries [start, end) of a tensor that is made row by row: `rows(first, last)`."""
+    first, last = start // info.cols, -(-end // info.cols)
+    return rows(first, last).view(-1)[start - first * info.cols : end - first * info.cols]
+
+
+class FolderCheckpoint(Checkpoint):
     """A model folder (or one .safetensors file) whose headers have been checked."""
 
     def __init__(self, path: Path) -> None:
@@ -103,43 +134,18 @@ class FolderCheckpoint:
                     raise CheckpointError(law, "Check that it can be read.") from error
             return self._files[file]
 
-    def read(
-        self,
-        name: str,
-        row_start: int = 0,
-        row_end: int | None = None,
-        *,
-        cols: int | None = None,
-    ) -> Tensor:
-        """Return rows [row_start, row_end) of a tensor, shape (rows, cols), in its own dtype.
-
-        With `cols` the rows have that many entries. A file cut or changed since it was opened is a
-        CheckpointError; an unknown name or a row outside the tensor is a bug.
-        """
-        info = self.tensors[name].seen(cols)
-        row_end = info.rows if row_end is None else row_end
-        if not 0 <= row_start <= row_end <= info.rows:
-            raise ValueError(f"{name}: rows {row_start}:{row_end} of {info.rows}")
-        rows = row_end - row_start
-        found = torch.empty(rows, info.cols, dtype=torch_dtype(info.dtype))
-        raw = bytes_of(found)
-        _fill(self._fd(info.file), raw, info.offset + row_start * info.row_bytes, info)
+    def entries(self, name: str, start: int, end: int) -> Tensor:
+        """Return entries [start, end) of a tensor, read from their place in its file."""
+        info = self.tensors[name]
+        found = torch.empty(end - start, dtype=torch_dtype(info.dtype))
+        offset = info.offset + start * ITEMSIZE[info.dtype]
+        _fill(self._fd(info.file), bytes_of(found), offset, info)
         return found
-
-    def fingerprint(self) -> str:
-        """Return the sha256 of the content: reads everything once, then remembers it."""
-        return fingerprint_of(
-            (i.name, i.dtype, i.shape, self.digest(i.name)) for i in self.tensors.values()
-        )
 
     def digest(self, name: str) -> str:
         """Return the sha256 of one tensor's bytes: read once, then remembered."""
         info = self.tensors[name]
         return digest_of(self._fd(info.file), info)
-
-    def header_fingerprint(self) -> str:
-        """Return the sha256 of all names, dtypes and shapes: no weights are read."""
-        return header_fingerprint_of((i.name, i.dtype, i.shape) for i in self.tensors.values())
 
     def close(self) -> None:
         """Give the file handles back; a later read opens them again."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from merger.checkpoint import Checkpoint, open_checkpoint
+from merger.checkpoint import Checkpoint, open_models
 from merger.checkpoint.align import Aligned, align
 from merger.checkpoint.vocab import check_vocabularies
 from merger.errors import SpecError
@@ -46,13 +46,9 @@ def opened(
     """
     found = {m: resolve(m, aliases=aliases, family=family) for m in spec.models}
     with ExitStack() as stack:
-        checkpoints: dict[str, Checkpoint] = {}
-        # The base first: a LoRA adapter is read through it.
-        for model in sorted(found, key=lambda m: m != spec.base):
-            ground = checkpoints.get(spec.base or "")
-            checkpoints[model] = open_checkpoint(found[model].path, ground)
-            stack.callback(checkpoints[model].close)
-        inputs = {m: checkpoints[m] for m in found}
+        inputs = open_models({m: r.path for m, r in found.items()}, spec.base)
+        for checkpoint in inputs.values():
+            stack.callback(checkpoint.close)
         aligned = _aligned(spec, inputs)
         plan = make_plan(spec, aligned.checkpoints)
         choices = {m: r.choice for m, r in found.items()}

@@ -110,16 +110,16 @@ def _tensor(
     base: Checkpoint, experts: list[Checkpoint], info: TensorInfo, sample: int | None
 ) -> Sums:
     sums = Sums.zero(len(experts))
-    seen = info.seen(1) if info.cols > BLOCK else info  # a long row is read in pieces
-    for start, end in _blocks(seen, sample):
-        rows = [c.read(info.name, start, end, cols=seen.cols).float() for c in (base, *experts)]
+    cols = 1 if info.cols > BLOCK else info.cols  # a long row is read in pieces
+    for start, end in _blocks(info.numel // max(1, cols), cols, sample):
+        rows = [c.read(info.name, start, end, cols=cols).float() for c in (base, *experts)]
         for part in zip(*(r.view(-1).split(BLOCK) for r in rows), strict=True):
             sums = sums + block_sums(part[0], torch.stack(part[1:]))
     return sums
 
 
-def _blocks(info: TensorInfo, sample: int | None) -> Iterator[tuple[int, int]]:
-    step = max(1, BLOCK // max(1, info.cols))
-    last = info.rows if sample is None else min(info.rows, max(1, sample // max(1, info.cols)))
+def _blocks(rows: int, cols: int, sample: int | None) -> Iterator[tuple[int, int]]:
+    step = max(1, BLOCK // max(1, cols))
+    last = rows if sample is None else min(rows, max(1, sample // max(1, cols)))
     for start in range(0, last, step):
         yield start, min(start + step, last)
