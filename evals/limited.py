@@ -31,9 +31,9 @@ def limited(function: Callable[..., bool], *args: Any, seconds: float = SECONDS)
     except Late:
         pool.terminate()
         _worker.cache_clear()
+        return None
     except Exception:  # noqa: BLE001  whatever a library raises on text, the text is not readable
-        pass
-    return None
+        return None
 
 
 @cache

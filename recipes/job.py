@@ -11,11 +11,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from merger.errors import RecipeError
 from merger.registry import Registry, unknown
+from recipes.needs import NOTHING, Needs
+from recipes.options import fitted
 from recipes.recipe import Stage
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ class Job:
     `models` are the names of models it needs; `stages` the stages whose facts or folders it reads
     (None: all before it); `record` is all that decides its result besides these, in plain data;
     `run` does the work, continues what a killed one left, and returns facts for the report; `model`
-    is where in the stage's folder its checkpoint lies ("." the folder itself, None: it has none).
+    is where in the stage's folder its checkpoint lies ("." the folder itself, None: it has none);
+    `needs` what it takes for every parameter of the first of its models, or, where it starts from
+    none, of the `parameters` it makes.
     """
 
     models: tuple[str, ...]
@@ -65,6 +68,8 @@ class Job:
     run: Callable[[Here], Facts]
     model: str | None = None
     stages: tuple[str, ...] | None = ()
+    needs: Needs = NOTHING
+    parameters: int = 0
 
 
 Kind = Callable[..., Job]
@@ -78,43 +83,21 @@ def kind(name: str) -> Callable[[Kind], Kind]:
 
 def make_job(stage: Stage, seed: int) -> Job:
     """Check a stage's options against its kind's signature and let the kind check the rest."""
-    function = KINDS[stage.kind]
     try:
-        _check(function, stage)
-        return function(**{"seed": seed, **stage.options})
+        return KINDS[stage.kind](**{"seed": seed, **_checked(KINDS[stage.kind], stage)})
     except RecipeError as broken:
         raise RecipeError(f"stage {stage.name!r}: {broken.law}", broken.remedy) from broken
 
 
-def _check(function: Kind, stage: Stage) -> None:
+def _checked(function: Kind, stage: Stage) -> dict[str, Any]:
+    """Return the options, those that the signature names as the types it states."""
     parameters, hints = inspect.signature(function).parameters, get_type_hints(function)
     named = {n for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key, value in stage.options.items():
+    for key in stage.options:
         if key not in named and not open_ended:
             raise unknown(f"option of {stage.kind} (stage {stage.name!r})", str(key), named)
-        if key in named and not _fits(value, hints[key]):
-            raise RecipeError(f"{key} is {value!r}", f"It should be {_plain(hints[key])}.")
     for name in named - stage.options.keys() - {"seed"}:
         if parameters[name].default is inspect.Parameter.empty:
             raise RecipeError(f"{stage.kind} needs {name}", f"Add {name}: … to its options.")
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Say whether a value from YAML is of the annotated type; a whole number is a float too."""
-    origin = get_origin(hint)
-    if hint is Any:
-        return True
-    if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in get_args(hint))
-    if origin is list:
-        return isinstance(value, list) and all(_fits(v, get_args(hint)[0]) for v in value)
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, origin or hint)
-
-
-def _plain(hint: Any) -> str:
-    return getattr(hint, "__name__", str(hint)) if get_origin(hint) is None else str(hint)
+    return {k: fitted(k, v, hints[k]) if k in named else v for k, v in stage.options.items()}

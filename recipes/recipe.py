@@ -1,6 +1,6 @@
 """A recipe: seed, models, stages by name, as YAML; strict, and checked before anything runs.
 
-    seed: 7
+    seed: 7                          # or seeds: [1, 2, 3], each its own run of all stages
     family: tiny                     # whose aliases may be used (optional)
     experts: {mine: ./some/folder}   # aliases of the recipe's own (optional)
     stages:
@@ -9,8 +9,8 @@
 
 A stage is `NAME: {KIND: {options}}`; its name is how later stages refer to what it makes. There
 are no variables, no includes, no Python paths. `KEY=VALUE` settings change a recipe from outside:
-`seed`, `family`, `scale`, or an option as STAGE.option or KIND.option (all stages of the kind).
-`scales` are bundles of such settings with a name, of which `scale` chooses one.
+`seed`, `seeds`, `family`, `scale`, or an option as STAGE.option or KIND.option (all stages of the
+kind). `scales` are bundles of such settings with a name, of which `scale` chooses one.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ import yaml
 
 from merger.errors import RecipeError
 from merger.registry import unknown
+from recipes.options import overlay
 
-KEYS = ("description", "seed", "family", "experts", "scale", "scales", "stages")
+KEYS = ("description", "seed", "seeds", "family", "experts", "scale", "scales", "stages")
 FULL = "full"
 
 
@@ -46,6 +47,7 @@ class Recipe:
     name: str
     stages: tuple[Stage, ...]
     seed: int = 0
+    seeds: tuple[int, ...] = ()
     family: str | None = None
     experts: Mapping[str, str] = field(default_factory=dict)
     description: str = ""
@@ -53,6 +55,7 @@ class Recipe:
     def to_yaml(self) -> str:
         """Return YAML that loads as this recipe."""
         table: dict[str, Any] = {"description": self.description, "seed": self.seed}
+        table |= {"seeds": list(self.seeds)} if self.seeds else {}
         table |= {"family": self.family} if self.family else {}
         table |= {"experts": dict(self.experts)} if self.experts else {}
         table["stages"] = {s.name: {s.kind: dict(s.options)} for s in self.stages}
@@ -74,12 +77,12 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
     path = _find(name)
     try:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise RecipeError(f"{path} is no YAML: {error}", "Mend the file.") from error
     if not isinstance(table, dict) or "stages" not in table:
         raise RecipeError(f"{path} has no stages", "Write `stages:` with at least one stage.")
     stem = path.parent.name if path.name == "recipe.yaml" else path.stem
-    return _build(stem, table, [_setting(text) for text in settings])
+    return _build(stem, table, [read_setting(text) for text in settings])
 
 
 def _find(name: str) -> Path:
@@ -96,34 +99,36 @@ def _find(name: str) -> Path:
     raise unknown("recipe", name, known)
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def read_setting(text: str) -> tuple[str, Any]:
+    """Read KEY=VALUE, the value in YAML; a RecipeError for what is neither."""
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise RecipeError(f"{text!r} is no setting", "Write KEY=VALUE, such as align.steps=5.")
-    return key.strip(), yaml.safe_load(value)
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{text!r}: {value!r} is no YAML", "Write a plain value.") from error
 
 
 def _build(name: str, table: Mapping[str, Any], settings: Sequence[tuple[str, Any]]) -> Recipe:
     for key in table:
         if key not in KEYS:
             raise unknown("key of a recipe", str(key), KEYS)
+    for key in ("experts", "scales"):
+        if not isinstance(table.get(key) or {}, dict):
+            raise RecipeError(f"{key} is {table[key]!r}, no mapping", f"Write {key}: {{NAME: …}}.")
     chosen = dict(settings).get("scale", table.get("scale", FULL))
-    top = {"seed": table.get("seed", 0), "family": table.get("family")}
+    top = {key: table.get(key) for key in ("seed", "seeds", "family")}
     stages = {s.name: s for s in _stages(table["stages"])}
     for key, value in [*_scale(table.get("scales") or {}, chosen), *settings]:
         if key in top:
             top[key] = value
         elif key != "scale":
             stages |= _changed(stages, key, value)
-    seed, family = top["seed"], top["family"]
-    if not isinstance(seed, int) or isinstance(seed, bool):
-        raise RecipeError(f"seed is {seed!r}, not a whole number", "Write seed: 0.")
     experts = {str(k): str(v) for k, v in (table.get("experts") or {}).items()}
-    return Recipe(name, tuple(stages.values()), seed, family, experts, _words(table))
-
-
-def _words(table: Mapping[str, Any]) -> str:
-    return str(table.get("description") or "").strip()
+    words = str(table.get("description") or "").strip()
+    recipe = Recipe(name, tuple(stages.values()), experts=experts, description=words)
+    return overlay(recipe, {key: value for key, value in top.items() if value is not None})
 
 
 def _scale(scales: Mapping[str, Mapping[str, Any]], chosen: str) -> list[tuple[str, Any]]:
@@ -154,7 +159,7 @@ def _changed(stages: Mapping[str, Stage], key: str, value: Any) -> dict[str, Sta
     who, _, option = key.partition(".")
     named = [s for s in stages.values() if who in (s.name, s.kind)]
     if not named:
-        names = {*stages, *(s.kind for s in stages.values()), "seed", "family", "scale"}
+        names = {*stages, *(s.kind for s in stages.values()), "seed", "seeds", "family", "scale"}
         raise unknown("setting, stage or kind", who, names)
     if not option:
         raise RecipeError(f"{key!r} is no setting", f"Write {key}.OPTION=VALUE.")

@@ -12,18 +12,19 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from merger.checkpoint import open_checkpoint
 from merger.errors import RecipeError
 from merger.experts import known_aliases, resolve
 from merger.registry import unknown
 from recipes import stages as _kinds  # noqa: F401  its functions fill the table of kinds
 from recipes.job import Facts, Here, Job, make_job
+from recipes.needs import Weights, weigh
 from recipes.recipe import Recipe
+from recipes.rl.folder import fingerprint
 
 if TYPE_CHECKING:
     from search.protocol import Screen
@@ -32,12 +33,18 @@ STATE = "state.json"
 
 
 class Line(NamedTuple):
-    """One line of a plan: the stage, what it starts from, whether it is finished."""
+    """A stage in a plan: what it starts from, whether it is finished, the bytes it takes.
+
+    `disk` and `memory` are None where the model's size is not known; `gpu` says whose memory.
+    """
 
     name: str
     kind: str
     models: tuple[str, ...]
     state: str
+    disk: int | None
+    memory: int | None
+    gpu: bool
 
 
 @dataclass
@@ -47,6 +54,7 @@ class Runner:
     recipe: Recipe
     run: Path
     screen: Screen
+    _weighed: dict[str, Weights | None] = field(default_factory=dict)
 
     @cached_property
     def jobs(self) -> dict[str, Job]:
@@ -62,15 +70,36 @@ class Runner:
         return jobs
 
     def plan(self) -> list[Line]:
-        """Return what a run would do, without doing or making anything."""
-        kinds = {stage.name: stage.kind for stage in self.recipe.stages}
+        """Return what a run would do and take, without doing, making or fetching anything."""
         lines = []
         for name, job in self.jobs.items():
             state = "finished" if self._finished(name) else "to do"
-            if state == "to do" and self._begun(name):
+            if state == "to do" and any(p.exists() for p in self._places(name)):
                 state = "to continue"
-            lines.append(Line(name, kinds[name], (*job.models, *(job.stages or ())), state))
+            weights = self._weights(name)
+            disk, memory = (weights and n * weights.parameters for n in job.needs[:2])
+            read = (*job.models, *(job.stages or ()))
+            lines.append(Line(name, self._kinds[name], read, state, disk, memory, job.needs.gpu))
         return lines
+
+    def downloads(self) -> dict[str, int | None]:
+        """Return the models that are not here, with the bytes to fetch where they are known."""
+        names = dict.fromkeys(m for job in self.jobs.values() for m in job.models)
+        found = {name: self._weights(name) for name in names if name not in self.jobs}
+        return {n: w and w.download for n, w in found.items() if w is None or w.download}
+
+    def _weights(self, name: str) -> Weights | None:
+        """Return what a model weighs: a stage's as much as the first it starts from."""
+        if name in self.jobs:
+            job = self.jobs[name]
+            return self._weights(job.models[0]) if job.models else Weights(job.parameters)
+        if name not in self._weighed:
+            self._weighed[name] = weigh(name, self.recipe.experts, self.recipe.family)
+        return self._weighed[name]
+
+    @cached_property
+    def _kinds(self) -> dict[str, str]:
+        return {stage.name: stage.kind for stage in self.recipe.stages}
 
     def go(self, only: str | None = None) -> dict[str, Facts]:
         """Run what is not finished and return every stage's facts; `only` runs one stage."""
@@ -91,8 +120,7 @@ class Runner:
         if self._state.get(name, {}).get("key") != key:
             self._set_aside(name)
             self._note(name, {"key": key})
-        kind = next(s.kind for s in self.recipe.stages if s.name == name)
-        self.screen.say(f"{name}: {kind}")
+        self.screen.say(f"{name}: {self._kinds[name]}")
         facts = self.jobs[name].run(self._here(name))
         seconds = round(time.monotonic() - begin, 1)
         self._note(name, {"key": key, "seconds": seconds, "facts": facts})
@@ -120,7 +148,7 @@ class Runner:
                 raise RecipeError(
                     f"stage {stage!r}: {model!r} makes no model", "Name one that does."
                 )
-        elif model in {s.name for s in self.recipe.stages}:
+        elif model in self._kinds:
             law = f"stage {stage!r} starts from {model!r}, which does not come before it"
             raise RecipeError(law, "Put it before.")
         elif not self._nameable(model):
@@ -145,16 +173,12 @@ class Runner:
         needed = [m for m in (*self.jobs[name].models, *self._read(name)) if m in self.jobs]
         return all(self._finished(m) for m in needed) and mark["key"] == self._key(name)
 
-    def _begun(self, name: str) -> bool:
-        return any(p.exists() for p in self._places(name))
-
     def _key(self, name: str) -> str:
         """Hash what decides a stage's result."""
         job = self.jobs[name]
-        kind = next(s.kind for s in self.recipe.stages if s.name == name)
-        inputs = {model: _fingerprint(self._path(model)) for model in job.models}
+        inputs = {model: fingerprint(self._path(model)) for model in job.models}
         read = {stage: self._state.get(stage, {}).get("key") for stage in self._read(name)}
-        known = {"kind": kind, "record": job.record, "inputs": inputs, "read": read}
+        known = {"kind": self._kinds[name], "record": job.record, "inputs": inputs, "read": read}
         text = json.dumps(known, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -179,10 +203,15 @@ class Runner:
     @property
     def _state(self) -> dict[str, dict[str, Any]]:
         try:
-            found: dict[str, dict[str, Any]] = json.loads((self.run / STATE).read_text())
+            found = json.loads((self.run / STATE).read_text())
         except FileNotFoundError:
             return {}
-        return found
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            law = f"{self.run / STATE} is damaged: it holds no marks of stages"
+            raise RecipeError(law, "Remove it to run every stage again, or restore it.")
+        return dict(found)
 
     def _note(self, name: str, mark: Mapping[str, Any]) -> None:
         """Write a stage's mark: whole, or not at all."""
@@ -193,11 +222,3 @@ class Runner:
 
 def _old(place: Path, number: int) -> Path:
     return place.with_name(f"{place.name}.old{number}")
-
-
-def _fingerprint(model: Path) -> str:
-    checkpoint = open_checkpoint(model)
-    try:
-        return checkpoint.fingerprint()
-    finally:
-        checkpoint.close()

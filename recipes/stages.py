@@ -12,15 +12,17 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
-from evals.task import get_task
 from merger.engine import merge_to_folder, opened
+from merger.registry import unknown
 from merger.spec import spec_from_mapping
 from recipes.job import Facts, Here, Job, kind
+from recipes.needs import Needs, training_needs
+from recipes.options import overlay
 from recipes.rl.align import align as train
-from recipes.rl.settings import STAGE_A, STAGE_C, Settings, as_record, make_settings, overlay
-from recipes.rl.source import is_file, open_source
+from recipes.rl.curve import tell
+from recipes.rl.settings import STAGE_A, STAGE_C, Settings, as_record, make_settings
 from recipes.scoring import Questions, score
-from recipes.story import tell, write_story
+from recipes.story import write_story
 
 
 @kind("coldstart")
@@ -38,7 +40,10 @@ def coldstart(*, seed: int, **settings: Any) -> Job:
             here.partial.replace(here.out)
         return {"steps": chosen.steps}
 
-    return Job(models=(), record=asdict(chosen), run=run, model=".")
+    w = chosen.width  # of 512 tokens, and blocks of four square and three wide matrices
+    size = 513 * w + chosen.layers * (4 * w * w + 3 * w * chosen.hidden + 2 * w)
+    needs = Needs(disk=16, memory=16)
+    return Job((), asdict(chosen), run, model=".", needs=needs, parameters=size)
 
 
 @kind("align")
@@ -56,9 +61,7 @@ def domain(*, model: str, task: str, reference: str | None = None, **settings: A
 def _trained(
     preset: Settings, model: str, task: str, reference: str | None, settings: Mapping[str, Any]
 ) -> Job:
-    name = task if is_file(task) else get_task(task).name
-    chosen = make_settings(preset, {**settings, "task": name})
-    open_source(chosen)
+    chosen = make_settings(preset, {**settings, "task": task})
 
     def run(here: Here) -> Facts:
         held = here.models[reference] if reference else None
@@ -67,7 +70,8 @@ def _trained(
         return tell(here.out)
 
     models = (model, reference) if reference else (model,)
-    return Job(models=models, record=as_record(chosen), run=run, model=".")
+    needs = training_needs(chosen)
+    return Job(models=models, record=as_record(chosen), run=run, model=".", needs=needs)
 
 
 @kind("merge")
@@ -84,7 +88,8 @@ def merge(*, seed: int, **config: Any) -> Job:
                 here.say(note)
         return {"method": spec.method}
 
-    return Job(models=spec.models, record=config, run=run, model=".")
+    size = 2 if config.get("out_dtype", config.get("dtype")) in ("bfloat16", "float16") else 4
+    return Job(models=spec.models, record=config, run=run, model=".", needs=Needs(disk=size))
 
 
 def _placed(part: Any, here: Here) -> Any:
@@ -102,29 +107,16 @@ def _placed(part: Any, here: Here) -> Any:
 
 @kind("search")
 def search(
-    *,
-    experts: list[str],
-    tasks: list[str],
-    seed: int,
-    base: str = "base",
-    levels: str | int | None = None,
-    items: str = "100+200",
-    trials: int | None = None,
-    time: str | None = None,
-    objective: str = "mean",
-    sampler: str = "auto",
-    racing: str = "sign",
-    prefer: str = "simple",
-    dtype: str | None = None,
-    device: str = "cpu",
-    max_new_tokens: int | None = None,
+    *, experts: list[str], tasks: list[str], seed: int, base: str = "base", **options: Any
 ) -> Job:
     """Search the weights of a merge, confirm the winner, and write the model that stands."""
-    options = dict(locals()) | {"experts": ",".join(experts), "tasks": ",".join(tasks)}
-    options["levels"] = None if levels is None else str(levels)
-    from search.ask import Asked, options_of
+    from search.ask import options_of
+    from search.asked import Asked
 
-    chosen = options_of(Asked(**options))
+    asked = Asked(experts=",".join(experts), tasks=",".join(tasks), base=base, seed=seed)
+    asked = overlay(asked, options)
+    # A recipe may be checked where its device is not: the device is looked for when the stage runs.
+    chosen = replace(options_of(replace(asked, device="cpu")), device=asked.device)
 
     def run(here: Here) -> Facts:
         from search.report import search_report
@@ -147,71 +139,48 @@ def search(
         return {key: document[key] for key in kept}
 
     record = {k: v for k, v in chosen.to_mapping().items() if k not in ("store", "sources")}
-    return Job(models=(base, *experts), record=record, run=run, model="model")
+    size, gpu = (4 if chosen.dtype in (None, "float32") else 2), chosen.device != "cpu"
+    needs = Needs(disk=size, memory=size * (2 + len(experts)), gpu=gpu)  # experts, base, the model
+    return Job(models=(base, *experts), record=record, run=run, model="model", needs=needs)
 
 
 @kind("ablate")
-def ablate(*, of: str, seed: int, sections: list[str] | None = None) -> Job:
+def ablate(*, of: str, seed: int, sections: list[str] | None = None, quick: bool = False) -> Job:
     """Take a finished search apart: which expert gave what; its report is copied here."""
-    from search.ablation import Ablation, section_names
+    from search.ablation import section_names
 
     names = section_names(",".join(sections) if sections else None)
 
     def run(here: Here) -> Facts:
-        from search.candidate import Candidate
-        from search.report import write
-        from search.run import Run
-        from search.setup import open_search
+        from search.ablation_run import Wanted
+        from search.ablation_run import ablate as taken_apart
 
-        found = Run(here.run / of)
-        opened_search = open_search(found, here.screen)
-        opened_search.world.pools.sealed.clear()
-        winner = Candidate.from_mapping(found.read("confirm.json")["winner"])
-        options, objective = opened_search.options, opened_search.objective
-        parts = Ablation(opened_search.world, winner, options.experts, objective)
-        write(found, opened_search, {name: parts.section(name) for name in names})
+        found = here.run / of
+        taken_apart(found, Wanted(",".join(names), quick=quick, seed=seed), here.screen)
         here.out.mkdir(parents=True, exist_ok=True)
-        for file in ("report.json", "report.md"):
-            shutil.copyfile(found.path / file, here.out / file)
+        for file in ("report.json", "report.md", "report.html"):
+            shutil.copyfile(found / file, here.out / file)
+        shutil.copytree(found / "figures", here.out / "figures", dirs_exist_ok=True)
         return {"sections": names}
 
-    return Job(models=(), record={"sections": names}, run=run, stages=(of,))
+    return Job(models=(), record={"sections": names, "quick": quick}, run=run, stages=(of,))
 
 
 @kind("eval")
-def evaluate(
-    *,
-    models: list[str],
-    tasks: list[str],
-    seed: int,
-    split: str = "test",
-    n: int | None = None,
-    levels: str | int | None = None,
-    samples: int = 1,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    max_new_tokens: int | None = None,
-    device: str = "cpu",
-) -> Job:
+def evaluate(*, models: list[str], tasks: list[str], seed: int, **options: Any) -> Job:
     """Score models on tasks, the others paired with the first; writes scores.json."""
-    asked = Questions(
-        tasks=tuple(tasks),
-        split=split,
-        n=n,
-        levels=None if levels is None else str(levels),
-        samples=samples,
-        temperature=temperature,
-        top_p=top_p,
-        max_new_tokens=max_new_tokens,
-        device=device,
-        seed=seed,
-    )
+    asked = overlay(Questions(tasks=tuple(tasks), seed=seed), options)
     replace(asked, n=5).entries()  # raises for names and levels that are not there
+    for name in asked.oracle:
+        if name not in models:
+            raise unknown("model of an oracle", name, models)
 
     def run(here: Here) -> Facts:
         return score({name: here.models[name] for name in models}, asked, here)
 
-    return Job(models=tuple(models), record={**asdict(asked), "models": models}, run=run)
+    needs = Needs(memory=2 if (gpu := asked.device != "cpu") else 4, gpu=gpu)
+    record = {**asdict(asked), "models": models}
+    return Job(models=tuple(models), record=record, run=run, needs=needs)
 
 
 @kind("report")

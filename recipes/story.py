@@ -1,87 +1,147 @@
-"""The story of a run: what each stage gave, as report.json and, for people, report.md."""
+"""The story of a run: what each stage gave, as report.json and, for people, report.md.
+
+Of several runs of one recipe, which differ in their seed alone, the same: scores as means over
+seeds, and each paired difference with its sign test over seeds, which takes a seed as one
+observation and so speaks of new seeds, not of these models.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
+from evals.stats import mcnemar_exact
 from recipes.job import Facts, Here
-from recipes.rl.folder import CURVE, RECORD
+from recipes.rl.curve import ENDS, draw, read_curve
 
-# Steps at either end of a learning curve that are averaged to compare them.
-ENDS = 10
-
-
-def tell(model: Path) -> Facts:
-    """Return the facts of a model that RL made: its task, its first and its last steps."""
-    rows = [json.loads(line) for line in (model / CURVE).read_text().splitlines()]
-    settings = json.loads((model / RECORD).read_text())
-    facts = {"task": settings["task"], "algorithm": settings["algorithm"], "steps": len(rows)}
-    return facts | {"first": _mean(rows[:ENDS]), "last": _mean(rows[-ENDS:])}
-
-
-def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    keys = ("reward", "correct", "format", "worked", "length")
-    return {key: round(sum(row[key] for row in rows) / max(1, len(rows)), 4) for key in keys}
+Lines = Iterator[str]
+Stages = Mapping[str, Facts]
 
 
 def write_story(here: Here) -> Facts:
     """Write report.json and report.md into the stage's folder from the stages before it."""
+    trained = {n: read_curve(here.run / n) for n, facts in here.facts.items() if "first" in facts}
     here.out.mkdir(parents=True, exist_ok=True)
+    drawn = draw(trained, here.out / "curves.png")
     document = {"schema": "merger.recipe-report/1", "stages": dict(here.facts)}
-    (here.out / "report.json").write_text(json.dumps(document, indent=1) + "\n")
-    text = "\n".join(_markdown(here.run.name, here.facts))
-    (here.out / "report.md").write_text(text + "\n")
-    here.say(f"written to {here.out / 'report.md'}")
+    text = [
+        f"# {here.run.name}",
+        *_trained(here.facts),
+        *(["", "![](curves.png)"] if drawn else []),
+    ]
+    for name, facts in here.facts.items():
+        if "verdict" in facts:
+            text += ["", f"## {name}: search", "", f"**{facts['verdict']}**: {facts['words']}"]
+        if "models" in facts:
+            text += _scores(name, facts)
+    here.say(f"written to {_write(here.out, document, text)}")
     return {}
 
 
-def _markdown(title: str, stages: Mapping[str, Facts]) -> Iterator[str]:
-    yield f"# {title}"
-    trained = {name: facts for name, facts in stages.items() if "first" in facts}
-    if trained:
-        yield from _trained(trained)
+def write_pooled(run: Path, seeds: Mapping[int, Stages]) -> Path:
+    """Write report.json and report.md of runs by seed; returns the latter."""
+    first = next(iter(seeds.values()))
+    pooled = {name: _pooled(name, seeds) for name, facts in first.items() if "models" in facts}
+    text = [f"# {run.name}, {len(seeds)} seeds: {', '.join(map(str, seeds))}"]
+    for name, facts in pooled.items():
+        text += _pooled_tables(name, facts, len(seeds))
+    document = {"schema": "merger.recipe-seeds/1", "seeds": list(seeds), "stages": pooled}
+    return _write(run, document, text)
+
+
+def _write(folder: Path, document: Mapping[str, Any], text: Sequence[str]) -> Path:
+    (folder / "report.json").write_text(json.dumps(document, indent=1) + "\n")
+    (folder / "report.md").write_text("\n".join(text) + "\n")
+    return folder / "report.md"
+
+
+def _grid(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table in markdown under a line that says what it shows."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    return ["", title, "", *(f"| {' | '.join(cells)} |" for cells in lines)] if rows else []
+
+
+def _trained(stages: Stages) -> list[str]:
+    rows = []
     for name, facts in stages.items():
-        if "verdict" in facts:
-            yield from ("", f"## {name}: search", "", f"**{facts['verdict']}**: {facts['words']}")
-        if "models" in facts:
-            yield from _scores(name, facts)
-
-
-def _trained(stages: Mapping[str, Facts]) -> Iterator[str]:
-    yield from ("", "## Reinforcement learning", "")
-    yield f"Means over the first and the last {ENDS} steps of each run, on prompts not seen before."
-    yield from (
-        "",
-        "| stage | task | steps | correct | worked | tokens |",
-        "|---|---|---|---|---|---|",
+        if "first" in facts:
+            first, last = facts["first"], facts["last"]
+            moves = [f"{first[k]:.2f} → {last[k]:.2f}" for k in ("correct", "worked")]
+            length = f"{first['length']:.0f} → {last['length']:.0f}"
+            rows.append([name, facts["task"], str(facts["steps"]), *moves, length])
+    title = (
+        f"Means over the first and the last {ENDS} steps of each run, on prompts not seen before."
     )
-    for name, facts in stages.items():
-        first, last = facts["first"], facts["last"]
-        moves = [f"{first[k]:.2f} → {last[k]:.2f}" for k in ("correct", "worked")]
-        length = f"{first['length']:.0f} → {last['length']:.0f}"
-        yield f"| {name} | {facts['task']} | {facts['steps']} | {' | '.join(moves)} | {length} |"
+    columns = ["stage", "task", "steps", "correct", "worked", "tokens"]
+    return ["", "## Reinforcement learning", *_grid(title, columns, rows)] if rows else []
 
 
-def _scores(name: str, facts: Facts) -> Iterator[str]:
+def _scores(name: str, facts: Facts) -> Lines:
     """Draw the scores of an eval stage, then the paired differences with its first model."""
     tasks = list(facts["models"][0]["tasks"])
-    yield from ("", f"## {name}: scores", "", f"| model | {' | '.join(tasks)} |")
-    yield "|---" * (1 + len(tasks)) + "|"
-    for row in facts["models"]:
-        yield f"| {row['model']} | {' | '.join(_cell(row['tasks'][t]) for t in tasks)} |"
-    if facts["pairs"]:
-        yield from ("", f"Against {facts['pairs'][0]['a']}, on the same items:", "")
-        yield "| model | task | n | difference | 95 % | p |\n|---|---|---|---|---|---|"
+    rows = [[m["model"], *(_cell(m["tasks"][t]) for t in tasks)] for m in facts["models"]]
+    yield from _grid(f"## {name}: scores", ["model", *tasks], rows)
+    rows = []
     for p in facts["pairs"]:
         low, high = p["ci95"]
         ends = f"[{100 * low:+.1f}, {100 * high:+.1f}]"
-        head = f"| {p['b']} | {p['task']} | {p['n']} "
-        yield f"{head}| {100 * p['difference']:+.1f} | {ends} | {p['p']:.3g} |"
+        cells = [f"{100 * p['difference']:+.1f}", ends, f"{p['p']:.3g}"]
+        rows.append([p["b"], p["task"], str(p["n"]), *cells])
+    columns = ["model", "task", "n", "difference", "95 %", "p"]
+    against = facts["models"][0]["model"]
+    yield from _grid(f"Against {against}, on the same items:", columns, rows)
 
 
 def _cell(score: Mapping[str, Any]) -> str:
     low, high = score["ci95"]
     return f"{100 * score['mean']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def _pooled(stage: str, seeds: Mapping[int, Stages]) -> Facts:
+    """Return an eval stage's scores and differences by seed."""
+    scores: dict[str, dict[str, list[float]]] = {}
+    pairs: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for seed, stages in seeds.items():
+        for row in stages[stage]["models"]:
+            for task, told in row["tasks"].items():
+                scores.setdefault(row["model"], {}).setdefault(task, []).append(told["mean"])
+        for pair in stages[stage]["pairs"]:
+            kept = {"seed": seed, "difference": pair["difference"], "ci95": pair["ci95"]}
+            pairs.setdefault(pair["b"], {}).setdefault(pair["task"], []).append(kept)
+    against = next(iter(seeds.values()))[stage]["models"][0]["model"]
+    tests = {
+        model: {
+            task: _test([one["difference"] for one in by_seed]) for task, by_seed in tasks.items()
+        }
+        for model, tasks in pairs.items()
+    }
+    return {"against": against, "scores": scores, "pairs": pairs, "tests": tests}
+
+
+def _test(differences: Sequence[float]) -> dict[str, Any]:
+    """Return the mean difference, on how many seeds it is above 0, and the two-sided sign test."""
+    above, below = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    p = mcnemar_exact(above, below)
+    return {"mean": mean(differences), "above": above, "seeds": len(differences), "p": p}
+
+
+def _pooled_tables(stage: str, facts: Facts, seeds: int) -> Lines:
+    tasks = list(next(iter(facts["scores"].values())))
+    rows = [[m, *(_spread(by[t]) for t in tasks)] for m, by in facts["scores"].items()]
+    yield from _grid(f"## {stage}: mean and standard deviation over seeds", ["model", *tasks], rows)
+    rows = []
+    for model, by_task in facts["tests"].items():
+        for task, t in by_task.items():
+            each = ", ".join(f"{100 * s['difference']:+.1f}" for s in facts["pairs"][model][task])
+            cells = [f"{100 * t['mean']:+.1f}", each, f"{t['above']} of {seeds}", f"{t['p']:.3g}"]
+            rows.append([model, task, *cells])
+    columns = ["model", "task", "difference", "by seed", "above 0", "sign test p"]
+    yield from _grid(f"Against {facts['against']}, on the same items:", columns, rows)
+
+
+def _spread(values: Sequence[float]) -> str:
+    spread = f" ± {100 * stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{100 * mean(values):.1f}{spread}"

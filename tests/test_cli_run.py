@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from merger.cli import main
 from tests import toys
 
 ROOT = Path(__file__).parents[1]
@@ -29,14 +30,45 @@ def merger(*words, cwd):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_a_dry_run_shows_the_stages_and_makes_nothing(tmp_path):
-    """All stages of the tiny recipe are to do, and no folder appears."""
-    status, out, _ = merger("run", "tiny", "--dry-run", "--json", cwd=tmp_path)
-    stages = json.loads(out)["stages"]
+@pytest.fixture
+def typed(tmp_path, monkeypatch, capsys):
+    """Run the command in this process, in an empty folder: (exit status, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        with pytest.raises(SystemExit) as done:
+            main([*map(str, words)])
+        return (done.value.code, *capsys.readouterr())
+
+    return run
+
+
+def test_a_dry_run_shows_stages_and_needs_and_makes_nothing(tmp_path, typed):
+    """All stages of the tiny recipe are to do, their bytes are told, and no folder appears."""
+    status, out, _ = typed("run", "tiny", "--dry-run", "--json")
+    told = json.loads(out)
+    stages = told["stages"]
     assert status == 0
     assert [s["kind"] for s in stages[:4]] == ["coldstart", "align", "align", "align"]
     assert {s["state"] for s in stages} == {"to do"}
+    assert 0 < told["disk"] == sum(s["disk"] for s in stages) < told["free"]["disk"]
+    assert told["downloads"] == {}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_names_what_must_be_fetched(typed):
+    """Of Hub models that are not here nothing is fetched; an unknown size is said to be unknown."""
+    status, _, err = typed("run", "merge-only", "--dry-run")
+    assert status == 0
+    assert "to download: ded, unknown" in err
+
+
+def test_a_disk_that_is_too_small_is_told_before_the_run(typed, monkeypatch):
+    """What is to be written is compared with what is free."""
+    monkeypatch.setattr("recipes.needs.free_disk", lambda place: 1000)
+    status, _, err = typed("run", "tiny", "--dry-run")
+    assert status == 2
+    assert "are to be written below runs/tiny, and 0.0 MB are free" in err
 
 
 @pytest.mark.parametrize(
@@ -45,26 +77,29 @@ def test_a_dry_run_shows_the_stages_and_makes_nothing(tmp_path):
         (["run", "tinny"], "no recipe named 'tinny'", "Did you mean 'tiny'?"),
         (["run", "tiny", "--set", "ded.stesp=1"], "'stesp'", "Did you mean 'steps'?"),
         (["align", "x", "--task", "dedd", "--out", "y"], "'dedd'", "Known: abduction,"),
+        (["align", "x", "--task", "ded+abdd", "--out", "y"], "'abdd'", "Known: abduction,"),
+        (["align", "x", "--task", "gym:gdc", "--out", "y"], "'gdc'", "'gcd'"),
         (["domain", "x", "--task", "ded", "--out", "y", "--set", "lr=0"], "lr is 0", "docs/rl.md"),
     ],
 )
-def test_a_mistake_is_two_lines_and_exit_2(tmp_path, words, law, remedy):
+def test_a_mistake_is_two_lines_and_exit_2(typed, words, law, remedy):
     """The law with the value, then the remedy; no traceback."""
-    status, out, err = merger(*words, cwd=tmp_path)
+    status, out, err = typed(*words)
     first, second, *rest = err.splitlines()
     assert (status, out, rest) == (2, "", [])
     assert law in first
     assert remedy in second
 
 
-def test_the_presets_can_be_read_before_anything_is_trained(tmp_path):
-    """--dry-run prints the settings with the flags laid over the preset."""
+def test_the_presets_can_be_read_before_anything_is_trained(typed):
+    """--dry-run prints the settings with the flags laid over the preset of the command's name."""
     words = ["--task", "ded", "--out", "y", "--dry-run", "--json"]
-    _, out, _ = merger("align", "x", *words, "--steps", 7, "--levels", "1-2", cwd=tmp_path)
+    _, out, _ = typed("align", "x", *words, "--steps", 7, "--levels", "1-2", "--prompts", 9)
     settings = json.loads(out)
     assert (settings["task"], settings["steps"], settings["levels"]) == ("deduction", 7, [1, 2])
     assert (settings["algorithm"], settings["lr"]) == ("reinforce++", 5e-7)
-    _, out, _ = merger("domain", "x", *words, cwd=tmp_path)
+    assert settings["prompts_per_step"] == 9
+    _, out, _ = typed("domain", "x", *words)
     assert json.loads(out)["prompts_per_step"] == 1024
 
 

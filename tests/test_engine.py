@@ -12,7 +12,9 @@ from pandas import read_parquet
 from safetensors.torch import load_file
 
 import evals.task
+from merger.engine import merge_to_folder, opened
 from merger.errors import OutputError, RecipeError
+from merger.spec import spec_from_mapping
 from recipes.rl import objectives
 from recipes.rl.align import align
 from recipes.rl.folder import Workplace
@@ -79,33 +81,31 @@ def test_the_weights_have_moved(base, tmp_path):
     assert all(torch.equal(v, load_file(base / "model.safetensors")[k]) for k, v in before.items())
 
 
-def test_a_killed_run_continues_to_the_same_weights(base, tmp_path, monkeypatch):
-    """A run killed in its third step and started again ends as an unbroken one, bit for bit."""
-    whole = align(base, tmp_path / "whole", settings(steps=4))
-    from recipes.rl.engine import Trainer
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "training_step", _dying(Trainer.training_step, after=2))
-        with pytest.raises(KeyboardInterrupt):
-            align(base, tmp_path / "cut", settings(steps=4))
+def test_a_run_killed_outright_continues_to_the_same_weights(base, tmp_path):
+    """Killed by SIGKILL after its third step and started again, it ends bit for bit as another."""
+    told = {**SMALL, "task": "arithmetic", "levels": [1], "steps": 5, "max_prompt_tokens": 200}
+    code = f"""
+import sys; from pathlib import Path; from recipes.rl.align import align
+from recipes.rl.settings import STAGE_A, make_settings
+align(Path("base"), Path(sys.argv[1]), make_settings(STAGE_A, {told!r}), log=print)
+"""
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    start = {"cwd": tmp_path, "env": env, "text": True, "stdout": subprocess.PIPE}
+    toys.save_model(base, context=1024)
+    with subprocess.Popen([sys.executable, "-c", code, "cut"], **start) as running:
+        next(line for line in running.stdout if line.startswith("step 3/5"))
+        running.kill()
+    chosen = make_settings(STAGE_A, told)
     said: list[str] = []
-    cut = align(base, tmp_path / "cut", settings(steps=4), log=said.append)
-    assert said[0] == "continuing after step 2 of 4"
+    cut = align(base, tmp_path / "cut", chosen, log=said.append)
+    whole = align(base, tmp_path / "whole", chosen)
+    assert said[0].startswith("continuing after step ")
     assert curve(cut) == curve(whole)
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
-
-
-def _dying(step, after):
-    """Return a training step that raises once `after` of them are done."""
-    calls = []
-
-    def wrapped(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) > after:
-            raise KeyboardInterrupt
-        return step(self, *args, **kwargs)
-
-    return wrapped
+    for name in sorted(p.name for p in (whole / "completions").iterdir()):
+        assert read_parquet(cut / "completions" / name).equals(
+            read_parquet(whole / "completions" / name)
+        )
 
 
 def test_a_left_over_of_other_settings_is_refused(base, tmp_path):
@@ -184,11 +184,19 @@ def test_lora_refuses_another_reference(base, tmp_path):
         align(base, tmp_path / "out", settings(lora=4), reference=other)
 
 
-def test_lora_writes_plain_merged_weights(base, tmp_path):
-    """The adapter is folded in: the output has the tensors of the input, moved."""
+def test_lora_writes_merged_weights_and_an_adapter_that_merges_as_an_expert(base, tmp_path):
+    """The base + 1.0 × the adapter's change, by the merge engine, are the weights of the output."""
     out = align(base, tmp_path / "out", settings(lora=4))
-    before, after = load_file(base / "model.safetensors"), load_file(out / "model.safetensors")
-    assert before.keys() == after.keys()
+    config = {"merge_method": "task_arithmetic", "base_model": str(base), "dtype": "float32"}
+    config["models"] = [{"model": str(out / "adapter"), "parameters": {"weight": 1.0}}]
+    with opened(spec_from_mapping(config)) as models:
+        merge_to_folder(models, tmp_path / "merged")
+    before, after, merged = (
+        load_file(folder / "model.safetensors") for folder in (base, out, tmp_path / "merged")
+    )
+    assert before.keys() == after.keys() == merged.keys()
+    assert any(not torch.equal(before[k], after[k]) for k in before)
+    assert all(torch.allclose(after[k], merged[k], atol=1e-6) for k in after)
 
 
 def test_two_processes_train_as_one(base, tmp_path):

@@ -121,8 +121,8 @@ def test_a_setting_needs_a_value(path):
 
 
 def test_bundled_recipes_go_by_name():
-    """The five shipped recipes are found without a path; a typo is answered."""
-    names = {"tiny", "merge-only", "search", "meta-ability-7b", "meta-ability-32b"}
+    """The shipped recipes are found without a path; a typo is answered."""
+    names = {"tiny", "tiny-tables", "merge-only", "search", "meta-ability-7b", "meta-ability-32b"}
     assert names <= bundled().keys()
     with pytest.raises(UnknownNameError, match="tiyn"):
         load_recipe("tiyn")

@@ -73,7 +73,8 @@ def test_a_file_of_items_is_gone_through_once_a_round(tmp_path):
     rounds = [[source.draw(level, 9 * r + i).prompt for i in range(9)] for r in range(2)]
     assert len(set(rounds[0])) == len(set(rounds[1])) == 9
     assert rounds[0] != rounds[1]
-    assert source.task.check("so it is 4", source.draw(level, 0)).format
+    (task,) = source.tasks.values()
+    assert task.check("so it is 4", source.draw(level, 0)).format
 
 
 def test_the_record_holds_the_content_of_a_file(tmp_path):

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from recipes.job import Here
-from recipes.story import tell, write_story
+from recipes.rl.curve import tell
+from recipes.story import write_story
 
 END = {"reward": 0.5, "correct": 0.4, "format": 1.0, "worked": 0.5, "length": 40.0}
 TRAINED = {"task": "deduction", "algorithm": "grpo", "steps": 20, "first": END}
@@ -57,8 +58,8 @@ def test_a_search_is_told_by_its_verdict(tmp_path):
 def test_the_ends_of_a_curve_are_means_over_ten_steps(tmp_path):
     """A curve of 20 steps whose reward is its step: 5.5 at first, 15.5 at last."""
     rows = [END | {"step": n, "reward": n} for n in range(1, 21)]
-    (tmp_path / "curve.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    settings = {"task": "deduction", "algorithm": "grpo"}
+    (tmp_path / "curve.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"task": "deduction", "algorithm": "grpo", "reward": "binary"}
     (tmp_path / "settings.json").write_text(json.dumps(settings))
     facts = tell(tmp_path)
     assert (facts["first"]["reward"], facts["last"]["reward"]) == (5.5, 15.5)

@@ -19,7 +19,7 @@ _ORDER = [
     "diff",
     "extract_lora",
 ]
-_ORDER += ["experts", "operators", "tasks", "run", "align", "domain"]
+_ORDER += ["experts", "operators", "tasks", "run", "training"]
 
 _files = {f.name for f in iter_modules(__path__)} - {"app", "console", "__main__"}
 for _name in sorted(_files, key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n)):

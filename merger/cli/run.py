@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from merger.cli.app import app
-from merger.errors import UsageError
+from merger.errors import RecipeError, UsageError
 
 if TYPE_CHECKING:
-    from recipes.runner import Line
+    from recipes.runner import Runner
+    from recipes.series import Series
 
 
 @app.command("run")
@@ -28,7 +29,7 @@ def run(
     only: Annotated[str | None, typer.Option(metavar="STAGE", help="Run this stage only.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of all stages, as --set seed=N.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check all, show the stages, run none.")
+        bool, typer.Option("--dry-run", help="Check all, show stages and needs, run none.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -38,13 +39,16 @@ def run(
     from merger.cli.screen import Screen
     from recipes.recipe import load_recipe
     from recipes.runner import Runner
+    from recipes.series import Series
 
     _alone()
     chosen = [*(settings or []), *([f"seed={seed}"] if seed is not None else [])]
     loaded = load_recipe(recipe, chosen)
-    runner = Runner(loaded, out or _folder(recipe, loaded.name), Screen())
+    runner = (Series if loaded.seeds else Runner)(
+        loaded, out or _folder(recipe, loaded.name), Screen()
+    )
     if dry_run:
-        _show(runner.plan(), as_json=as_json)
+        _check(runner, as_json=as_json)
         return
     with pausing(f"merger run {runner.run}"):
         facts = runner.go(only)
@@ -67,11 +71,43 @@ def _folder(recipe: str, name: str) -> Path:
     return Path(recipe) if (Path(recipe) / "recipe.yaml").is_file() else Path("runs") / name
 
 
-def _show(plan: list[Line], *, as_json: bool) -> None:
-    from merger.cli.console import data, table
+def _check(runner: Runner | Series, *, as_json: bool) -> None:
+    """Show the stages and what they take; raise where the disk is too small for what is to do."""
+    from merger.cli.console import data, say, table
+    from recipes.needs import free_disk, free_memory
 
+    plan, downloads = runner.plan(), runner.downloads()
+    asked = sum(line.disk or 0 for line in plan if line.state != "finished")
+    free = {"disk": free_disk(runner.run), "memory": free_memory(gpu=False)}
+    free["gpu"] = free_memory(gpu=True) if any(line.gpu for line in plan) else 0
     if as_json:
-        data({"stages": [line._asdict() for line in plan]})
-        return
-    rows = [(line.name, line.kind, ", ".join(line.models), line.state) for line in plan]
-    table("", ("stage", "kind", "starts from", "state"), rows)
+        stages = [line._asdict() for line in plan]
+        data({"stages": stages, "downloads": downloads, "disk": asked, "free": free})
+    else:
+        rows = [
+            (s.name, s.kind, ", ".join(s.models), s.state, _size(s.disk), _size(s.memory))
+            for s in plan
+        ]
+        table("", ("stage", "kind", "starts from", "state", ">disk", ">memory"), rows)
+        for name, size in downloads.items():
+            say(f"to download: {name}, {_size(size)}")
+        say(f"disk: {_size(asked)} to write, {_size(free['disk'])} free")
+        for gpu, here in ((False, free["memory"]), (True, free["gpu"])):
+            if most := max((s.memory or 0 for s in plan if s.gpu == gpu), default=0):
+                where = "GPU memory" if gpu else "memory"
+                short = "" if most <= here else ": too little on this machine"
+                say(f"{where}: {_size(most)} and more at once, {_size(here)} here{short}")
+    if asked > free["disk"]:
+        room = _size(free["disk"])
+        law = f"{_size(asked)} are to be written below {runner.run}, and {room} are free"
+        raise RecipeError(law, "Free some space, or name another place with --out.")
+
+
+def _size(count: int | None) -> str:
+    return (
+        "unknown"
+        if count is None
+        else f"{count / 1e9:.1f} GB"
+        if count > 1e8
+        else f"{count / 1e6:.1f} MB"
+    )

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from merger.checkpoint import open_checkpoint
+from merger.device import check_device
 from merger.errors import RecipeError
 from recipes.rl.card import make_card
-from recipes.rl.folder import Workplace
+from recipes.rl.folder import Workplace, fingerprint
 from recipes.rl.settings import Settings, as_record
 
 
@@ -38,8 +38,11 @@ def align(
 
     Returns:
         `out`, with the weights (float32 on a CPU), tokenizer and template of `model`, a model card,
-        `curve.jsonl` (a row per step) and `completions/` (every prompt and answer, parquet).
+        `curve.jsonl` (a row per step; `curve.png` with matplotlib) and `completions/` (every prompt
+        and answer, parquet); with LoRA also `adapter/`, which merges as an expert of `model`.
     """
+    if settings.device != "auto":
+        check_device(settings.device)
     place = Workplace(out, _record(model, reference, settings), resume=resume)
     trainer = _door().make_trainer(model, reference or model, settings, place, log)
     start = place.checkpoint()
@@ -79,13 +82,4 @@ def _record(model: Path, reference: Path | None, settings: Settings) -> dict[str
             "Leave the reference out or train all weights (lora: 0).",
         )
     inputs = {"model": model} if reference is None else {"model": model, "reference": reference}
-    prints = {name: _fingerprint(path) for name, path in inputs.items()}
-    return {**as_record(settings), **prints}
-
-
-def _fingerprint(model: Path) -> str:
-    checkpoint = open_checkpoint(model)
-    try:
-        return checkpoint.fingerprint()
-    finally:
-        checkpoint.close()
+    return {**as_record(settings), **{name: fingerprint(path) for name, path in inputs.items()}}

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recipes.rl.curve import ENDS, mean
 from recipes.rl.settings import Settings, as_record
 
 _METHODS = {
@@ -41,18 +42,13 @@ an evaluation).
 """
 
 
-def _story(curve: Sequence[dict[str, Any]], window: int = 10) -> str:
+def _story(curve: Sequence[dict[str, Any]]) -> str:
     """Compare the first steps of a run with its last ones."""
     if not curve:
         return "No step was made."
-    ends = {"first": curve[:window], "last": curve[-window:]}
     lines = ["| steps | reward | correct | format | tokens |", "|---|---|---|---|---|"]
-    for name, rows in ends.items():
-        cells = [_mean(rows, key) for key in ("reward", "correct", "format", "length")]
-        numbers = " | ".join(f"{cell:.3f}" for cell in cells)
+    for name, rows in (("first", curve[:ENDS]), ("last", curve[-ENDS:])):
+        ends = mean(rows)
+        numbers = " | ".join(f"{ends[k]:.3f}" for k in ("reward", "correct", "format", "length"))
         lines.append(f"| {name} {len(rows)} | {numbers} |")
     return "\n".join(lines)
-
-
-def _mean(rows: Sequence[dict[str, Any]], key: str) -> float:
-    return float(sum(row[key] for row in rows) / len(rows))

@@ -1,10 +1,18 @@
-"""One row of the learning curve per step, from the trainer's metrics, and one line to read."""
+"""The learning curve: a row per step, kept as it is made, read back, told in a line, and drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
+CURVE = "curve.jsonl"
+RECORD = "settings.json"
+# Steps at either end of a curve that are averaged to compare them.
+ENDS = 10
 # Column of the curve -> name among the trainer's metrics.
 METRICS = {
     "reward": "rewards/reward/mean",
@@ -17,9 +25,10 @@ METRICS = {
     "truncated": "completions/clipped_ratio",
     "grad_norm": "grad_norm",
 }
+Row = Mapping[str, Any]
 
 
-def make_row(step: int, metrics: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def make_row(step: int, metrics: Row, **more: Any) -> dict[str, Any]:
     """Return a row: the step, what the caller adds, and the metrics that there are.
 
     `length` is in tokens, `entropy` in nats per token; `worked` is the share of answers that wrote
@@ -31,10 +40,59 @@ def make_row(step: int, metrics: Mapping[str, Any], **more: Any) -> dict[str, An
     return {"step": step, **more, **{key: round(float(v), 6) for key, v in values.items()}}
 
 
-def line(row: Mapping[str, Any], steps: int) -> str:
+def line(row: Row, steps: int) -> str:
     """Say a step in one line."""
     return (
         f"step {row['step']}/{steps}  level {row['level']}  reward {row['reward']:+.2f}  "
         f"correct {row['correct']:.0%}  worked {row['worked']:.0%}  length {row['length']:.0f}  "
         f"{row['seconds']:.1f} s"
     )
+
+
+def read_curve(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a folder's curve; a last line that a kill cut off is none."""
+    path = folder / CURVE
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
+
+
+def tell(model: Path) -> dict[str, Any]:
+    """Return the facts of a model that RL made: its task, its first and its last steps."""
+    rows, settings = read_curve(model), json.loads((model / RECORD).read_text())
+    facts = {key: settings[key] for key in ("task", "algorithm", "reward")}
+    return facts | {"steps": len(rows), "first": mean(rows[:ENDS]), "last": mean(rows[-ENDS:])}
+
+
+def mean(rows: Sequence[Row]) -> dict[str, float]:
+    """Average the columns that tell how a run went."""
+    keys = ("reward", "correct", "format", "worked", "length")
+    return {key: round(sum(row[key] for row in rows) / max(1, len(rows)), 4) for key in keys}
+
+
+def thinned(rows: Sequence[Row], column: str, width: int) -> list[float]:
+    """Return a column as at most `width` means over neighbouring steps."""
+    per, values = -(-len(rows) // width), iter([row[column] for row in rows])
+    parts = iter(lambda: list(islice(values, per)), [])
+    return [sum(part) / len(part) for part in parts]
+
+
+def draw(curves: Mapping[str, Sequence[Row]], path: Path) -> bool:
+    """Draw runs by name as a picture of reward, right answers and length; False without matplotlib.
+
+    Each step is a faint line, the mean of its neighbours a strong one.
+    """
+    if find_spec("matplotlib") is None or not any(curves.values()):
+        return False
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    for axes, column in zip(figure.subplots(1, 3), ("reward", "correct", "length"), strict=True):
+        for name, rows in curves.items():
+            (drawn,) = axes.plot([r["step"] for r in rows], [r[column] for r in rows], alpha=0.25)
+            smooth = thinned(rows, column, 20)
+            places = [r["step"] for r in rows][:: -(-len(rows) // 20)]
+            axes.plot(places, smooth, color=drawn.get_color(), label=name)
+        axes.set(title=column, xlabel="step")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    return True

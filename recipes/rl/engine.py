@@ -67,11 +67,15 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
             self.train(resume_from_checkpoint=str(start) if start else None)
 
     def save(self, folder: Path) -> None:
-        """Write the weights as safetensors; LoRA is folded in, sharded weights are gathered."""
-        if self.feed.settings.lora:
-            self.accelerator.unwrap_model(self.model).merge_and_unload().save_pretrained(folder)
-        else:
+        """Write the weights, gathered from all processes; of LoRA the adapter beside them."""
+        if not self.feed.settings.lora:
             self.save_model(str(folder))
+            return
+        self.save_model(str(folder / "adapter"))
+        if self.is_world_process_zero():
+            for more in [p for p in (folder / "adapter").iterdir() if "adapter_" not in p.name]:
+                more.unlink()
+            self.accelerator.unwrap_model(self.model).merge_and_unload().save_pretrained(folder)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write no card with each checkpoint: ours is written at the end."""
@@ -179,9 +183,9 @@ def make_trainer(
 ) -> Trainer:
     """Load a policy and all that trains it; raises what loading a model or a task can raise."""
     source = open_source(settings)
-    if not on_gpu(settings):
+    if not settings.on_gpu:
         torch.set_num_threads(settings.threads)
-    policy, tokenizer = load_model(model, dtype="bfloat16" if on_gpu(settings) else "float32")
+    policy, tokenizer = load_model(model, dtype="bfloat16" if settings.on_gpu else "float32")
     # The trainer reloads its reference from the path that stands here, whatever the policy is.
     policy.config._name_or_path = str(reference)
     curriculum = make_curriculum(settings, settings.levels or source.levels)
@@ -204,7 +208,7 @@ def arguments(settings: Settings, folder: Path) -> GRPOConfig:
     """Say the settings in TRL's words."""
     per_update = settings.answers // settings.updates // int(os.environ.get("WORLD_SIZE", "1"))
     micro = settings.micro_batch or (
-        per_update if on_gpu(settings) else _divisor(per_update, CPU_ROWS)
+        per_update if settings.on_gpu else _divisor(per_update, CPU_ROWS)
     )
     return GRPOConfig(
         output_dir=str(folder),
@@ -233,12 +237,14 @@ def arguments(settings: Settings, folder: Path) -> GRPOConfig:
         scale_rewards="group",
         reward_weights=[1.0] + [0.0] * (len(COLUMNS) - 1),
         mask_truncated_completions=False,
-        use_cpu=not on_gpu(settings),
-        bf16=on_gpu(settings),
-        gradient_checkpointing=on_gpu(settings),
+        use_cpu=not settings.on_gpu,
+        bf16=settings.on_gpu,
+        gradient_checkpointing=settings.on_gpu,
         use_vllm=settings.vllm,
         vllm_mode="colocate",
         vllm_max_model_length=settings.max_prompt_tokens + settings.max_new_tokens,
+        vllm_gpu_memory_utilization=settings.vllm_memory,
+        vllm_tensor_parallel_size=settings.vllm_parallel,
         vllm_enable_sleep_mode=True,
         logging_steps=settings.updates,
         log_completions=True,
@@ -262,11 +268,6 @@ def _quiet() -> Iterator[None]:
 def _divisor(number: int, limit: int) -> int:
     """Return the largest divisor of a number that is at most the limit."""
     return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
-
-
-def on_gpu(settings: Settings) -> bool:
-    """Say whether a run is to be on a GPU."""
-    return settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
 
 
 def _lora(settings: Settings) -> Any:

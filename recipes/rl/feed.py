@@ -9,21 +9,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from random import Random
+from typing import TYPE_CHECKING, Any
 
-from evals.generate import Answerer
 from evals.rewards import REWARDS
-from evals.task import Item
+from evals.task import Item, Score
 from merger.errors import RecipeError
-from recipes.rl.curriculum import Curriculum
-from recipes.rl.settings import Settings
-from recipes.rl.source import Source
+from merger.registry import unknown
+
+if TYPE_CHECKING:
+    from evals.generate import Answerer
+    from recipes.rl.curriculum import Curriculum
+    from recipes.rl.settings import Settings
+    from recipes.rl.source import Source
 
 RewardFunction = Callable[..., list[float]]
 # The columns of a step: the reward counts, the others are watched.
 COLUMNS = ("reward", "correct", "format", "worked", "level")
-# Redrawn items of a slot are this far apart, beyond any number of slots a run has.
-STRIDE = 1_000_000_007
+# Redrawn items of a slot are this far apart, beyond any number of slots a run has; divisible by up
+# to 16 tasks, so that a slot's task stays the same.
+STRIDE = 720_720_000
+
+
+# Rewards that know nothing of the answer's worth, as controls: the tags alone, and a coin, which is
+# a function of the answer's address, so that a resumed run tosses the same.
+CONTROLS: dict[str, Callable[[Score, str], float]] = {
+    "format": lambda score, address: float(score.format),
+    "random": lambda score, address: float(Random(address).getrandbits(1)),
+}
+
+
+def get_reward(name: str) -> Callable[[Score, str], float]:
+    """Return a reward of (score, address of the answer): a preset or a control."""
+    if name in CONTROLS:
+        return CONTROLS[name]
+    if name not in REWARDS:
+        raise unknown("reward", name, [*REWARDS, *CONTROLS])
+    return lambda score, address: REWARDS[name](score)
 
 
 @dataclass(frozen=True)
@@ -70,8 +92,8 @@ class Feed:
         text = self.answerer.tokenizer.decode(
             said, skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
-        score = self.source.task.check(text, item)
-        reward = REWARDS[self.settings.reward](score)
+        score = self.source.tasks[item.task].check(text, item)
+        reward = get_reward(self.settings.reward)(score, f"{item.id}/{ids}")
         worked = bool(text.split("</think>")[0].strip())
         return reward, float(score.correct), float(score.format), float(worked), float(item.level)
 
@@ -79,11 +101,10 @@ class Feed:
         level, limit = self.curriculum.level_of(slot), self.settings.max_prompt_tokens
         for attempt in range(100):
             item = self.source.draw(level, slot + attempt * STRIDE)
-            prompt = self.answerer.prompt(self.source.task, item)
+            prompt = self.answerer.prompt(self.source.tasks[item.task], item)
             if len(self.answerer.tokenizer.encode(prompt, add_special_tokens=False)) <= limit:
                 return {"prompt": prompt, "item": item, "slot": slot}
-        name = self.source.task.name
         raise RecipeError(
-            f"{name} level {level}: 100 items in a row have more than {limit} prompt tokens",
+            f"{self.settings.task} level {level}: 100 items running exceed {limit} prompt tokens",
             "Raise max_prompt_tokens or train on easier levels.",
         )

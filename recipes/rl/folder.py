@@ -11,15 +11,20 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from merger.checkpoint import open_checkpoint
 from merger.checkpoint.sidecar import copy_sidecar, dominant
 from merger.errors import OutputError
+from recipes.rl.curve import CURVE, RECORD, draw, read_curve
 
-CURVE = "curve.jsonl"
-RECORD = "settings.json"
+
+def fingerprint(model: Path) -> str:
+    """Return the hash of a checkpoint's content."""
+    with closing(open_checkpoint(model)) as checkpoint:
+        return checkpoint.fingerprint()
 
 
 class Workplace:
@@ -48,14 +53,14 @@ class Workplace:
 
     def curve(self, steps: int) -> list[dict[str, Any]]:
         """Return the rows of the curve up to a step; rows beyond it will be made again."""
-        path = self.part / CURVE
-        rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-        return [row for row in rows if row["step"] <= steps]
+        return [row for row in read_curve(self.part) if row["step"] <= steps]
 
     def write_curve(self, rows: list[dict[str, Any]]) -> None:
         """Replace the curve."""
         text = "".join(json.dumps(row) + "\n" for row in rows)
-        (self.part / CURVE).write_text(text)
+        draft = self.part / f".{CURVE}"
+        draft.write_text(text)
+        draft.replace(self.part / CURVE)
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Append one step to the curve."""
@@ -63,13 +68,14 @@ class Workplace:
             file.write(json.dumps(row) + "\n")
 
     def finish(self, source: Path, card: str) -> None:
-        """Copy the sidecars from the input, write the card, drop the scratch, appear as OUT."""
+        """Copy the sidecars from the input, write card and picture, drop the scratch, appear."""
         made, written = open_checkpoint(self.part), Counter[str]()
         for tensor in made.tensors.values():
             written[tensor.dtype] += tensor.nbytes
         made.close()
         copy_sidecar(source, self.part, dtype=dominant(written))
         (self.part / "README.md").write_text(card)
+        draw({self.out.name: read_curve(self.part)}, self.part / "curve.png")
         completions = self.trainer / "completions"
         if completions.exists():
             completions.replace(self.part / "completions")

@@ -8,19 +8,16 @@ uses from there on. A step is one batch of answers and the `updates` of the poli
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
-from evals.rewards import REWARDS
 from merger.errors import RecipeError
-from merger.registry import unknown
+from recipes.options import overlay
+from recipes.rl.feed import get_reward
+from recipes.rl.source import full_name, open_source
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-T = TypeVar("T", bound="DataclassInstance")
 ALGORITHMS = ("reinforce++", "grpo")
 
 
@@ -28,13 +25,16 @@ ALGORITHMS = ("reinforce++", "grpo")
 class Settings:
     """The knobs of one run of RL; lengths are in tokens, `seed` decides items and samples.
 
-    `task` is one of ours or a JSONL file, whose answers `check` compares (see evals/own.py).
+    `task` is one of ours, several joined by + (prompts in turn), or a file of items, whose answers
+    `check` compares (see evals/own.py).
     `levels` are trained in the order given (empty: all there are), a level being left when the
     share of right answers over `window` steps reaches `promote_at` or its part of the steps is
     spent; `replay` of the prompts come from levels already left. `micro_batch` answers go through
     the model at once (0: all of an update's; 16 or so on a CPU). `lora` is a rank; 0 trains all
-    weights. `device` is auto (a GPU where there is one), cpu or cuda. `threads` is for CPUs: two
-    torch threads on busy cores were measured some twenty times slower than one.
+    weights. `vllm` answers by vLLM on the same GPUs, which it shares: `vllm_memory` is its part of
+    each, `vllm_parallel` how many hold one copy. `device` is auto (a GPU where there is one), cpu
+    or cuda. `threads` is for CPUs: two torch threads on busy cores were measured some twenty times
+    slower than one.
     """
 
     task: str
@@ -61,6 +61,8 @@ class Settings:
     save_every: int = 20
     lora: int = 0
     vllm: bool = False
+    vllm_memory: float = 0.3
+    vllm_parallel: int = 1
     threads: int = 1
     seed: int = 0
 
@@ -68,6 +70,13 @@ class Settings:
     def answers(self) -> int:
         """Answers per step, on all processes together."""
         return self.prompts_per_step * self.group
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the run is to be on a GPU."""
+        from torch import cuda
+
+        return self.device == "cuda" or (self.device == "auto" and cuda.is_available())
 
 
 STAGE_A = Settings(task="")
@@ -88,22 +97,13 @@ STAGE_C = Settings(
 
 def make_settings(preset: Settings, options: Mapping[str, Any]) -> Settings:
     """Lay options over a preset; raises when a key is unknown or a value cannot be meant."""
-    settings = overlay(preset, options)
-    REWARDS[settings.reward]  # raises with the nearest name
+    settings = overlay(preset, {**options, "task": full_name(options["task"])})
+    get_reward(settings.reward)  # raises with the nearest name
     for broken, law in _laws(settings):
         if broken:
             raise RecipeError(law, "See docs/rl.md for what each setting means.")
+    open_source(settings)  # raises for a file or a level that is not there
     return settings
-
-
-def overlay(preset: T, options: Mapping[str, Any]) -> T:
-    """Return a flat record with options laid over it, each of the type that stands there."""
-    known = {field.name for field in fields(preset)}
-    for key in options:
-        if key not in known:
-            raise unknown("setting", key, known)
-    values = {key: _typed(key, value, getattr(preset, key)) for key, value in options.items()}
-    return replace(preset, **values)
 
 
 def as_record(settings: Settings) -> dict[str, Any]:
@@ -114,34 +114,10 @@ def as_record(settings: Settings) -> dict[str, Any]:
     return record
 
 
-def _typed(key: str, value: Any, example: Any) -> Any:
-    """Return a value from YAML as the type of its example: tuples, floats from whole numbers."""
-    if isinstance(example, tuple):
-        return tuple(_frozen(v) for v in (value if isinstance(value, list | tuple) else [value]))
-    if isinstance(example, float) and (number := _number(value)) is not None:
-        return number
-    if type(value) is type(example):
-        return value
-    kind = type(example).__name__
-    raise RecipeError(f"{key} is {value!r}, not a {kind}", f"The default is {example!r}.")
-
-
-def _number(value: Any) -> float | None:
-    """Read a float; YAML takes 1e-4 for a text, because it has no point."""
-    try:
-        return None if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError):
-        return None
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
 def _laws(s: Settings) -> list[tuple[bool, str]]:
     """Pair each law with whether it is broken."""
     counts = ("steps", "prompts_per_step", "updates", "max_new_tokens", "window", "save_every")
-    shares = ("promote_at", "replay")
+    shares = ("promote_at", "replay", "vllm_memory")
     per_update = s.answers // s.updates if s.updates > 0 else 0
     levels = all(isinstance(level, int) for level in s.levels)
     return [
@@ -149,8 +125,9 @@ def _laws(s: Settings) -> list[tuple[bool, str]]:
         (s.algorithm not in ALGORITHMS, f"algorithm {s.algorithm!r} is not one of {ALGORITHMS}"),
         *((getattr(s, k) < 1, f"{k} is {getattr(s, k)}, below 1") for k in counts),
         *((not 0 <= getattr(s, k) <= 1, f"{k} is {getattr(s, k)}, no share") for k in shares),
+        (s.vllm_parallel < 1, f"vllm_parallel is {s.vllm_parallel}, below 1"),
         (s.group < 2, f"group is {s.group}: a group needs 2 answers to differ"),
-        (s.lr <= 0, f"lr is {s.lr}, not above 0"),
+        (not 0 < s.lr < float("inf"), f"lr is {s.lr}, no number above 0"),
         (s.temperature <= 0, f"temperature is {s.temperature}: RL samples, so it is above 0"),
         (s.updates > 0 and s.answers % s.updates != 0, f"{s.answers} answers, {s.updates} updates"),
         (

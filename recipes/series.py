@@ -1,0 +1,65 @@
+"""One recipe over several seeds: a run folder for each, and one report of them all.
+
+RUN/seed-N is a run like any other, with the seed N. The series is as resumable as its runs: what is
+finished is not done again, and several processes may take different seeds of one folder
+(`--set seeds=[3]`); whoever then runs all of them only finds everything finished, and pools it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recipes.job import Facts
+from recipes.recipe import Recipe
+from recipes.runner import Line, Runner
+from recipes.story import write_pooled
+
+if TYPE_CHECKING:
+    from search.protocol import Screen
+
+
+@dataclass
+class Series:
+    """A recipe with seeds, and the folder its runs stand in; used as a `Runner` is."""
+
+    recipe: Recipe
+    run: Path
+    screen: Screen
+
+    @cached_property
+    def runners(self) -> dict[int, Runner]:
+        """A runner for every seed."""
+        return {
+            seed: Runner(
+                replace(self.recipe, seed=seed, seeds=()), self.run / f"seed-{seed}", self.screen
+            )
+            for seed in self.recipe.seeds
+        }
+
+    def plan(self) -> list[Line]:
+        """Return the stages of all seeds, one line each, with how many seeds have finished it."""
+        lines = []
+        for same in zip(*(runner.plan() for runner in self.runners.values()), strict=True):
+            done = sum(line.state == "finished" for line in same)
+            disk = None if same[0].disk is None else same[0].disk * len(same)
+            lines.append(same[0]._replace(state=f"{done} of {len(same)} finished", disk=disk))
+        return lines
+
+    def downloads(self) -> dict[str, int | None]:
+        """Return the models that are not here, with the bytes to fetch where they are known."""
+        return next(iter(self.runners.values())).downloads()
+
+    def go(self, only: str | None = None) -> dict[str, Facts]:
+        """Run what is not finished, seed by seed, and pool it; returns the facts by seed."""
+        self.run.mkdir(parents=True, exist_ok=True)
+        (self.run / "recipe.yaml").write_text(self.recipe.to_yaml(), encoding="utf-8")
+        found = {}
+        for seed, runner in self.runners.items():
+            self.screen.say(f"seed {seed}")
+            found[seed] = runner.go(only)
+        if only is None:
+            self.screen.say(f"pooled in {write_pooled(self.run, found)}")
+        return {f"seed-{seed}": facts for seed, facts in found.items()}
