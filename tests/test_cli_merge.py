@@ -130,6 +130,9 @@ def test_operators_are_listed_with_their_knobs(merger):
     listed = json.loads(merger("operators", "--json").stdout)
     assert {"ties", "linear", "consensus"} <= {o["name"] for o in listed}
     assert "density" in merger("operators", "ties").stdout
+    shown = merger("operators").stdout
+    assert "weight* 0 to 1.5 (required)" in shown
+    assert "https://arxiv.org/abs/2306.01708" in shown
 
 
 @pytest.mark.parametrize(

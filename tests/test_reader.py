@@ -133,9 +133,11 @@ FOREIGN = {
     "model_world_size_2_rank_0.pt": ("verl/FSDP", "verl.model_merger merge --backend fsdp"),
     "actor/model_world_size_2_rank_0.pt": ("verl/FSDP", "actor"),
     "zero_to_fp32.py": ("DeepSpeed", "--safe_serialization"),
+    "mp_rank_00_model_states.pt": ("DeepSpeed", "/zero_to_fp32.py"),
     "__0_0.distcp": ("sharded", "accelerate merge-weights"),
+    "checkpoint-100/model.safetensors": ("folders that do", "checkpoint-100"),
     "model-q4.gguf": ("GGUF", "gguf_file"),
-    "flax_model.msgpack": ("flax_model", "safetensors"),
+    "flax_model.msgpack": ("flax_model", "as safetensors"),
     "notes.txt": ("no model", "config.json"),
 }
 

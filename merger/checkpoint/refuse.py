@@ -8,23 +8,84 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from merger.errors import CheckpointError
 
-_LOAD = "from transformers import AutoModelForCausalLM as M"
+_LOAD = "from transformers import AutoModelForCausalLM as M; M.from_pretrained"
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+
+
+class Form(NamedTuple):
+    """A form of weights: what its files are called, what it is, and the way out of it.
+
+    `{at}` is the folder of the file found, `{up}` the one above, `{file}` its name.
+    """
+
+    marks: tuple[str, ...]
+    what: str
+    remedy: str
+
+
+# Looked for in this order: what a trainer leaves holds pickles too.
+_FORMS = (
+    Form(
+        ("model_world_size_*_rank_*.pt", "actor/model_world_size_*_rank_*.pt"),
+        "is a verl/FSDP checkpoint",
+        "Convert it: python -m verl.model_merger merge --backend fsdp --local_dir {at} "
+        "--target_dir {at}-hf",
+    ),
+    Form(
+        ("zero_to_fp32.py",),
+        "is a DeepSpeed checkpoint",
+        "Convert it: python {at}/zero_to_fp32.py {at} {at}-hf --safe_serialization",
+    ),
+    Form(
+        ("zero_pp_rank_*", "bf16_zero_pp_rank_*", "mp_rank_*"),
+        "is part of a DeepSpeed checkpoint",
+        "Convert it: python {up}/zero_to_fp32.py {up} {up}-hf --safe_serialization",
+    ),
+    Form(
+        ("*.distcp", "pytorch_model_fsdp_*/*.distcp"),
+        "is a sharded PyTorch checkpoint",
+        "Convert it: accelerate merge-weights {at} {at}-hf",
+    ),
+    Form(
+        ("*.gguf",),
+        "holds a GGUF file, which is not read",
+        'Convert it: python -c "' + _LOAD + "('{at}', gguf_file='{file}')"
+        ".save_pretrained('{at}-hf')\"",
+    ),
+    Form(
+        _PICKLED,
+        "holds pickled weights; a pickle runs code when it is read",
+        'Convert it once, if you trust it: python -c "' + _LOAD + "('{at}', dtype='auto')"
+        ".save_pretrained('{at}-st')\"",
+    ),
+    Form(
+        ("*.msgpack", "*.h5", "*.npz", "*.onnx"),
+        "holds weights of a format that is not read",
+        "Export the model as safetensors.",
+    ),
+    Form(
+        ("checkpoint-*/*.safetensors", "global_step*/zero_pp_rank_*", "*/model.safetensors"),
+        "holds no model itself, but folders that do",
+        "Name one of them: {at}.",
+    ),
+)
 
 
 def refuse_folder(folder: Path) -> CheckpointError:
     """Build the error for a folder without safetensors weights: what it is, how to convert it."""
-    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
-    for recognise in (_verl, _deepspeed, _distributed, _gguf, _pickle, _other):
-        if found := recognise(folder, names):
-            return CheckpointError(*found)
     if not folder.exists():
         return CheckpointError(f"{folder} does not exist", "Check the path.")
-    listed = ", ".join(names[:6]) or "nothing"
-    law = f"{folder} holds no model: no .safetensors file among {listed}"
+    for form in _FORMS if folder.is_dir() else ():
+        if found := next((f for mark in form.marks for f in sorted(folder.glob(mark))), None):
+            at = {"at": found.parent, "up": found.parent.parent, "file": found.name}
+            law = f"{folder} {form.what} ({found.relative_to(folder)})"
+            return CheckpointError(law, form.remedy.format(**at))
+    names = sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
+    law = f"{folder} holds no model: no .safetensors file among {', '.join(names[:6]) or 'nothing'}"
     return CheckpointError(law, "Name the folder that holds config.json and model.safetensors.")
 
 
@@ -36,73 +97,13 @@ def refuse_quantised(folder: Path, config: Mapping[str, Any] | None) -> None:
     method = str(settings.get("quant_method", "quantised"))[:40]
     if method == "bitsandbytes":
         method += " 4-bit" if settings.get("load_in_4bit") else " 8-bit"
-    law = (
-        f"{folder} holds {method} weights (quantization_config): they cannot be merged as they are"
-    )
-    raise CheckpointError(law, dequantise(folder))
+    law = f"{folder} holds {method} weights (quantization_config)"
+    raise CheckpointError(f"{law}: they cannot be merged as they are", dequantise(folder))
 
 
 def dequantise(folder: Path) -> str:
     """Return the remedy for a quantised model: the command that writes it in bfloat16."""
-    new = f"{folder.name}-bf16"
-    code = f"{_LOAD}; m = M.from_pretrained('{folder}', dtype='bfloat16'); "
-    code += f"m.dequantize(); m.save_pretrained('{new}')"
+    code = f"m = M.from_pretrained('{folder}', dtype='bfloat16'); m.dequantize(); "
+    code += f"m.save_pretrained('{folder.name}-bf16')"
+    code = f"{_LOAD.partition(' M.')[0]} {code}"
     return f'Use the unquantised model, or convert it: python -c "{code}"'
-
-
-def _verl(folder: Path, names: list[str]) -> tuple[str, str] | None:
-    for part in ("", "actor"):
-        inside = sorted(p.name for p in (folder / part).glob("model_world_size_*_rank_*.pt"))
-        if inside:
-            where = folder / part
-            law = f"{where} is a verl/FSDP checkpoint ({inside[0]}), not a model folder"
-            command = "python -m verl.model_merger merge --backend fsdp"
-            return law, f"Convert it: {command} --local_dir {where} --target_dir {folder}-hf"
-    return None
-
-
-def _deepspeed(folder: Path, names: list[str]) -> tuple[str, str] | None:
-    marks = ("zero_pp_rank_", "mp_rank_", "bf16_zero_pp_rank_")
-    parts = [n for n in names if n.startswith(marks)]
-    steps = [n for n in names if n.startswith("global_step")]
-    if not (parts or "zero_to_fp32.py" in names or (steps and "latest" in names)):
-        return None
-    root = folder.parent if parts and (folder.parent / "zero_to_fp32.py").exists() else folder
-    law = f"{folder} is a DeepSpeed checkpoint, not a model folder"
-    script = root / "zero_to_fp32.py"
-    return law, f"Convert it: python {script} {root} {root}-hf --safe_serialization"
-
-
-def _distributed(folder: Path, names: list[str]) -> tuple[str, str] | None:
-    if not any(n.endswith(".distcp") for n in names):
-        return None
-    law = f"{folder} is a sharded PyTorch checkpoint (.distcp), not a model folder"
-    return law, f"Convert it: accelerate merge-weights {folder} {folder}-hf"
-
-
-def _gguf(folder: Path, names: list[str]) -> tuple[str, str] | None:
-    found = next((n for n in names if n.endswith(".gguf")), None)
-    if found is None:
-        return None
-    code = f"{_LOAD}; M.from_pretrained('{folder}', gguf_file='{found}')"
-    code += f".save_pretrained('{folder}-hf')"
-    return (
-        f"{folder} holds a GGUF file ({found}), which is not read",
-        f'Convert it: python -c "{code}"',
-    )
-
-
-def _pickle(folder: Path, names: list[str]) -> tuple[str, str] | None:
-    found = next((n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt"))), None)
-    if found is None:
-        return None
-    code = f"{_LOAD}; M.from_pretrained('{folder}', dtype='auto').save_pretrained('{folder}-st')"
-    law = f"{folder} holds pickled weights ({found}); a pickle runs code when it is read"
-    return law, f'Convert it once, if you trust it: python -c "{code}"'
-
-
-def _other(folder: Path, names: list[str]) -> tuple[str, str] | None:
-    found = next((n for n in names if n.endswith((".msgpack", ".h5", ".npz", ".onnx"))), None)
-    if found is None:
-        return None
-    return f"{folder} holds {found}, which is not read", "Export the model as safetensors."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,25 +20,32 @@ def operators(
     as_json: Json = False,
 ) -> None:
     """List the operators, or one of them with its knobs, ranges and source."""
-    from merger.cli.console import data, out, table
+    from merger.cli.console import WIDTH, data, out, table
     from merger.operators import OPERATORS
 
     chosen = [OPERATORS[name]] if name else [OPERATORS[n] for n in OPERATORS]
     if as_json:
         data([_document(o) for o in chosen])
-    elif name:
-        out(f"{name}: {chosen[0].doc}\n{chosen[0].paper}")
-        out(f"base {chosen[0].base}, {_experts(chosen[0])}")
-        columns = ("knob", "for", "default", "search range", "meaning")
-        table("", columns, [_row(n, k) for n, k in chosen[0].knobs.items()])
-    else:
-        rows = [(o.name, o.base, ", ".join(o.knobs) or "-", o.doc.splitlines()[0]) for o in chosen]
-        table("", ("operator", "base", "knobs", "what it does"), rows)
+    for one in () if as_json else chosen:
+        out(fill(f"{one.name}: {one.doc if name else one.doc.splitlines()[0]}", WIDTH))
+        out(f"  {_needs(one)}; {one.paper}")
+        if name:
+            columns = ("knob", "for", "default", "search range", "meaning")
+            table("", columns, [_row(n, k) for n, k in one.knobs.items()])
+            continue
+        rows = [_row(n, k) for n, k in one.knobs.items()]
+        each = {n for n, k in one.knobs.items() if k.each}
+        told = [f"{n}{'*' * (n in each)} {span} ({given})" for n, _, given, span, _ in rows]
+        out(fill("; ".join(told) or "no knobs", WIDTH, initial_indent="  ", subsequent_indent="  "))
+    if not (name or as_json):
+        out("* one value for each expert; then the range a search looks in, and (the default)")
 
 
-def _experts(operator: Operator) -> str:
+def _needs(operator: Operator) -> str:
+    base = {"required": "a base and ", "optional": "a base or none, "}.get(operator.base, "")
     fewest, most = operator.experts
-    return f"{fewest} experts" if fewest == most else f"{fewest} or more experts"
+    count = f"{fewest} expert{'s' * (fewest > 1)}"
+    return f"needs {base}{count if fewest == most else f'{fewest} or more experts'}"
 
 
 def _row(name: str, knob: Knob) -> tuple[str, ...]:
