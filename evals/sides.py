@@ -64,7 +64,10 @@ def _winner(run: Path) -> Side:
     confirm = run / "confirm.json"
     if not confirm.is_file():
         raise EvalError(f"{run} has no winner yet: no confirm.json", "Finish it: --resume.")
-    winner = json.loads(confirm.read_text())["winner"]
+    try:
+        winner = json.loads(confirm.read_text())["winner"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise EvalError(f"{confirm} names no winner: {error!r}", "Restore it.") from error
     fingerprint = winner["fingerprint"] if isinstance(winner, dict) else winner
     side = _of_ledger(fingerprint, str(run / "ledger.sqlite"))
     held: dict[Key, list[Row]] = {}

@@ -97,8 +97,18 @@ def evaluate(
     models = [models] if isinstance(models, str) else [str(m) for m in models]
     settings = generate.Settings(max_new_tokens, samples, temperature, top_p, seed)
     check_device(device)
+    found = {name: experts.resolve(name, family=family) for name in models}
+    for one in found.values():
+        screen.say(one.choice)
+        open_checkpoint(one.path).close()
     wanted = parse_levels(levels) or trained_levels(models, family, screen)
-    how_drawn: dict[str, Any] = {"split": split, "n": n, "seed": seed, "levels": wanted, "check": check}
+    how_drawn: dict[str, Any] = {
+        "split": split,
+        "n": n,
+        "seed": seed,
+        "levels": wanted,
+        "check": check,
+    }
     entries = (
         [command_entry(objective_cmd)]
         if objective_cmd
@@ -106,10 +116,6 @@ def evaluate(
     )
     if SUITE in tasks.split(","):
         screen.say(LEFT_OUT)
-    found = {name: experts.resolve(name, family=family) for name in models}
-    for one in found.values():
-        screen.say(one.choice)
-        open_checkpoint(one.path).close()
     ledger = Ledger(store)
     torch.set_num_threads(threads or best_threads())
     how = (device, dtype, engine, batch_tokens)

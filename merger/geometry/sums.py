@@ -92,7 +92,7 @@ def block_sums(base: Tensor, experts: Tensor) -> Sums:
 
 
 def _ratio(a: float, b: float) -> float | None:
-    return float(a / b) if b > 0 and np.isfinite(a / b) else None
+    return float(a / b) if b > 0 and np.isfinite([a, b]).all() else None
 
 
 def _base_cosine(sums: Sums, i: int) -> float | None:
