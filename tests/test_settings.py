@@ -1,6 +1,8 @@
 """The settings of RL: presets are the papers', options are checked before anything is loaded."""
 
 import json
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +88,25 @@ def test_the_record_holds_the_content_of_a_file(tmp_path):
         record = as_record(make_settings(STAGE_C, {"task": str(file)}))
         marks.append(json.loads(json.dumps(record))["items"])
     assert marks[0] != marks[1]
+
+
+@pytest.mark.parametrize("path", sorted(Path(str(files("recipes"))).glob("accelerate/*.yaml")))
+def test_shipped_launch_configurations_are_accelerates(path):
+    """Each is read by accelerate itself, which refuses unknown keys; all shard in bf16."""
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(path))
+    assert config.mixed_precision == "bf16"
+    assert str(config.distributed_type).rsplit(".")[-1] in ("FSDP", "DEEPSPEED")
+
+
+def test_the_engine_is_told_how_vllm_shares_the_gpus(tmp_path):
+    """Memory share, parallelism and length reach the arguments of the trainer."""
+    pytest.importorskip("trl")
+    from recipes.rl.engine import arguments
+
+    told = {"task": "ded", "vllm": True, "vllm_memory": 0.5, "vllm_parallel": 2, "device": "cpu"}
+    made = arguments(make_settings(STAGE_A, told), tmp_path)
+    assert (made.vllm_mode, made.vllm_gpu_memory_utilization) == ("colocate", 0.5)
+    assert (made.vllm_tensor_parallel_size, made.vllm_max_model_length) == (2, 512 + 8192)
+    assert not arguments(make_settings(STAGE_A, {"task": "ded"}), tmp_path).use_vllm

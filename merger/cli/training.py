@@ -87,12 +87,20 @@ def train(
     elif dry_run:
         rows = [(key, str(value)) for key, value in as_record(chosen).items()]
         table("", ("setting", "value"), rows)
+        say(f"on several GPUs: accelerate launch --config_file {_launcher()} -m merger.cli …")
     elif verl:
         say(f"{export_verl(model, out, chosen)}: train.parquet, reward.py, launch.sh")
     else:
         facts = _train({"model": model, "reference": reference}, out, chosen, family)
         if as_json:
             data({"out": str(out), **facts})
+
+
+def _launcher() -> Path:
+    """Return the launch configuration that comes with the package; others lie beside it."""
+    from importlib.resources import files
+
+    return Path(str(files("recipes"))) / "accelerate" / "fsdp.yaml"
 
 
 def _settings(command: str, flags: Mapping[str, Any], more: Sequence[str]) -> Settings:

@@ -21,19 +21,19 @@ from recipes.rl.source import is_file, open_source
 
 REWARD = '''"""The reward of this export, as verl calls it; needs the package `merger` installed."""
 
-from evals.rewards import REWARDS
-from evals.task import draw_item, get_task
+from evals.itemfile import item_at
+from evals.task import get_task
+from recipes.rl.feed import get_reward
 
-REWARD = REWARDS[{reward!r}]
+REWARD = get_reward({reward!r})
 
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None):
     """Score one answer; `ground_truth` is the item's address, from which the item is drawn."""
-    name, _version, split, seed, level, index = ground_truth.split("/")
-    task = get_task(name)
-    address = {{"level": int(level[1:]), "split": split, "seed": int(seed), "index": int(index)}}
+    item = item_at(ground_truth)
+    task = get_task(item.task)
     text = solution_str.strip().removeprefix(task.prefill)
-    return REWARD(task.check(text, draw_item(task, **address)))
+    return REWARD(task.check(text, item), f"{{item.id}}/{{text}}")
 '''
 
 
