@@ -14,9 +14,10 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -56,13 +57,14 @@ def evaluate_lm_eval(
     *,
     ledger: Ledger,
     limit: int | None = None,
+    only: Collection[str] | None = None,
     include_path: str | None = None,
     progress: Progress | None = None,
 ) -> list[Row]:
     """Return a row for each document of an lm-eval task (of all its members, for a group).
 
-    `limit` takes the first documents only. Raises `EvalError` where the task is unknown or cannot
-    be loaded (most of them need the network once).
+    `limit` takes the first documents, `only` those with these ids. Raises `EvalError` where the
+    task is unknown or cannot be loaded (most of them need the network once).
     """
     wanted = parse_name(name)
     with _quiet():
@@ -71,6 +73,9 @@ def evaluate_lm_eval(
         rows: list[Row] = []
         for task_name, task in tasks.items():
             cell, items = _cell(answerer, fingerprint, task_name, task, wanted), _items(task, limit)
+            prefix = f"{task_name}/" if len(tasks) > 1 else ""
+            if only is not None:
+                items = {i: n for i, n in items.items() if prefix + i in only}
             missing = ledger.missing(cell, list(items))
             if progress and len(missing) < len(items):
                 progress(len(items) - len(missing), f"{task_name}: from the ledger")
@@ -82,11 +87,30 @@ def evaluate_lm_eval(
                 if progress:
                     progress(len(made), task_name)
             found = ledger.rows(cell, items)
-            prefix = f"{task_name}/" if len(tasks) > 1 else ""
             rows += [replace(found[i, 0], item=prefix + i) for i in items]
     return rows
 
 
+def documents(name: str, include_path: str | None = None) -> list[str]:
+    """Return the ids of a task's documents, as its rows will have them."""
+    with _quiet():
+        tasks = _load(parse_name(name).task, include_path)
+    prefixes = {n: f"{n}/" if len(tasks) > 1 else "" for n in tasks}
+    return [prefixes[n] + item for n, task in tasks.items() for item in _items(task, None)]
+
+
+def own_task(name: str, include_path: str | None) -> bool:
+    """Say whether a task is defined in the user's own folder, not among lm-eval's benchmarks."""
+    if not include_path:
+        return False
+    from lm_eval.tasks import TaskManager
+
+    with _quiet():
+        known = TaskManager(include_defaults=False, include_path=include_path).all_tasks
+    return parse_name(name).task in known
+
+
+@lru_cache(maxsize=8)
 def _load(name: str, include_path: str | None) -> dict[str, Any]:
     """Return the tasks of a name: itself, or the members of a group or tag."""
     if include_path and not Path(include_path).is_dir():

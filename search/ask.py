@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import fields, replace
 from math import ceil
 from pathlib import Path
 
 from evals.stats import items_for
+from evals.suite import parse_levels
 from evals.task import Task
+from merger.device import check_device
 from merger.errors import UsageError
+from merger.operators import OPERATORS
 from merger.registry import unknown
 from merger.spec.parse import dtype_of
+from search.asked import Asked, Common
 from search.objective import Objective, parse
 from search.racing import RULES
 from search.run import Options
+from search.scorers import Scorer
 from search.study import SAMPLERS
-from search.tasks import deal, open_task
+from search.tasks import deal, open_task, refuse_benchmark
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 _TRIALS = 60
@@ -26,83 +31,86 @@ _TRIALS = 60
 _MANY = 10_000
 
 
-@dataclass(frozen=True)
-class Asked:
-    """The options of a new search as texts, before anything is checked."""
-
-    experts: str | None
-    base: str = "base"
-    family: str | None = None
-    tasks: str = "ded,ind,abd"
-    check: str = "exact"
-    levels: str | None = None
-    items: str = "100+200"
-    mde: float | None = None
-    trials: int | None = None
-    time: str | None = None
-    objective: str = "mean"
-    sampler: str = "auto"
-    racing: str = "sign"
-    prefer: str = "simple"
-    storage: str | None = None
-    store: str | None = None
-    dtype: str | None = None
-    device: str = "cpu"
-    max_new_tokens: int | None = None
-    seed: int | None = None
-
-
 def options_of(asked: Asked) -> Options:
     """Check what was asked and return the options; UsageError names the first thing wrong."""
     experts = _names(asked.experts or "")
     if not experts:
         raise UsageError("no experts are named", "Write --experts ded,ind,abd, or --resume RUN.")
-    named = [_whole(name) for name in _names(asked.tasks)]
-    found = [open_task(name, asked.check) for name in named]
-    tasks = tuple(one.task for one in found)
-    for kind, name, known in (
-        ("sampler", asked.sampler, SAMPLERS),
-        ("racing rule", asked.racing, RULES),
-        ("preference", asked.prefer, ("simple", "best")),
-    ):
-        if name not in known:
-            raise unknown(kind, name, known)
-    goal = objective_of(asked.objective, tasks)
-    n_search, n_select, n_confirm = items_of(asked.items)
-    if asked.mde is not None:
-        n_confirm = confirm_items(asked.mde, len(tasks))
-    sizes = {"search": n_search, "select": n_select, "confirm": n_confirm}
-    for name, one in zip(named, found, strict=True):
-        if one.items:
-            deal(one.items, sizes, name)
-    seconds = seconds_of(asked.time) if asked.time else None
+    _check_words(asked)
     sources = short_names((asked.base, *experts))
     base, *labels = sources
-    return Options(
+    n_search, n_select, n_confirm = items_of(asked.items)
+    made = Options(
+        **{f.name: getattr(asked, f.name) for f in fields(Common)} | _dtype(asked),
         experts=tuple(labels),
         base=base,
         sources=sources,
-        tasks=tuple(named),
-        check=asked.check,
-        family=asked.family,
-        levels=_levels_by_task(asked.levels, [one.task for one in found if not one.items]),
-        trials=asked.trials or (_MANY if seconds else _TRIALS),
-        seconds=seconds,
-        objective=goal.text,
-        sampler=asked.sampler,
-        racing=asked.racing,
+        tasks=("command",) if asked.objective_cmd else _tasks(asked.tasks),
+        guard=_tasks(asked.guard),
+        operators=_operators(asked.operators, len(experts)),
+        trials=asked.trials or (_MANY if asked.time else _TRIALS),
+        seconds=seconds_of(asked.time) if asked.time else None,
         n_search=n_search,
         n_select=n_select,
         n_confirm=n_confirm,
         seed=asked.seed or 0,
         # Confirm items that earlier searches have seen would favour what those searches liked.
         confirm_seed=secrets.randbelow(2**31) if asked.seed is None else asked.seed,
-        prefer=asked.prefer,
-        storage=asked.storage,
-        store=asked.store,
-        dtype=dtype_of(asked.dtype, "--dtype") if asked.dtype else None,
-        device=asked.device,
-        max_new_tokens=asked.max_new_tokens,
+    )
+    return made if asked.objective_cmd else _with_tasks(made, asked)
+
+
+def _check_words(asked: Asked) -> None:
+    check_device(asked.device)
+    if min(1 if asked.trials is None else asked.trials, asked.stage2 + 1) < 1:
+        raise UsageError(f"{asked.trials} trials, {asked.stage2} in stage 2", "Ask for 1 or more.")
+    for kind, name, known in (
+        ("sampler", asked.sampler, SAMPLERS),
+        ("racing rule", asked.racing, RULES),
+        ("preference", asked.prefer, ("simple", "best")),
+        ("space", asked.space, ("shares", "box")),
+        ("warm start", asked.warm, ("losses", "gradient", "none")),
+    ):
+        if name not in known:
+            raise unknown(kind, name, known)
+
+
+def _dtype(asked: Asked) -> dict[str, str]:
+    return {"dtype": dtype_of(asked.dtype, "--dtype")} if asked.dtype else {}
+
+
+def _operators(text: str, experts: int) -> tuple[str, ...]:
+    """Check the operators to race: each must take this many experts."""
+    for name in (names := _names(text)):
+        fewest, most = OPERATORS[name].experts
+        if not fewest <= experts <= (most or experts):
+            law = f"operator {name} does not take {experts} experts"
+            raise UsageError(law, "Leave it out of --operators.")
+    return names
+
+
+def _with_tasks(made: Options, asked: Asked) -> Options:
+    """Open the tasks: their levels, whether they hold enough items, what may be searched on."""
+    if not asked.allow_benchmark:
+        for name in made.tasks:
+            refuse_benchmark(name, asked.include_path)
+    found = [open_task(name, asked.check, asked.include_path) for name in made.tasks]
+    goal = objective_of(asked.objective, [one.task for one in found])
+    drawn = [one.task for one in found if isinstance(one.task, Task) and not one.items]
+    sizes = made.sizes
+    if asked.mde is not None:
+        sizes["confirm"] = confirm_items(asked.mde, len(found))
+    for name, one in zip(made.tasks, found, strict=True):
+        if one.items:
+            deal(one.items, sizes, name)
+    levels = _levels_by_task(asked.levels, drawn)
+    return replace(made, objective=goal.text, n_confirm=sizes["confirm"], levels=levels)
+
+
+def _tasks(text: str) -> tuple[str, ...]:
+    """Read names of tasks; files stand with their absolute paths."""
+    return tuple(
+        str(Path(name).absolute()) if name.endswith(".jsonl") else name for name in _names(text)
     )
 
 
@@ -122,7 +130,7 @@ def short_names(models: Sequence[str]) -> dict[str, str]:
     }
 
 
-def objective_of(text: str, tasks: Sequence[Task]) -> Objective:
+def objective_of(text: str, tasks: Sequence[Task | Scorer]) -> Objective:
     """Read an objective over tasks, which may be named by their aliases."""
     return parse(text, [t.name for t in tasks], {t.alias: t.name for t in tasks})
 
@@ -156,31 +164,15 @@ def seconds_of(text: str) -> float:
     return total
 
 
-def levels_of(text: str) -> tuple[int, ...]:
-    """Read levels: `1-2`, `3` or `1,3`."""
-    levels: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdecimal() or not (last or first).isdecimal():
-            raise UsageError(f"--levels is {text!r}", "Write 1-2 or 1,3.")
-        levels.extend(range(int(first), int(last or first) + 1))
-    return tuple(dict.fromkeys(levels))
-
-
 def _levels_by_task(text: str | None, tasks: Sequence[Task]) -> dict[str, tuple[int, ...]]:
     if text is None:
         return {}
-    levels = levels_of(text)
+    levels = parse_levels(text) or ()
     for task in tasks:
         if missing := [str(lv) for lv in levels if lv not in task.levels]:
             known = ", ".join(map(str, task.levels))
             raise UsageError(f"{task.name} has no level {missing[0]}", f"Its levels: {known}.")
     return {task.name: levels for task in tasks}
-
-
-def _whole(name: str) -> str:
-    """Return a task's name, or the absolute path of a file of items."""
-    return str(Path(name).absolute()) if name.endswith(".jsonl") else name
 
 
 def _names(text: str) -> tuple[str, ...]:

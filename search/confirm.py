@@ -22,24 +22,55 @@ from evals.runner import Progress
 from search.candidate import BASE, Candidate
 from search.objective import Objective, Scores, means
 from search.paired import BETTER, SAME, WORSE, Comparison, corrected, versus
+from search.posterior import Posterior, fit
 from search.run import Run
-from search.starts import average, references
+from search.space import Space
+from search.starts import average, fill, references
 from search.trial import Trial
 from search.world import World, scores
 
 # A winner that does not beat one of these leaves its place to the first of them.
 SIMPLE = ("paper", "uniform", "best expert")
+STAGE_1 = "stage 1"  # a second stage stands only where it beats the first on confirm items
+SPREAD = 1024  # points at which a surface is read
 
 
-def shortlist(trials: Sequence[Trial], objective: Objective, size: int) -> list[Candidate]:
-    """Return the best candidates that saw every search item, one for each set of weights."""
-    ranked = sorted(
-        (t for t in trials if t.full),
-        key=lambda t: (-objective.value(t.facts["means"]), t.number),
-    )
-    different = {t.facts["fingerprint"]: t.candidate for t in reversed(ranked)}
-    order = [different[t.facts["fingerprint"]] for t in ranked]
-    return list(dict.fromkeys(order))[:size]
+def shortlist(
+    studies: Sequence[tuple[Space, Sequence[Trial]]], objective: Objective, size: int
+) -> list[Candidate]:
+    """Return the best candidates by posterior mean, one for each set of weights.
+
+    Of each study, candidates that saw every search item; and, if a surface can be fitted, the point
+    where it is highest, tried or not. Candidates that keep the floors stand before all others.
+    """
+    ranked: list[tuple[float, float, int, str, Candidate]] = []
+    for space, trials in studies:
+        value = {t.number: objective.value(t.facts["means"]) for t in trials if "means" in t.facts}
+        surface = fit(space, trials, value)
+        full = [t for t in trials if t.full]
+        guess = [value[t.number] for t in full]
+        if surface and full:
+            guess = surface([space.params(t.candidate) for t in full])[0].tolist()
+            top, height = peak(space, surface)
+            if height > max(guess):
+                ranked.append((0.0, -height, len(trials), top.key, top))
+        ranked += [
+            (t.short, -v, t.number, t.facts["fingerprint"], t.candidate)
+            for t, v in zip(full, guess, strict=True)
+        ]
+    ranked.sort(key=lambda row: row[:3])
+    different: dict[str, Candidate] = {}
+    for *_, mark, candidate in ranked:
+        different.setdefault(mark, candidate)
+    return list(dict.fromkeys(different.values()))[:size]
+
+
+def peak(space: Space, surface: Posterior) -> tuple[Candidate, float]:
+    """Return the candidate at which a surface is highest among many evenly spread points."""
+    points = fill(space, SPREAD, 0)
+    best = points[int(np.argmax(surface(points)[0]))]
+    candidate = space.candidate(best)
+    return candidate, float(surface([best])[0][0])
 
 
 def select(
@@ -138,10 +169,8 @@ def kept(family: Sequence[Comparison], same: Collection[str] = (), prefer: str =
 
     `same` names the references that are the winner itself: nothing simpler is looked for behind it.
     """
-    if prefer == "best":
-        return "winner"
     verdicts = {c.reference: c.verdict for c in family}
-    for name in SIMPLE:
+    for name in (STAGE_1,) if prefer == "best" else (*SIMPLE, STAGE_1):
         if name in same:
             return "winner"
         if verdicts.get(name, BETTER) != BETTER:

@@ -1,87 +1,116 @@
 """A trial, scored: look after look on the same items, stopped as soon as it has clearly lost.
 
 Rivals are the incumbent (the best candidate so far that saw every item) and a fixed reference,
-which luck cannot have picked. Both are read from the study and the ledger, not from this
+which luck cannot have picked. Both are read from the studies and the ledger, not from this
 process's memory, so that workers and resumed runs race against the same marks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from search.candidate import Candidate
 from search.objective import Objective, Scores, means
-from search.racing import looks, paired_estimate, worse
-from search.study import Study
-from search.trial import Outcome, Proposal
+from search.order import Order, arrange, reordered
+from search.racing import hopeless, looks, paired_error, paired_estimate, worse
+from search.trial import Outcome, Proposal, Trial, best_of
 from search.world import Answers, World, health, scores
 
 
 class Contest:
-    """Scores proposals on the search pool; call it with one."""
+    """Scores proposals on the search pool; call it with one.
+
+    `floors` are the least scores of tasks, if any: staying below them is a broken constraint.
+    """
 
     def __init__(
-        self, world: World, study: Study, objective: Objective, reference: Candidate, rule: str
+        self,
+        world: World,
+        trials: Callable[[], Iterable[Trial]],
+        objective: Objective,
+        reference: Candidate,
+        rule: str,
+        floors: Mapping[str, float] | None = None,
+        watch: Callable[[Proposal, int], None] = lambda proposal, items: None,
     ) -> None:
-        self.world, self.study, self.objective = world, study, objective
-        self.reference, self.rule = reference, rule
+        self.world, self.trials, self.objective = world, trials, objective
+        self.reference, self.rule, self.floors = reference, rule, dict(floors or {})
+        self.watch = watch
         self._full: dict[str, Scores] = {}
 
     def __call__(self, proposal: Proposal) -> Outcome:
         """Score a proposal; the outcome tells how many items it saw and why it was stopped."""
         candidate, per_task = proposal.candidate, self.world.pools.sizes["search"]
-        rivals = self.rivals(candidate) if proposal.raced and self.rule != "none" else {}
-        mark = self.world.fingerprint(candidate)
-        ends = looks(per_task, len(self.world.tasks))
-        for end in ends[:-1]:
-            answers = self.world.answers(candidate, "search", end)
-            lost = self._lost(scores(answers), rivals)
-            if lost:
-                return self._outcome(
-                    mark, answers, paired_estimate(scores(answers), rivals[lost[0]]), lost
-                )
+        raced = proposal.raced and self.rule != "none" and self.objective.kind != "pareto"
+        orders = self.orders() if raced else {}
+        rivals = (
+            {n: reordered(m, orders) for n, m in self.rivals(candidate).items()} if raced else {}
+        )
+        for end in looks(per_task, len(self.world.tasks))[:-1] if rivals else ():
+            answers = self.world.answers(candidate, "search", end, orders=orders)
+            self.watch(proposal, sum(map(len, answers.values())))
+            seen = scores(answers)
+            if lost := self._lost(seen, rivals, orders):
+                rival = rivals[lost[0]]
+                found = paired_estimate(seen, rival, orders)
+                return self._outcome(candidate, answers, found, rival, lost)
         answers = self.world.answers(candidate, "search")
-        return self._outcome(mark, answers, means(scores(answers)), None)
+        reference = self._marks(self.reference) if self.rule != "none" else scores(answers)
+        return self._outcome(candidate, answers, means(scores(answers)), reference)
 
     def _outcome(
-        self, mark: str, answers: Answers, found: dict[str, float], lost: tuple[str, float] | None
+        self,
+        candidate: Candidate,
+        answers: Answers,
+        found: dict[str, float],
+        rival: Scores,
+        lost: tuple[str, float] | None = None,
     ) -> Outcome:
+        weights = dict(zip(self.objective.tasks, self.objective.weights, strict=True))
+        floors = {f"floor:{t}": least - found[t] for t, least in self.floors.items()}
         facts: dict[str, Any] = {
-            "fingerprint": mark,
+            "fingerprint": self.world.fingerprint(candidate),
             "items": sum(map(len, answers.values())),
             "means": found,
+            "error_of_mean": paired_error(scores(answers), rival, weights),
             "health": health(answers),
             "raced_out": lost is not None,
         }
-        if lost:
-            facts |= {"lost_to": lost[0], "evidence": lost[1]}
-        return Outcome(self.objective.values(found), facts)
+        facts |= {"floors": floors} if floors else {}
+        facts |= {"lost_to": lost[0], "evidence": lost[1]} if lost else {}
+        return Outcome(self.objective.values(found), facts, floors)
+
+    def orders(self) -> dict[str, Order]:
+        """Return the order of the items of each task, as the warm starts suggest it."""
+        warm = [t for t in self.trials() if t.full and not t.facts.get("raced", True)]
+        table = [self._marks(t.candidate) for t in warm] or [self._marks(self.reference)]
+        return {task.name: arrange([m[task.name] for m in table]) for task in self.world.tasks}
 
     def rivals(self, candidate: Candidate) -> dict[str, Scores]:
         """Return the full marks of incumbent and reference, without the candidate itself."""
-        best = self.incumbent()
-        table = {"incumbent": best, "reference": self.reference}
+        best = best_of(self.trials(), lambda t: self.objective.value(t.facts["means"]))
+        incumbent = best.candidate if best and not best.short else None
+        table = {"incumbent": incumbent, "reference": self.reference}
         return {
             name: self._marks(rival)
             for name, rival in table.items()
-            if rival and rival.key != candidate.key and (name, rival) != ("reference", best)
+            if rival and rival.key != candidate.key and (name, rival) != ("reference", incumbent)
         }
-
-    def incumbent(self) -> Candidate | None:
-        """Return the best candidate that saw every item, the earlier one of equals."""
-        if self.objective.kind == "pareto":
-            return None
-        full = [t for t in self.study.trials() if t.full]
-        return max(full, key=lambda t: (t.values[0], -t.number)).candidate if full else None
 
     def _marks(self, candidate: Candidate) -> Scores:
         if candidate.key not in self._full:
             self._full[candidate.key] = scores(self.world.answers(candidate, "search"))
         return self._full[candidate.key]
 
-    def _lost(self, marks: Scores, rivals: dict[str, Scores]) -> tuple[str, float] | None:
+    def _lost(
+        self, marks: Scores, rivals: dict[str, Scores], orders: dict[str, Order]
+    ) -> tuple[str, float] | None:
         for name, rival in rivals.items():
-            evidence = worse(self.rule, marks, rival, self.objective.race_weights(means(rival)))
+            weights = self.objective.race_weights(means(rival))
+            evidence = worse(self.rule, marks, rival, weights)
+            if evidence is None and self.rule == "sign" and name == "incumbent":
+                evidence = hopeless(marks, rival, orders, weights)
             if evidence is not None:
                 return name, evidence
         return None

@@ -10,11 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import yaml
 
-from search.candidate import Candidate
+from merger.names import MODULES
+from merger.operators import OPERATORS
+from search.candidate import OWN, Candidate
+from search.spaces import PARTS
 
 Config = dict[str, Any]
+DEPTHS = 9  # at which a bent share is stated
 
 
 def merge_config(
@@ -26,20 +31,66 @@ def merge_config(
     """
     if not candidate.weights:
         config: Config = {"merge_method": "linear", "models": [_model(base, 1.0)]}
-    elif candidate.plain and candidate.scale == 1:
-        config = {"merge_method": "linear", "base_model": base}
-        config["models"] = [_model(models[name], w) for name, w in candidate.weights]
-        config["parameters"] = {"normalize": True}
+    elif candidate.plain and min(candidate.shares.values()) < 0:
+        config = _summed(candidate, models, base)
     else:
-        config = {"merge_method": "consensus", "base_model": base}
-        config["models"] = [_model(models[name], w) for name, w in candidate.weights]
-        config["parameters"] = {
-            "scale": candidate.scale,
-            "density": candidate.density,
-            "consensus": candidate.consensus,
-        }
+        plain = candidate.plain and candidate.scale == 1
+        config = {"merge_method": "linear" if plain else candidate.method, "base_model": base}
+        along = _along(candidate)
+        config["models"] = [_model(models[n], along.get(n, w)) for n, w in candidate.weights]
+        config["parameters"] = {"normalize": True} if plain else _parameters(candidate)
+        if "weight" not in OPERATORS[config["merge_method"]].knobs:
+            config["models"] = [{"model": m["model"]} for m in config["models"]]
     config["dtype"] = "float32"
     return config | ({"out_dtype": dtype} if dtype else {})
+
+
+def _parameters(candidate: Candidate) -> Config:
+    """Return the parameters that all experts share."""
+    if candidate.method != OWN:
+        return dict(candidate.knobs)
+    factors, scale = dict(candidate.knobs), candidate.scale
+    rules: Any = [
+        {"filter": part, "value": round(scale * float(factors[kind]), 6)}
+        for kind in PARTS
+        if kind in factors
+        for part in MODULES[kind]
+    ]
+    return {
+        "scale": [*rules, {"value": scale}] if rules else scale,
+        "density": candidate.density,
+        "consensus": candidate.consensus,
+    }
+
+
+def _along(candidate: Candidate) -> dict[str, list[float]]:
+    """Return the shares of each expert at evenly spread depths, where they are bent.
+
+    log pᵢ(z) = log pᵢ + aᵢ·P₁(z) + bᵢ·P₂(z) + const by Legendre's polynomials, z from -1 to
+    1; what lies between two depths is linear.
+    """
+    knobs = dict(candidate.knobs)
+    if candidate.method != OWN or not any(":" in name for name in knobs):
+        return {}
+    z = np.linspace(-1, 1, DEPTHS)
+    grown = {
+        name: p
+        * np.exp(_number(knobs, f"a:{name}") * z + _number(knobs, f"b:{name}") * (1.5 * z**2 - 0.5))
+        for name, p in candidate.shares.items()
+    }
+    total = sum(grown.values())
+    return {name: np.round(g / total, 6).tolist() for name, g in grown.items()}
+
+
+def _number(knobs: Mapping[str, Any], name: str) -> float:
+    return float(knobs.get(name, 0.0))
+
+
+def _summed(candidate: Candidate, models: Mapping[str, str], base: str) -> Config:
+    """Return the literal sum of a plain candidate's changes."""
+    scaled = [_model(models[n], candidate.scale * p) for n, p in candidate.shares.items()]
+    head = _head("task_arithmetic", base)
+    return head | {"models": scaled, "parameters": {"normalize": False}}
 
 
 def mergekit_config(
@@ -48,21 +99,22 @@ def mergekit_config(
     """Return mergekit's nearest config and a sentence on how near it is."""
     if not candidate.weights or (candidate.plain and candidate.scale == 1):
         return merge_config(candidate, models, base, dtype), "exact"
+    if candidate.method != OWN:
+        return merge_config(candidate, models, base, dtype), "the method of the same name, near"
     shares = candidate.shares
     rest = {"dtype": "float32"} | ({"out_dtype": dtype} if dtype else {})
-    scaled = [_model(models[name], candidate.scale * p) for name, p in shares.items()]
     if candidate.plain:
-        config = _head("task_arithmetic", base) | {"models": scaled}
-        return config | {"parameters": {"normalize": False}} | rest, "equal up to rounding"
+        return _summed(candidate, models, base) | rest, "equal up to rounding"
     if candidate.consensus == "ram":
         config = _head("ram", base)
         config["models"] = [{"model": models[name]} for name in shares]
         return config | rest, "not the same: mergekit's ram has no shares, scale or density"
-    config = _head("ties", base)
+    config, along = _head("ties", base), _along(candidate)
     config["models"] = [
-        _model(models[name], p, density=candidate.density) for name, p in shares.items()
+        _model(models[name], along.get(name, p), density=candidate.density)
+        for name, p in shares.items()
     ]
-    config["parameters"] = {"normalize": True, "lambda": candidate.scale}
+    config["parameters"] = {"normalize": True, "lambda": _parameters(candidate)["scale"]}
     why = "mergekit cuts all entries, not the changed ones"
     if candidate.consensus == "mean":
         why += ", and elects a sign"
@@ -75,7 +127,7 @@ def to_yaml(config: Config, *notes: str) -> str:
     return head + yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=100)
 
 
-def _model(name: str, weight: float, **knobs: float) -> Config:
+def _model(name: str, weight: float | list[float], **knobs: float) -> Config:
     return {"model": name, "parameters": {"weight": weight, **knobs}}
 
 

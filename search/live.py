@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from evals.generate import Answerer, Settings, load_model
 from evals.ledger import Ledger
@@ -22,19 +23,23 @@ from evals.threads import best_threads
 from merger.checkpoint import Checkpoint, dtype_name, open_checkpoint
 from merger.checkpoint.sidecar import dominant
 from merger.checkpoint.vocab import check_vocabularies
+from merger.engine import DictSink, run_plan
+from merger.engine import opened as opened_spec
 from merger.errors import SearchError, UsageError
 from merger.experts import DEFAULT_FAMILY, Family, families, local_aliases, resolve
 from merger.geometry import lineage, measure
 from merger.resident import Resident
-from merger.spec import spec_from_mapping
+from merger.spec import MergeSpec, spec_from_mapping
 from search.export import merge_config
 from search.run import Options, Run
+from search.scorers import Command
 from search.tasks import Opened, deal, open_task
 from search.variant import Merge, Variant
 from search.world import Holder, Pools, World
 
 # Parameters beyond which a model is sampled, and entries of each tensor then read.
 _LARGE, _SAMPLE = 1_000_000_000, 1_000_000
+CHECKED = 20  # merges between two checks against the merge engine
 
 
 @dataclass(frozen=True)
@@ -72,8 +77,11 @@ def _portable(source: str, family: Family | None) -> str:
 
 
 def tasks_of(options: Options) -> list[Opened]:
-    """Return the tasks of a search, with the items of those that are files."""
-    return [open_task(name, options.check) for name in options.tasks]
+    """Return the tasks of a search, with the items of those that are not drawn."""
+    if options.objective_cmd:
+        scorer = Command("command", command=options.objective_cmd)
+        return [Opened(scorer, scorer.items(options.command_items))]
+    return [open_task(name, options.check, options.include_path) for name in options.tasks]
 
 
 def default_levels(options: Options) -> dict[str, tuple[int, ...]]:
@@ -95,14 +103,44 @@ class LiveMerge:
 
     def __init__(self, resident: Resident, models: Models, dtype: str | None) -> None:
         self._resident, self._models, self._dtype = resident, models, dtype
+        self._made = 0
 
     def apply(self, merge: Merge) -> str:
-        """Merge in place; return the fingerprint of the weights."""
-        config = self._models.config(merge, self._dtype)
-        mark = self._resident.apply(spec_from_mapping(config))
+        """Merge in place; return the fingerprint of the weights.
+
+        The first merge, and every twentieth after it, is held against the merge engine on files.
+        """
+        spec = spec_from_mapping(self._models.config(merge, self._dtype))
+        mark = self._resident.apply(spec)
+        if self._made % CHECKED == 0:
+            self._check(spec)
+        self._made += 1
         if isinstance(merge, Variant):
             mark = self._resident.fade(self._models.base, merge.factor)
         return mark
+
+    def change(self, expert: str, name: str) -> Tensor:
+        """Return what an expert changed in a tensor, float32."""
+        both = (self._models.names[expert], self._models.base)
+        mine, base = (self._resident.tensor(model, name).float() for model in both)
+        return mine - base
+
+    def _check(self, spec: MergeSpec) -> None:
+        """Compare some tensors of the live model, bit for bit, with the engine's from files."""
+        with opened_spec(spec) as models:
+            steps = models.plan.steps
+            chosen = {s.name for s in steps[:: max(1, len(steps) // 8)][:8]}
+            sink = DictSink()
+            sink.finished = frozenset(s.name for s in steps) - chosen
+            run_plan(models.plan, models.checkpoints, sink, device=self._resident.device)
+        live = self._resident.module.state_dict()
+        for name, tensor in sink.tensors.items():
+            held = live[name].to("cpu", tensor.dtype).view_as(tensor)
+            if not torch.equal(held, tensor.cpu()):
+                raise SearchError(
+                    f"{name} of the live merge is not what the merge engine makes of the files",
+                    "Do not trust this run; report it with its manifest.json.",
+                )
 
 
 @dataclass(frozen=True)
@@ -164,7 +202,7 @@ def check_same(stated: Mapping[str, str], found: Mapping[str, str], run: Run) ->
 
 def pools_of(options: Options, tasks: Sequence[Opened]) -> Pools:
     """Return the pools: tasks are not drawn from yet, files are dealt out."""
-    sizes = {"search": options.n_search, "select": options.n_select, "confirm": options.n_confirm}
+    sizes = options.sizes
     seeds = {"search": options.seed, "select": options.seed, "confirm": options.confirm_seed}
     dealt = {one.task.name: deal(one.items, sizes, one.task.name) for one in tasks if one.items}
     return Pools(sizes, seeds, options.levels, dealt)
@@ -181,10 +219,10 @@ def open_world(run: Run, models: Models) -> World:
 
     disable_progress_bar()
     torch.set_num_threads(best_threads())
-    tasks = tasks_of(options)
     folder, dtype = models.folders[options.base], options.dtype or "auto"
     model, tokenizer = load_model(folder, device=options.device, dtype=dtype)
     resident = Resident(model, [models.base, *models.names.values()], device=options.device)
+    tasks = tasks_of(options)
     return World(
         Holder(LiveMerge(resident, models, options.dtype)),
         Answerer(model, tokenizer),
@@ -193,3 +231,16 @@ def open_world(run: Run, models: Models) -> World:
         Ledger(run.ledger),
         Settings(max_new_tokens=options.max_new_tokens),
     )
+
+
+def guards_of(options: Options, world: World) -> World | None:
+    """Return the world of tasks that only finalists are scored on: as many confirm items each."""
+    if not options.guard:
+        return None
+    tasks = [open_task(name, options.check, options.include_path) for name in options.guard]
+    n = options.n_confirm
+    dealt = {o.task.name: deal(o.items, {"confirm": min(n, len(o.items))}, o.task.name)
+             for o in tasks if o.items}  # fmt: skip
+    pools = Pools({"confirm": n}, {"confirm": options.confirm_seed}, {}, dealt)
+    found = [one.task for one in tasks]
+    return World(world.holder, world.answerer, found, pools, world.ledger, world.settings)

@@ -1,25 +1,23 @@
 """The order of a search: prepare, search, select, freeze, confirm, verdict.
 
 Each phase leaves its result in the run folder or the ledger and is passed over when it is there,
-so a resumed run continues in the phase where it was killed. Whoever runs this gives a `Screen`,
-so that nothing here knows about terminals.
+so a resumed run continues in the phase where it was killed. What the phases do stands in prepare,
+contest, contenders (other operators, a second stage) and confirm. Whoever runs this gives a
+`Screen`, so that nothing here knows about terminals.
 """
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
-import numpy as np
-
-from evals.stats import mde
 from merger.errors import SearchError
-from search.candidate import BASE, Candidate
+from search.candidate import Candidate
 from search.confirm import (
+    STAGE_1,
     best_expert,
     confirm,
     confirm_references,
@@ -32,19 +30,19 @@ from search.confirm import (
 )
 from search.contest import Contest
 from search.objective import Objective, means
-from search.racing import FIRST_LOOK
+from search.posterior import fit
+from search.prepare import announce, cost, prepare
 from search.run import Options, Run
+from search.space import Space
+from search.spaces import Box, Depth, Operators
 from search.starts import Start, fill, references, warm_starts
-from search.study import Study, derive_seed
-from search.trial import Trial
+from search.study import NAME, Study, derive_seed
+from search.trial import Proposal, Trial, best_of
 from search.world import World, scores
 
-# Above this share of marks that change when a model is asked again, Δ is mostly noise.
-NOISY = 0.01
-
-
-# Called with a finished trial and the best one so far.
+# Called with a finished trial, or one under way, and the best one so far.
 Told = Callable[[Trial, Trial | None], None]
+OUTLOOK = 5  # full trials between two looks at what the best one is worth
 
 
 class Steps(Protocol):
@@ -63,35 +61,61 @@ class Screen(Protocol):
     def progress(self, label: str, total: int) -> AbstractContextManager[Steps]:
         """Show the progress of work with a known number of steps."""
 
-    def trials(self, done: int, total: int) -> AbstractContextManager[Told]:
-        """Show the trials as they finish; the manager gives what is called with each."""
+    def trials(self, done: int, total: int, about: str = "") -> AbstractContextManager[Told]:
+        """Show the trials as they go; the manager gives what is called with each."""
 
 
 @dataclass
 class Search:
-    """A search with everything open: its folder, world, study and objective.
+    """A search with everything open: its folder, world, studies and objective.
 
-    `helpers` is entered while trials are taken, after the warm starts are queued: other processes
-    that join the study live inside it.
+    `open_study` opens one by name, space and number of trials. `helpers` is entered while trials
+    are taken, after the warm starts are queued: other processes that join live inside it.
     """
 
     run: Run
     world: World
-    study: Study
+    open_study: Callable[[str, Space, int], Study]
     objective: Objective
     screen: Screen
     norms: dict[str, float] | None = None
     helpers: Callable[[], AbstractContextManager[object]] = nullcontext
+    guards: World | None = None
+    _outlook: tuple[int, dict[str, float]] = field(default=(0, {}), repr=False)
 
-    @property
+    @cached_property
     def options(self) -> Options:
         """The options in the manifest."""
         return self.run.options
+
+    @cached_property
+    def studies(self) -> list[Study]:
+        """The main study, those of other operators, and that of stage 2 where it has begun."""
+        o = self.options
+        space = Box(o.experts, negative=True) if o.allow_negative else Space(o.experts)
+        space = Box(o.experts) if o.space == "box" and not o.allow_negative else space
+        found = [self.open_study(NAME, space, o.trials)]
+        found += [self.open_study(n, Operators(o.experts, name=n), o.trials) for n in o.operators]
+        begun = self.run.read("stage1.json")
+        return found + ([self._second(begun)] if begun else [])
+
+    @property
+    def study(self) -> Study:
+        """The main study."""
+        return self.studies[0]
 
     @property
     def reference(self) -> Candidate:
         """The fixed reference that every candidate is raced against."""
         return next(iter(references(self.options.experts).values()))
+
+    def trials(self) -> list[Trial]:
+        """Return the trials of all studies, the main one's first."""
+        return [trial for study in self.studies for trial in study.trials()]
+
+    def best(self) -> Trial | None:
+        """Return the best trial that saw every item, the earlier one of equals."""
+        return best_of(self.trials(), lambda t: self.objective.value(t.facts["means"]))
 
     def go(self) -> dict[str, Any]:
         """Run what is left of the search and return the confirm document."""
@@ -102,123 +126,164 @@ class Search:
         self.world.pools.sealed.discard("confirm")
         return self.run.read("confirm.json") or self._confirm()
 
-    def contest(self) -> Contest:
+    def work(self, told: Told) -> None:
+        """Take trials of the studies that are open, as one worker of several."""
+        contest = self.contest(told)
+        for study in (self.studies[0], *self.studies[1 + len(self.options.operators) :]):
+            study.work(contest, told=lambda t: told(t, self.best()))
+
+    def contest(self, told: Told, reference: Candidate | None = None) -> Contest:
         """Return what scores a proposal."""
-        return Contest(self.world, self.study, self.objective, self.reference, self.options.racing)
+        o, base = self.options, self.run.manifest.get("prepared", {}).get("base", {})
+        floors = {} if o.floor is None else {t: m - abs(o.floor) / 100 for t, m in base.items()}
+        return Contest(
+            self.world,
+            self.trials,
+            self.objective,
+            reference or self.reference,
+            o.racing,
+            floors,
+            lambda proposal, items: told(_under_way(proposal, items), None),
+        )
 
     def _prepare(self) -> dict[str, Any]:
-        """Score base and reference, measure noise and speed, and say what the run will cost."""
-        begin, paid = time.monotonic(), self.world.paid
-        pair = [("base", BASE), ("reference", self.reference)]
-        n = self.options.n_search * len(self.world.tasks)
-        found = []
-        with self.screen.progress("prepare", 2 * n) as steps:
-            for _, candidate in pair:
-                found.append(scores(self.world.answers(candidate, "search", None, steps.step)))
-        per_task = min(self.options.n_search, math.ceil(FIRST_LOOK / len(self.world.tasks)))
-        asked, differ = self.world.again(self.reference, "search", per_task)
-        seconds = time.monotonic() - begin
-        gaps = np.concatenate([found[1][t] - found[0][t] for t in found[0]])
-        facts = {
-            "aa": {"items": asked, "differ": differ},
-            "discordance": float((gaps != 0).mean()),
-            "seconds": seconds,
-            "seconds_per_answer": seconds / max(1, self.world.paid - paid + asked),
-            "base": means(found[0]),
-            "reference": means(found[1]),
-        }
+        facts = prepare(self.world, self.options, self.reference, self.screen)
         self.run.note(prepared=facts)
-        self._announce(facts)
+        announce(facts, self.options, self.objective, self.screen)
         return facts
 
-    def _announce(self, facts: dict[str, Any]) -> None:
-        """Print the A/A row, the detectable difference and the cost."""
-        say, o, tasks = self.screen.say, self.options, len(self.world.tasks)
-        noise = facts["aa"]["differ"] / facts["aa"]["items"]
-        say(
-            f"A/A: {facts['aa']['differ']} of {facts['aa']['items']} marks differ when asked again."
-        )
-        if noise > NOISY:
-            say(f"     warning: {noise:.1%} noise of the engine; no Δ below that means anything")
-        share = facts["discordance"] or 0.1
-        n = o.n_confirm * tasks
-        seen = 100 * mde(n, math.sqrt(share))
-        say(
-            f"MDE: {n} confirm items see differences of {seen:.1f} points or more "
-            f"(if {share:.0%} of marks differ, as between base and reference)."
-        )
-        most, rate = self.cost(facts), 1 / facts["seconds_per_answer"]
-        if o.seconds is not None and o.seconds < most["seconds"]:
-            say(f"Cost: trials until {_clock(o.seconds)} are used, at {rate:.1f} answers a second.")
-            return
-        say(
-            f"Cost: at most {most['answers']} answers, about {_clock(most['seconds'])} "
-            f"at {rate:.1f} answers a second; racing saves part of it."
-        )
-
-    def cost(self, facts: dict[str, Any]) -> dict[str, float]:
-        """Return the answers and seconds the whole run takes if no trial is stopped early."""
-        o, tasks = self.options, len(self.world.tasks)
-        after = o.shortlist * o.n_select + (1 + len(self.reference_names)) * o.n_confirm
-        answers = tasks * (o.trials * o.n_search + after)
-        return {
-            "answers": answers,
-            "seconds": answers * facts["seconds_per_answer"],
-            "after": tasks * after * facts["seconds_per_answer"],
-        }
-
-    @property
-    def reference_names(self) -> list[str]:
-        """The names of those the winner is confirmed against."""
-        return ["base", "best expert", *references(self.options.experts)]
-
     def _search(self, prepared: dict[str, Any]) -> None:
-        """Queue the warm starts, then let the sampler propose until the budget is used."""
-        o = self.options
-        again = self.study.recover()
-        if again:
+        """Race other operators if asked for; then the warm starts and what the sampler proposes."""
+        o, study = self.options, self.study
+        if again := sum(s.recover() for s in self.studies):
             self.screen.say(f"{again} interrupted trial(s) queued again.")
-        starts = warm_starts(o.experts, self.norms)[: o.trials]
-        starts = [s for s in starts if _inside(self.study, s)]
-        dimensions = len(self.study.space.knobs())
-        room = min(10 + 2 * dimensions, o.trials // 2) - len(starts)
-        self.study.enqueue(starts, fill(self.study.space, room, derive_seed(o.seed, "fill")))
-        reserve = self.cost(prepared)["after"] + prepared["seconds"]
+        starts = warm_starts(o.experts, self.norms)
+        starts += [Start(n, Candidate.from_mapping(c)) for n, c in prepared["starts"].items()]
+        noise = prepared["aa"]["differ"] / prepared["aa"]["items"]
+        about = f"{study.sampler_name} d={len(study.space.knobs())} · A/A noise {noise:.1%}"
+        done = sum(s.finished() for s in self.studies)
+        with self.screen.trials(done, o.trials, about) as told:
+            contest = self.contest(told)
+            spent = self._race(contest, told)
+            study.budget = max(1, o.trials - spent)
+            self._queue(study, starts, min(10 + 2 * len(study.space.knobs()), o.trials // 2))
+            with self.helpers():
+                study.run(contest, more=self._time_left(prepared), told=self._shown(told))
+
+    def _queue(self, study: Study, starts: Sequence[Start], room: int) -> None:
+        """Queue the starts that lie in the space, then points spread evenly up to `room` in all."""
+        inside = [s for s in starts if _inside(study.space, s.candidate)][: study.budget]
+        seed = derive_seed(self.options.seed, study.name, "fill")
+        study.enqueue(inside, fill(study.space, room - len(inside), seed))
+
+    def _race(self, contest: Contest, told: Told) -> int:
+        """Let operators race: equal trials, the better half goes on; return the trials spent."""
+        o, left = self.options, self.studies[1 : 1 + len(self.options.operators)]
+        share = max(2, o.trials // (4 * len(left))) if left else 0
+        rounds = 1
+        while left:
+            for study in left:
+                study.budget = share * rounds
+                start = Start("defaults", Operators(o.experts, name=study.name).start())
+                self._queue(study, [start], share // 2)
+                study.run(contest, more=lambda: True, told=self._shown(told))
+            if len(left) == 1:
+                break
+            left = sorted(left, key=self._best_value, reverse=True)[: (len(left) + 1) // 2]
+            rounds += 1
+            self.screen.say(f"operators that go on: {', '.join(s.name for s in left)}")
+        return sum(s.finished() for s in self.studies[1 : 1 + len(o.operators)])
+
+    def _best_value(self, study: Study) -> float:
+        best = best_of(study.trials(), lambda t: self.objective.value(t.facts["means"]))
+        return self.objective.value(best.facts["means"]) - best.short if best else -1.0
+
+    def _time_left(self, prepared: dict[str, Any]) -> Callable[[], bool]:
+        o = self.options
+        reserve = cost(prepared, o)["after"] + prepared["seconds"]
 
         def more() -> bool:
-            done = [t.seconds for t in self.study.trials() if t.state in ("COMPLETE", "FAIL")]
+            done = [t.seconds for t in self.trials() if t.state in ("COMPLETE", "FAIL")]
             spent = sum(done) + (sum(done) / len(done) if done else 0.0)
             return o.seconds is None or not done or spent + reserve < o.seconds
 
-        with self.helpers(), self.screen.trials(self.study.finished(), o.trials) as told:
-            self.study.run(self.contest(), more=more, told=lambda t: told(t, self.best()))
+        return more
 
-    def best(self) -> Trial | None:
-        """Return the best trial that saw every item, the earlier one of equals."""
+    def _shown(self, told: Told) -> Callable[[Trial], None]:
+        def finished(trial: Trial) -> None:
+            best = self.best()
+            told(trial, best and replace(best, facts={**best.facts, **self._worth(best)}))
+
+        return finished
+
+    def _worth(self, best: Trial) -> dict[str, float]:
+        """Return what a surface over the trials says of the best: its value when asked anew."""
         full = [t for t in self.study.trials() if t.full]
-        return max(full, key=lambda t: (self._value(t), -t.number)) if full else None
-
-    def _value(self, trial: Trial) -> float:
-        return self.objective.value(trial.facts["means"])
+        when, known = self._outlook
+        if len(full) >= when + OUTLOOK and _inside(self.study.space, best.candidate):
+            value = {t.number: self.objective.value(t.facts["means"]) for t in self.study.trials()
+                     if "means" in t.facts}  # fmt: skip
+            if surface := fit(self.study.space, self.study.trials(), value):
+                mean, spread = surface([self.study.space.params(best.candidate)])
+                gap = float(mean[0]) - self.objective.value(best.facts["means"])
+                known = {"expected": gap, "expected_error": float(spread[0])}
+            self._outlook = (len(full), known)
+        return known
 
     def _select(self) -> None:
-        """Score the shortlist on fresh items and freeze one winner."""
-        short = shortlist(self.study.trials(), self.objective, self.options.shortlist)
+        """Score the shortlist on fresh items, add a second stage if asked, freeze one winner."""
+        o = self.options
+        first = self.run.read("stage1.json") or self._chosen(
+            [s for s in self.studies if s.name != STAGE_2]
+        )
+        best = first | {"best_expert": best_expert(self.world, o.experts, self.objective)}
+        winner = Candidate.from_mapping(best["candidate"])
+        if o.stage2 and winner.weights and winner.plain | (winner.method == "consensus"):
+            best = self._stage2(best)
+            winner = Candidate.from_mapping(best["candidate"])
+        freeze(self.run, self.world, winner, best)
+        self.screen.say(f"Frozen: {winner.describe()}")
+
+    def _chosen(self, studies: Sequence[Study], size: int = 0) -> dict[str, Any]:
+        """Return the shortlist's table, and the candidate that is best over search and select."""
+        table = [(s.space, s.trials()) for s in studies]
+        short = shortlist(table, self.objective, size or self.options.shortlist)
         if not short:
             raise SearchError("no trial saw every search item", "Raise --trials.")
-        best = best_expert(self.world, self.options.experts, self.objective)
         total = len(short) * self.options.n_select * len(self.world.tasks)
         with self.screen.progress("select", total) as steps:
-            chosen = select(self.world, short, self.objective, steps.step)
-        chosen |= {"best_expert": best}
-        freeze(self.run, self.world, short[chosen["chosen"]], chosen)
-        self.screen.say(f"Frozen: {short[chosen['chosen']].describe()}")
+            found = select(self.world, short, self.objective, steps.step)
+        return found | {"candidate": short[found["chosen"]].to_mapping()}
+
+    def _second(self, first: dict[str, Any]) -> Study:
+        origin = Candidate.from_mapping(first["candidate"])
+        return self.open_study(STAGE_2, Depth(origin.experts, origin=origin), self.options.stage2)
+
+    def _stage2(self, first: dict[str, Any]) -> dict[str, Any]:
+        """Bend the winner over depth and modules; the first stage stays where nothing is won."""
+        if self.run.read("stage1.json") is None:
+            self.run.write("stage1.json", first)
+            self.studies.append(self._second(first))
+        study, origin = self.studies[-1], Candidate.from_mapping(first["candidate"])
+        with self.screen.trials(study.finished(), study.budget, "stage 2") as told:
+            self._queue(study, [Start(STAGE_1, origin, raced=False)], study.budget // 2)
+            contest = self.contest(told, origin)
+            with self.helpers():
+                study.run(contest, more=lambda: True, told=self._shown(told))
+        second = self._chosen([study], 3)
+        values = [found["shortlist"][found["chosen"]]["both"] for found in (first, second)]
+        if second["candidate"] == first["candidate"] or values[1] <= values[0]:
+            self.screen.say("stage 2: nothing better than stage 1")
+            return first
+        return first | second | {"stage1": first["candidate"]}
 
     def _confirm(self) -> dict[str, Any]:
         """Compare the frozen winner with its references and write down what stands."""
         frozen = self.run.read("frozen.json")
         winner = Candidate.from_mapping(frozen["candidate"])
         rivals = confirm_references(frozen["best_expert"], self.options.experts)
+        if "stage1" in frozen:
+            rivals[STAGE_1] = Candidate.from_mapping(frozen["stage1"])
         total = (1 + len(rivals)) * self.options.n_confirm * len(self.world.tasks)
         with self.screen.progress("confirm", total) as steps:
             family = confirm(self.world, winner, rivals, self.objective, steps.step)
@@ -236,9 +301,28 @@ class Search:
             "best_expert": frozen["best_expert"],
             "objective": str(self.objective),
             "confirm": [c.to_mapping() for c in family],
+            "guard": self._guard({"winner": winner} | rivals),
         }
         self.run.write("confirm.json", document)
         return document
+
+    def _guard(self, finalists: dict[str, Candidate]) -> dict[str, dict[str, float]]:
+        """Score the finalists on the tasks that were never searched on; name -> task -> mean."""
+        if self.guards is None:
+            return {}
+        self.guards.pools.sealed.clear()
+        table = {}
+        with self.screen.progress("guard", len(finalists)) as steps:
+            for name, candidate in finalists.items():
+                table[name] = means(scores(self.guards.answers(candidate, "confirm")))
+                steps.step(1, name)
+        for task in self.guards.tasks:
+            told = ", ".join(f"{n} {100 * row[task.name]:.1f}" for n, row in table.items())
+            self.screen.say(f"guard {task.alias}: {told}")
+        return table
+
+
+STAGE_2 = "stage2"
 
 
 def _stated(candidate: Candidate, world: World) -> dict[str, Any]:
@@ -247,15 +331,15 @@ def _stated(candidate: Candidate, world: World) -> dict[str, Any]:
     return candidate.to_mapping() | {"shares": candidate.shares} | facts
 
 
-def _inside(study: Study, start: Start) -> bool:
+def _under_way(proposal: Proposal, items: int) -> Trial:
+    """Return a trial that has seen so many items, for a screen."""
+    p = proposal
+    return Trial(p.number, "RUNNING", p.candidate, p.source, (), {"items": items}, 0.0)
+
+
+def _inside(space: Space, candidate: Candidate) -> bool:
     try:
-        study.space.params(start.candidate)
+        space.params(candidate)
     except SearchError:
         return False
     return True
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaln
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from merger.errors import SearchError
 from merger.registry import unknown
 from search.objective import Scores, means
+from search.order import Order, plain
 
 RULES = {"sign": 0.05, "strict": 20.0, "none": 0.0}
 FIRST_LOOK = 50
@@ -88,14 +89,6 @@ def looks(per_task: int, tasks: int) -> list[int]:
     return [*ends, per_task]
 
 
-@dataclass(frozen=True)
-class Stop:
-    """Why a candidate was stopped: against whom and with which evidence (a p or an e-value)."""
-
-    rival: str
-    evidence: float
-
-
 def worse(
     rule: str, candidate: Scores, rival: Scores, weights: Mapping[str, float]
 ) -> float | None:
@@ -117,10 +110,45 @@ def worse(
     return e if e >= RULES[rule] else None
 
 
-def paired_estimate(candidate: Scores, rival: Scores) -> dict[str, float]:
+def hopeless(
+    candidate: Scores, rival: Scores, orders: Mapping[str, Order], weights: Mapping[str, float]
+) -> float | None:
+    """Return the chance of ending above the rival on these items if it is below 5 %, else None.
+
+    No claim that the candidate is worse: only that the items left can hardly change who is ahead.
+    They are taken to be won and lost alike, as often as those of their stratum that were seen.
+    """
+    ahead = spread = 0.0
+    for task, weight in weights.items():
+        n, live = len(rival[task]), orders[task].live
+        gap = candidate[task] - rival[task][: len(candidate[task])]
+        ahead += weight * float(gap.sum()) / n
+        for stratum in (live, ~live):
+            seen = gap[stratum[: len(gap)]]
+            rate = (float((seen**2).sum()) + 0.5) / (len(seen) + 1)
+            spread += (weight / n) ** 2 * rate * float(stratum[len(gap) :].sum())
+    chance = float(norm.cdf(ahead / math.sqrt(spread))) if spread else float(ahead > 0)
+    return chance if chance < RULES["sign"] else None
+
+
+def paired_estimate(
+    candidate: Scores, rival: Scores, orders: Mapping[str, Order] | None = None
+) -> dict[str, float]:
     """Return the mean of each task on all items, as estimated from those the candidate has."""
     full = means(rival)
     return {
-        task: full[task] + float((marks - rival[task][: len(marks)]).mean())
+        task: full[task]
+        + (orders[task] if orders else plain(len(rival[task]))).mean(
+            marks - rival[task][: len(marks)]
+        )
         for task, marks in candidate.items()
     }
+
+
+def paired_error(candidate: Scores, rival: Scores, weights: Mapping[str, float]) -> float:
+    """Return the standard error of the weighted mean difference on the items seen."""
+    total = 0.0
+    for task, weight in weights.items():
+        gap = candidate[task] - rival[task][: len(candidate[task])]
+        total += weight**2 * float(gap.var()) / len(gap)
+    return math.sqrt(total)

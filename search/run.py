@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from merger.errors import OutputError, SearchError
+from search.asked import Common
 
 
-@dataclass(frozen=True)
-class Options:
+@dataclass(frozen=True, kw_only=True)
+class Options(Common):
     """What the user asked for; kept in the manifest, so a resume needs the folder alone.
 
     `experts` and `base` are short names, `sources` says what each stands for: an absolute folder,
@@ -29,28 +30,25 @@ class Options:
 
     experts: tuple[str, ...]
     base: str
-    tasks: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
+    guard: tuple[str, ...] = ()
+    operators: tuple[str, ...] = ()
+    command_items: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
-    family: str | None = None
-    check: str = "exact"
     levels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     trials: int = 60
     seconds: float | None = None
-    objective: str = "mean"
-    sampler: str = "auto"
-    racing: str = "sign"
     n_search: int = 100
     n_select: int = 100
     n_confirm: int = 200
     shortlist: int = 5
     seed: int = 0
     confirm_seed: int = 0
-    prefer: str = "simple"
-    storage: str | None = None
-    store: str | None = None
-    dtype: str | None = None
-    device: str = "cpu"
-    max_new_tokens: int | None = None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Items of each pool."""
+        return {"search": self.n_search, "select": self.n_select, "confirm": self.n_confirm}
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain data."""
@@ -64,7 +62,11 @@ class Options:
             k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k in known
         }
         kept["levels"] = {task: tuple(levels) for task, levels in data.get("levels", {}).items()}
-        return cls(**kept)
+        try:
+            return cls(**kept)
+        except TypeError as error:
+            law = f"the manifest's options are incomplete: {error}"
+            raise SearchError(law, "Restore manifest.json, or begin another run.") from error
 
 
 class Run:
@@ -92,9 +94,10 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """The manifest; SearchError when the folder holds none."""
         found = self.read("manifest.json")
-        if found is None:
+        if found is None or not isinstance(found, dict) or "options" not in found:
             raise SearchError(
-                f"{self.path} holds no manifest.json", "Name the folder that a search has made."
+                f"{self.path} holds no manifest.json of a search",
+                "Name the folder that a search has made.",
             )
         return dict(found)
 
@@ -123,7 +126,7 @@ class Run:
             return json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except json.JSONDecodeError as error:
+        except ValueError as error:  # also what is not UTF-8
             raise SearchError(f"{self.path / name} is not JSON: {error}", "Restore it.") from error
 
     def write(self, name: str, document: Any) -> Path:

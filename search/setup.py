@@ -7,6 +7,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+from evals.command import score_by_command
 from merger.errors import MismatchError, UsageError
 from search.ask import objective_of
 from search.live import (
@@ -16,22 +17,28 @@ from search.live import (
     default_levels,
     find_models,
     fingerprints,
+    guards_of,
     open_world,
     survey,
     tasks_of,
 )
+from search.prepare import plan
 from search.protocol import Screen, Search
 from search.run import Options, Run
 from search.space import Space
 from search.study import Study
+from search.tasks import deal
 
 
 def create(path: Path, options: Options, screen: Screen, *, allow_lineage: bool = False) -> Run:
     """Resolve the models, say which were chosen, and write the manifest of a new run."""
+    plan(options, screen)
     models = find_models(options)
     for choice in models.choices:
         screen.say(choice)
-    if not options.levels:
+    if options.objective_cmd:
+        options = _ask_command(options, models, screen)
+    elif not options.levels:
         options = replace(options, levels=default_levels(options))
         for task, levels in options.levels.items():
             screen.say(
@@ -75,6 +82,16 @@ def extend(run: Run, trials: int | None, seconds: float | None) -> None:
     run.note(options=changed.to_mapping())
 
 
+def _ask_command(options: Options, models: Models, screen: Screen) -> Options:
+    """Run the user's command once, on the base, to learn its items."""
+    screen.say(f"objective: {options.objective_cmd} is run on {options.base} for its items")
+    rows = score_by_command(options.objective_cmd or "", models.folders[options.base])
+    found = replace(options, command_items=tuple(row.item for row in rows))
+    task = tasks_of(found)[0]
+    deal(task.items, options.sizes, "the command's output")
+    return found
+
+
 def open_search(run: Run, screen: Screen, *, worker: str = "") -> Search:
     """Open models, items, ledger and study of a run; refuse models that have changed."""
     models = find_models(run.options)
@@ -85,14 +102,20 @@ def open_search(run: Run, screen: Screen, *, worker: str = "") -> Search:
 def _opened(run: Run, models: Models, screen: Screen, worker: str) -> Search:
     options = run.options
     objective = objective_of(options.objective, [one.task for one in tasks_of(options)])
-    study = Study(
-        run.storage,
-        Space(options.experts),
-        directions=objective.directions,
-        sampler=options.sampler,
-        trials=options.trials,
-        seed=options.seed,
-        worker=worker,
-    )
-    norms = run.manifest["norms"]
-    return Search(run, open_world(run, models), study, objective, screen, norms)
+
+    def study(name: str, space: Space, trials: int) -> Study:
+        return Study(
+            run.storage,
+            space,
+            directions=objective.directions,
+            sampler=options.sampler,
+            trials=trials,
+            seed=options.seed,
+            worker=worker,
+            name=name,
+        )
+
+    world = open_world(run, models)
+    search = Search(run, world, study, objective, screen, run.manifest["norms"])
+    search.guards = guards_of(options, world)
+    return search

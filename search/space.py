@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from merger.errors import SearchError
-from search.candidate import CONSENSUS, Candidate
+from search.candidate import CONSENSUS, OWN, Candidate, Value
 
 # Shares are kept to four digits: finer ones change no answer and fill recipes with noise.
 DIGITS = 4
@@ -38,7 +38,7 @@ class Choice:
     words: tuple[str, ...]
 
 
-Params = dict[str, float | str]
+Params = dict[str, Value]
 
 
 def shares(sticks: Sequence[float]) -> list[float]:
@@ -64,7 +64,7 @@ def sticks(parts: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Space:
-    """The knobs of a search over these experts."""
+    """The knobs of a search over these experts: shares, scale, density, consensus."""
 
     experts: tuple[str, ...]
     scale: tuple[float, float] | None = None
@@ -72,46 +72,66 @@ class Space:
 
     def knobs(self) -> dict[str, Range | Choice]:
         """Return the knobs by name, in the order a sampler sees them."""
-        k = len(self.experts)
-        low, high = self.scale or (0.3, float(max(k, 2)))
-        table: dict[str, Range | Choice] = {f"u{i + 1}": Range(0.0, 1.0) for i in range(k - 1)}
-        table["scale"] = Range(low, high)
-        table["density"] = Range(*self.density, log=True)
-        if k > 1:
-            table["consensus"] = Choice(CONSENSUS)
-        return table
+        low, high = self.scale or (0.3, float(max(len(self.experts), 2)))
+        return self._sticks() | {"scale": Range(low, high)} | self._cut()
 
-    def candidate(self, params: Mapping[str, float | str]) -> Candidate:
+    def candidate(self, params: Mapping[str, Value]) -> Candidate:
         """Return the candidate at a point of the space, shares rounded to four digits."""
-        numbers = [float(params[f"u{i + 1}"]) for i in range(len(self.experts) - 1)]
-        parts = [round(p, DIGITS) for p in shares(numbers)[:-1]]
-        last = max(0.0, round(1.0 - math.fsum(parts), DIGITS))
-        weights = dict(zip(self.experts, [*parts, last], strict=True))
-        density = min(round(float(params["density"]), DIGITS), self.density[1])
-        return Candidate.of(
-            weights,
-            scale=round(float(params["scale"]), DIGITS),
-            density=max(density, self.density[0]),
-            consensus=str(params.get("consensus", "mean")),
-        )
+        return Candidate.of(self._shares(params), near(params["scale"]), *self._cut_of(params))
 
     def params(self, candidate: Candidate) -> Params:
         """Return the point of a candidate; SearchError where it lies outside the space."""
+        point: Params = self._sticks_of(candidate) | {"scale": candidate.scale}
+        return self.inside(candidate, point | self._cut_at(candidate))
+
+    def inside(self, candidate: Candidate, point: Params) -> Params:
+        """Return the point if it is the candidate's and lies in the space, else SearchError."""
         stray = set(candidate.experts) - set(self.experts)
-        given = candidate.shares
-        point: Params = {
-            f"u{i + 1}": u
-            for i, u in enumerate(sticks([given.get(name, 0.0) for name in self.experts]))
-        }
-        point |= {"scale": candidate.scale, "density": candidate.density}
-        if len(self.experts) > 1:
-            point["consensus"] = candidate.consensus
-        if stray or not all(_inside(knob, point[name]) for name, knob in self.knobs().items()):
+        known = candidate.method == self.method
+        if stray or not known or not all(_in(k, point.get(n)) for n, k in self.knobs().items()):
             raise SearchError(f"{candidate.describe()} lies outside the search space", "")
         return point
 
+    @property
+    def method(self) -> str:
+        """The operator that is searched."""
+        return OWN
 
-def _inside(knob: Range | Choice, value: float | str) -> bool:
+    def _sticks(self) -> dict[str, Range | Choice]:
+        return {f"u{i + 1}": Range(0.0, 1.0) for i in range(len(self.experts) - 1)}
+
+    def _sticks_of(self, candidate: Candidate) -> Params:
+        parts = [max(0.0, candidate.shares.get(name, 0.0)) for name in self.experts]
+        return {f"u{i + 1}": u for i, u in enumerate(sticks(parts))}
+
+    def _shares(self, params: Mapping[str, Value]) -> dict[str, float]:
+        numbers = [float(params[f"u{i + 1}"]) for i in range(len(self.experts) - 1)]
+        parts = [near(p) for p in shares(numbers)[:-1]]
+        last = max(0.0, near(1.0 - math.fsum(parts)))
+        return dict(zip(self.experts, [*parts, last], strict=True))
+
+    def _cut(self) -> dict[str, Range | Choice]:
+        table: dict[str, Range | Choice] = {"density": Range(*self.density, log=True)}
+        return table | ({"consensus": Choice(CONSENSUS)} if len(self.experts) > 1 else {})
+
+    def _cut_of(self, params: Mapping[str, Value]) -> tuple[float, str]:
+        low, high = self.density
+        density = max(low, min(near(params["density"]), high))
+        return density, str(params.get("consensus", "mean"))
+
+    def _cut_at(self, candidate: Candidate) -> Params:
+        both: Params = {"density": candidate.density, "consensus": candidate.consensus}
+        return {name: both[name] for name in self._cut()}
+
+
+def near(value: Value) -> float:
+    """Return a number to four digits."""
+    return round(float(value), DIGITS)
+
+
+def _in(knob: Range | Choice, value: Value | None) -> bool:
+    if value is None:
+        return False
     if isinstance(knob, Choice):
         return value in knob.words
     return knob.low <= float(value) <= knob.high

@@ -14,10 +14,11 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merger.errors import SearchError, UsageError
+from merger.errors import SearchError, SpecError, UsageError
 from merger.registry import unknown
 from search.candidate import Candidate
 from search.crash import alive, mend_journal, this_worker
@@ -48,20 +49,22 @@ class Study:
         trials: int = 60,
         seed: int = 0,
         worker: str = "",
+        name: str = NAME,
     ) -> None:
         """Open or create the study at a storage URL.
 
-        `place` is `journal:///absolute/path` or any URL of Optuna's; `trials` is the number of
-        COMPLETE trials at which it ends, `worker` tells the random streams of workers apart.
+        `place` is `journal:///absolute/path`, `memory://` or any URL of Optuna's; `trials` is the
+        number of COMPLETE trials at which it ends, `worker` tells the random streams of workers
+        apart, and a storage may hold several studies by `name`.
         """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self.space, self.budget = space, trials
+        self.space, self.budget, self.name = space, trials, name
         self._seed, self._sampler, self._directions = f"{seed}/{worker}", sampler, directions
-        self._failures, self._made = 0, ""
+        self._failures, self._refused, self._made = 0, 0, ""
         self._study = optuna.create_study(
-            study_name=NAME,
+            study_name=name,
             storage=_open(place, heartbeat=bool(worker)),
             directions=["maximize"] * directions,
             pruner=optuna.pruners.NopPruner(),
@@ -120,7 +123,8 @@ class Study:
         self, evaluate: Evaluate, *, more: Callable[[], bool], told: Callable[[Trial], None]
     ) -> None:
         """Ask, evaluate and tell in this process until the budget is used or `more` says no."""
-        while self.finished() < self.budget and more():
+        while self.finished() < self.budget and self._refused < self.budget and more():
+            self.recover()  # a worker that was killed leaves its candidate to the others
             self._renew()
             trial = self._study.ask()
             self._finish(trial, evaluate)
@@ -152,6 +156,9 @@ class Study:
 
         try:
             outcome = self._evaluate(trial, evaluate)
+        except SpecError:  # knobs that do not go together: the machine is sound
+            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
+            self._refused += 1
         except Exception as error:  # noqa: BLE001  a trial may fail in any way; the next may not
             self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
             self._count("FAIL", f"{type(error).__name__}: {error}")
@@ -167,6 +174,7 @@ class Study:
         point = Candidate.from_mapping(given) if given else self.space.candidate(trial.params)
         trial.set_user_attr("worker", this_worker())
         trial.set_user_attr("candidate", point.to_mapping())
+        trial.set_user_attr("merge", point.describe())  # what a dashboard shows to people
         source = facts.get("source", self.sampler_name)
         trial.set_user_attr("source", source)
         try:
@@ -176,6 +184,8 @@ class Study:
             raise
         for name, value in outcome.facts.items():
             trial.set_user_attr(name, value)
+        for name, value in outcome.constraints.items():
+            trial.set_constraint(name, value)
         return outcome
 
     def _count(self, state: str, error: str) -> None:
@@ -209,8 +219,12 @@ class Study:
         if self._sampler != "auto":
             return self._sampler
         # A Gaussian process fits in 0.1–0.2 s here and wins below these sizes; beyond, TPE scales.
-        small = len(self.space.knobs()) <= MAX_KNOBS and self.finished() < MAX_POINTS
-        return "gp" if small else "tpe"
+        knobs = self.space.knobs()
+        if len(knobs) <= MAX_KNOBS and self.finished() < MAX_POINTS:
+            return "gp"
+        words = any(isinstance(knob, Choice) for knob in knobs.values())
+        plain = not words and self._directions == 1 and find_spec("cmaes") is not None
+        return "cmaes" if plain else "tpe"
 
     def _renew(self) -> None:
         """Make the sampler in use, unless the study has it."""
@@ -241,12 +255,8 @@ def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         return made.NSGAIISampler(seed=seed, population_size=20)
     if name == "random":
         return made.RandomSampler(seed=seed)
-    try:
-        import cmaes  # type: ignore[import-not-found]  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "sampler cmaes needs the package cmaes", "pip install 'merger[cmaes]'"
-        ) from error
+    if find_spec("cmaes") is None:
+        raise UsageError("sampler cmaes needs the package cmaes", "pip install 'merger[cmaes]'")
     return made.CmaEsSampler(seed=seed, lr_adapt=True, warn_independent_sampling=False)
 
 
@@ -262,6 +272,8 @@ def _open(place: str, *, heartbeat: bool) -> Any:
     import optuna
 
     scheme, _, path = place.partition("://")
+    if scheme == "memory":
+        return optuna.storages.InMemoryStorage()
     if scheme == "journal":
         from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +21,14 @@ class Proposal:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trial gave: the objective's numbers, and plain facts for the report."""
+    """What a trial gave: the objective's numbers, and plain facts for the report.
+
+    `constraints` are kept where they are at most 0.
+    """
 
     values: tuple[float, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    constraints: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,18 @@ class Trial:
     def full(self) -> bool:
         """Say whether the trial saw every search item (it was neither raced out nor failed)."""
         return self.state == "COMPLETE" and not self.facts.get("raced_out", False)
+
+    @property
+    def short(self) -> float:
+        """How far the trial stays below the floors it should keep, in all; 0 is feasible."""
+        floors: Mapping[str, float] = self.facts.get("floors", {})
+        return sum((max(0.0, below) for below in floors.values()), 0.0)
+
+
+def best_of(trials: Iterable[Trial], value: Callable[[Trial], float]) -> Trial | None:
+    """Return the best of the trials that saw every item; floors first, the earlier of equals."""
+    full = [t for t in trials if t.full]
+    return max(full, key=lambda t: (-t.short, value(t), -t.number), default=None)
 
 
 Evaluate = Callable[[Proposal], Outcome]

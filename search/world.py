@@ -8,8 +8,11 @@ the order of the protocol is kept by construction and not by care.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +22,9 @@ from evals.ledger import Cell, Ledger, Row
 from evals.runner import Progress, cell_of, evaluate
 from evals.task import Item, Task, items
 from merger.errors import SearchError
-from search.objective import Scores
+from search.objective import Marks, Scores
+from search.order import Order
+from search.scorers import Scorer
 from search.variant import Merge
 
 Answers = dict[str, list[Row]]
@@ -46,11 +51,11 @@ class Pools:
     sealed: set[str] = field(default_factory=lambda: {"confirm"})
     _drawn: dict[tuple[str, str], list[Item]] = field(default_factory=dict, repr=False)
 
-    def items(self, pool: str, task: Task) -> list[Item]:
+    def items(self, pool: str, task: Task | Scorer) -> list[Item]:
         """Return the items of a task in a pool, levels taken in turn; SearchError if sealed."""
         if pool in self.sealed:
             raise SearchError(f"the {pool} items are sealed until a winner is frozen", "")
-        if task.name in self.dealt:
+        if isinstance(task, Scorer) or task.name in self.dealt:
             return list(self.dealt[task.name][pool])
         key = (pool, task.name)
         if key not in self._drawn:
@@ -93,7 +98,7 @@ class World:
         self,
         holder: Holder,
         answerer: Answerer,
-        tasks: Sequence[Task],
+        tasks: Sequence[Task | Scorer],
         pools: Pools,
         ledger: Ledger,
         settings: Settings | None = None,
@@ -127,65 +132,92 @@ class World:
         pool: str,
         n: int | None = None,
         progress: Progress | None = None,
+        orders: Mapping[str, Order] | None = None,
     ) -> Answers:
-        """Return the candidate's rows by task on the first n items of each task, in their order."""
-        mark = self.fingerprint(candidate)
+        """Return the candidate's rows by task on the first n items of each task, in their order.
+
+        `orders` asks for the items of a task in another order than they were drawn.
+        """
         table: Answers = {}
         for task in self.tasks:
-            wanted = self.pools.items(pool, task)[:n]
-            ids = [item.id for item in wanted]
-            missing = len(self.ledger.missing(self._cell(mark, task), ids, self.settings.samples))
-            if missing:
-                self.holder.hold(candidate)
-            table[task.name] = evaluate(
-                self.answerer,
-                mark,
-                task,
-                wanted,
-                ledger=self.ledger,
-                settings=self.settings,
-                progress=progress,
-            )
-            self.paid += missing
+            drawn = self.pools.items(pool, task)
+            wanted = [drawn[i] for i in orders[task.name].places] if orders else drawn
+            table[task.name] = self._rows(candidate, task, wanted[:n], self.ledger, progress)
         return table
 
-    def missing(self, candidate: Merge, pool: str, n: int | None = None) -> int:
-        """Return how many answers to a pool's first n items a candidate has still to be paid for."""
+    def _rows(
+        self,
+        candidate: Merge,
+        task: Task | Scorer,
+        wanted: Sequence[Item],
+        ledger: Ledger,
+        progress: Progress | None = None,
+    ) -> list[Row]:
+        ids = [item.id for item in wanted]
+        if isinstance(task, Scorer):
+            return task.rows(self, candidate, ids, ledger, progress)
         mark = self.fingerprint(candidate)
-        wanted = [(task, [i.id for i in self.pools.items(pool, task)[:n]]) for task in self.tasks]
+        missing = len(ledger.missing(self._cell(mark, task), ids, self.settings.samples))
+        if missing:
+            self.holder.hold(candidate)
+        self.paid += missing
+        return evaluate(
+            self.answerer,
+            mark,
+            task,
+            wanted,
+            ledger=ledger,
+            settings=self.settings,
+            progress=progress,
+        )
+
+    @contextmanager
+    def folder(self, candidate: Merge) -> Iterator[Path]:
+        """Put the candidate's model into a folder of its own while the block lasts."""
+        self.holder.hold(candidate)
+        with TemporaryDirectory(prefix="merger-") as place:
+            self.answerer.model.save_pretrained(place)
+            self.answerer.tokenizer.save_pretrained(place)
+            yield Path(place)
+
+    def missing(self, candidate: Merge, pool: str, n: int | None = None) -> int:
+        """Return how many answers to a pool's first n items nobody has paid for yet."""
+        mark, samples = self.fingerprint(candidate), self.settings.samples
+        wanted = {t.name: [item.id for item in self.pools.items(pool, t)[:n]] for t in self.tasks}
         return sum(
-            len(self.ledger.missing(self._cell(mark, t), ids, self.settings.samples))
-            for t, ids in wanted
+            len(self.ledger.missing(self._cell(mark, task), wanted[task.name], samples))
+            for task in self.tasks
         )
 
     def again(self, candidate: Merge, pool: str, n: int) -> tuple[int, int]:
         """Answer n items a task anew, in reverse order, and return (items, marks that differ).
 
         The A/A test: two evaluations of one model should agree; what differs is noise of the batch.
-        Nothing is written to the ledger.
+        The run's ledger has no part in it.
         """
         first = scores(self.answers(candidate, pool, n))
-        self.holder.hold(candidate)
         total = differ = 0
         for task in self.tasks:
-            wanted = self.pools.items(pool, task)[:n]
-            prompts = [self.answerer.prompt(task, item) for item in reversed(wanted)]
-            said = self.answerer.answer(prompts, self.settings, default=task.max_new_tokens)
-            marks = [
-                float(task.check(c.text, item).correct)
-                for c, item in zip(said, reversed(wanted), strict=True)
-            ]
-            differ += int((first[task.name] != np.array(marks[::-1])).sum())
-            total += len(marks)
+            wanted = self.pools.items(pool, task)[:n][::-1]
+            rows = self._rows(candidate, task, wanted, Ledger(":memory:"))
+            differ += int((first[task.name] != marks_of(rows)[::-1]).sum())
+            total += len(rows)
         return total, differ
 
-    def _cell(self, mark: str, task: Task) -> Cell:
+    def _cell(self, mark: str, task: Task | Scorer) -> Cell:
+        if isinstance(task, Scorer):
+            return task.cell(mark)
         return cell_of(self.answerer, mark, task, self.settings)
 
 
 def scores(answers: Answers) -> Scores:
     """Return the marks of each task in item order."""
-    return {task: np.array([float(row.correct) for row in rows]) for task, rows in answers.items()}
+    return {task: marks_of(rows) for task, rows in answers.items()}
+
+
+def marks_of(rows: Sequence[Row]) -> Marks:
+    """Return the scores of rows."""
+    return np.array([float(row.correct) for row in rows])
 
 
 def health(answers: Answers) -> dict[str, float]:

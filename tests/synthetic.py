@@ -21,8 +21,8 @@ from search.candidate import Candidate
 from search.objective import parse
 from search.protocol import Search
 from search.run import Options, Run
-from search.space import Space
 from search.study import Study
+from search.variant import Variant
 from search.world import Holder, Pools, World
 
 EXPERTS = ("ded", "ind", "abd")
@@ -63,8 +63,16 @@ def nature(name):
     return rng.standard_normal() - 0.4, rng.standard_normal(4) * 0.3
 
 
+def near(merge):
+    """Return a candidate that stands in for a variant: its experts at its scale, less if reset."""
+    if not isinstance(merge, Variant):
+        return merge
+    return Candidate.of(dict.fromkeys(merge.experts, 1), merge.scale * (0.7 if merge.reset else 1))
+
+
 def solved(candidate, name, height=0.8):
     """Say whether the candidate gets the item right."""
+    candidate = near(candidate)
     ease, response = nature(name)
     p = (
         [candidate.scale * candidate.shares.get(e, 0.0) for e in EXPERTS]
@@ -92,7 +100,7 @@ class Answerer:
         self.merged, self.height, self.asked, self.stop = merged, height, [], stop
 
     def key(self, settings, default):
-        return "greedy"
+        return f"{settings.temperature} {settings.seed}" if settings.temperature else "greedy"
 
     def budget(self, settings, default):
         return 64
@@ -152,8 +160,8 @@ class Quiet:
         yield self
 
     @contextmanager
-    def trials(self, done, total):
-        yield lambda trial, best: self.shown.append(trial)
+    def trials(self, done, total, about=""):
+        yield lambda trial, best: trial.state == "RUNNING" or self.shown.append(trial)
 
     def step(self, n=1, note=""):
         pass
@@ -166,12 +174,22 @@ def search(folder, *, trials=12, n=30, confirm=40, sampler="random", height=0.8,
     names = tuple(t.name for t in TASKS)
     if not (folder / "manifest.json").exists():
         sizes = {"n_search": n, "n_select": n, "n_confirm": confirm}
-        made = {"trials": trials, "sampler": sampler, "objective": objective, **sizes, **options}
-        run.create(Options(EXPERTS, "base", names, **made), {})
+        made = {
+            "trials": trials,
+            "warm": "none",
+            "sampler": sampler,
+            "objective": objective,
+            **sizes,
+            **options,
+        }
+        run.create(Options(experts=EXPERTS, base="base", tasks=names, **made), {})
     o = run.options
     goal = parse(o.objective, names)
-    study = Study(run.storage, Space(EXPERTS), directions=goal.directions, sampler=o.sampler,
-                  trials=o.trials, seed=o.seed)  # fmt: skip
+
+    def study(name, space, trials):
+        return Study(run.storage, space, directions=goal.directions, sampler=o.sampler,
+                     trials=trials, seed=o.seed, name=name)  # fmt: skip
+
     place = world(run.ledger, n=o.n_search, confirm=o.n_confirm, height=height, stop=stop,
                   seed=o.seed, confirm_seed=o.confirm_seed)  # fmt: skip
     return Search(run, place, study, goal, Quiet())

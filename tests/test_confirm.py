@@ -12,6 +12,7 @@ from search.candidate import BASE, Candidate
 from search.confirm import confirm, in_words, kept, overall, shortlist
 from search.objective import parse
 from search.paired import BETTER, SAME, WORSE, corrected, resampled, versus
+from search.space import Space
 from search.starts import average, references
 from search.trial import Trial
 from tests import synthetic
@@ -99,7 +100,7 @@ def test_the_shortlist_holds_the_best_that_saw_everything():
         trial(3, 0.7, mark="x"),
     ]
     trials.append(trial(4, 0.5))
-    short = shortlist(trials, MEAN, 3)
+    short = shortlist([(Space(EXPERTS), trials)], MEAN, 3)
     assert short == [trials[2].candidate, trials[0].candidate, trials[4].candidate]
 
 

@@ -73,7 +73,8 @@ def test_weights_matter_by_their_ratio():
 def test_candidates_refuse_nonsense():
     """Negative shares, a density of 0 and an unknown consensus are errors, not candidates."""
     for weights, knobs in (
-        ({"a": -1}, {}),
+        ({"a": -1}, {"consensus": "ram"}),
+        ({"a": float("nan")}, {}),
         ({"a": 1}, {"density": 0}),
         ({"a": 1}, {"consensus": "x"}),
     ):

@@ -25,7 +25,9 @@ class Quiet:
         yield self
 
     @contextmanager
-    def trials(self, done: int, total: int) -> Iterator[Callable[[Trial, Trial | None], None]]:
+    def trials(
+        self, done: int, total: int, about: str = ""
+    ) -> Iterator[Callable[[Trial, Trial | None], None]]:
         """Show no trial."""
         yield lambda trial, best: None
 

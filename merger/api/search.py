@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from merger.api.quiet import QUIET
-from merger.errors import OutputError, SearchError, UsageError
-from search.ablation import Ablation, section_names
-from search.ask import Asked, options_of, seconds_of
-from search.candidate import Candidate
-from search.protocol import Screen, Search
-from search.report import search_report, write
+from merger.errors import OutputError, UsageError
+from search.ablation_run import Wanted
+from search.ablation_run import ablate as ablate_run
+from search.ask import options_of, seconds_of
+from search.asked import Asked
+from search.protocol import Screen
+from search.report import search_report
 from search.run import Run
 from search.setup import create, extend, open_search
 from search.winner import save_model, write_winner
@@ -96,79 +97,23 @@ def _asked(given: dict[str, Any]) -> Asked:
     return Asked(**given)
 
 
-def ablate(
-    run: Place,
-    sections: str | None = None,
-    *,
-    samples: int = 0,
-    temperature: float = 1.0,
-    max_evals: int | None = None,
-    dry_run: bool = False,
-    screen: Screen = QUIET,
-) -> dict[str, Any]:
-    """Take a finished search apart: leave-one-out, exact Shapley, who solves what, the oracle.
+def ablate(run: Place, *, screen: Screen = QUIET, **asked: Any) -> dict[str, Any]:
+    """Take a finished search apart: where its gain comes from, and how sure that is.
 
     Args:
-        run: the folder of the search.
-        sections: names with commas; None for all.
-        samples: sampled answers an item, for the oracle (0: none).
-        temperature: of these samples.
-        max_evals: most merges to score; sections that need more are left out, and said so.
-        dry_run: say the cost and stop; the report is then empty.
+        run: the folder of the search (or one that `merger ablate CONFIG.yaml` made).
         screen: shows the cost and progress; by default nothing.
+        asked: the options of `merger ablate`, by name (fields of `search.ablation_run.Wanted`):
+            sections, quick, samples, temperature, margin, max_evals, plan, seed, device, logs.
 
     Returns:
-        The report, as in report.json: sections by name; scores from 0 to 1.
+        The report, as in report.json: sections by name; scores from 0 to 1. With `plan`, what each
+        section would cost.
 
     Raises:
         SearchError: the folder holds no search that has ended.
     """
-    names, folder = section_names(sections), Run(Path(run))
-    confirmed = folder.read("confirm.json")
-    if folder.manifest and confirmed is None:
-        law = f"{run} has no confirm.json: its search has not ended"
-        raise SearchError(law, f"merger search --resume {run}")
-    opened = open_search(folder, screen)
-    opened.world.pools.sealed.clear()
-    winner = Candidate.from_mapping(confirmed["winner"])
-    experts, objective = opened.options.experts, opened.objective
-    parts = Ablation(opened.world, winner, experts, objective, samples, temperature)
-    kept = _affordable(opened, parts, names, max_evals)
-    if dry_run:
-        return {}
-    _pay(opened, parts, kept)
-    return write(folder, opened, {name: parts.section(name) for name in kept})
-
-
-def _affordable(
-    search: Search, parts: Ablation, names: Sequence[str], most: int | None
-) -> list[str]:
-    """Say what each section costs and return those within the limit."""
-    rate = search.run.manifest.get("prepared", {}).get("seconds_per_answer", 0.0)
-    kept: list[str] = []
-    for name in names:
-        merges, answers = parts.cost([*kept, name])
-        if most is not None and merges > most:
-            search.screen.say(
-                f"{name}: left out, it needs {merges} merges and --max-evals is {most}"
-            )
-            continue
-        kept.append(name)
-    merges, answers = parts.cost(kept)
-    search.screen.say(
-        f"Cost: {merges} merges to score, {answers} answers, about {answers * rate:.0f} s; "
-        "all else is in the ledger."
-    )
-    return kept
-
-
-def _pay(search: Search, parts: Ablation, names: Sequence[str]) -> None:
-    """Score what is missing, with progress."""
-    _, answers = parts.cost(names)
-    if not answers:
-        return
-    with search.screen.progress("ablate", answers) as steps:
-        for world, candidate, pool in parts.needs(names):
-            if missing := world.missing(candidate, pool):
-                world.answers(candidate, pool)
-                steps.step(missing, candidate.describe())
+    known = [f.name for f in fields(Wanted)]
+    if foreign := sorted(asked.keys() - set(known)):
+        raise UsageError(f"ablate has no option {foreign[0]!r}", f"Known: {', '.join(known)}.")
+    return ablate_run(Path(run), Wanted(**asked), screen)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -129,3 +129,17 @@ def progress(label: str, total: int) -> Iterator[Progress]:
     with Bars(*columns, console=screen, transient=True) as bar:
         state._bar, state._task = bar, bar.add_task(label, total=total, note="")
         yield state
+
+
+@contextmanager
+def box(title: str, lines: Callable[[], list[str]]) -> Iterator[Callable[[], None]]:
+    """Show a framed box of lines, drawn anew four times a second; yields what draws it at once."""
+    from rich.live import Live
+    from rich.panel import Panel
+    from rich.text import Text
+
+    def draw() -> Any:
+        return Panel(Text("\n".join(lines()), no_wrap=True), title=title, width=WIDTH)
+
+    with Live(get_renderable=draw, console=console(), refresh_per_second=4, transient=True) as live:
+        yield live.refresh

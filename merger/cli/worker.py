@@ -30,4 +30,4 @@ def worker(
         search = open_search(Run(join), screen, worker=name)
         screen.say(f"worker {name} joins {join}: {search.study.finished()} trials are done")
         with screen.trials(search.study.finished(), search.options.trials) as told:
-            search.study.work(search.contest(), told=lambda t: told(t, search.best()))
+            search.work(told)

@@ -1,0 +1,57 @@
+"""The options of a search as texts, one table for the command's help, recipes and Python.
+
+Nothing heavy is imported here: `merger search --help` is made of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True)
+class Common:
+    """What is asked for and kept as it is; the texts say what each is, in help and in errors."""
+
+    family: Annotated[str | None, "Family whose aliases are used."] = None
+    check: Annotated[str, "How files are graded: exact, number, math, package:function."] = "exact"
+    include_path: Annotated[str | None, "Folder of lm-eval task YAML."] = None
+    objective_cmd: Annotated[str | None, "Score by a command: './eval.sh {model} {items}'."] = None
+    objective: Annotated[str, "mean, min, weighted:ded=2,ind=1 or pareto."] = "mean"
+    floor: Annotated[float | None, "Points below the base that no task may fall."] = None
+    sampler: Annotated[str, "auto, gp, tpe, cmaes, nsga, random."] = "auto"
+    racing: Annotated[str, "When a losing trial is stopped: sign, strict or none."] = "sign"
+    space: Annotated[str, "shares (of 1, with a scale) or box (literal weights)."] = "shares"
+    allow_negative: Annotated[bool, "Let experts be subtracted (literal weights)."] = False
+    warm: Annotated[str, "losses, gradient (descend the loss of right answers) or none."] = "losses"
+    stage2: Annotated[int, "Trials that bend the best merge over depth and modules."] = 0
+    prefer: Annotated[str, "simple: a simple recipe stays unless beaten; best: the winner."] = (
+        "simple"
+    )
+    storage: Annotated[str | None, "Study: journal:///…, sqlite:///…, postgresql+psycopg://…."] = (
+        None
+    )
+    store: Annotated[str | None, "Ledger: a path or a database URL."] = None
+    dtype: Annotated[str | None, "Dtype of the merge (the base's)."] = None
+    device: Annotated[str, "cpu or cuda."] = "cpu"
+    max_new_tokens: Annotated[int | None, "Token budget of an answer."] = None
+
+
+@dataclass(frozen=True)
+class Asked(Common):
+    """The options of a new search as texts, before anything is checked."""
+
+    experts: Annotated[str | None, "Models to merge, with commas."] = None
+    base: Annotated[str, "The model they started from."] = "base"
+    tasks: Annotated[str, "With commas: tasks, files of items (.jsonl), lm_eval:NAME."] = (
+        "ded,ind,abd"
+    )
+    guard: Annotated[str, "Tasks that only the finalists are scored on."] = ""
+    levels: Annotated[str | None, "Levels of the items: 1-2 or 1,3."] = None
+    items: Annotated[str, "Per task: search + confirm, or search + select + confirm."] = "100+200"
+    mde: Annotated[float | None, "Confirm items enough to see so many points."] = None
+    operators: Annotated[str, "Other operators to race first: ties,della,…."] = ""
+    trials: Annotated[int | None, "Trials in all (60)."] = None
+    time: Annotated[str | None, "Time in all: 90s, 10m, 1h."] = None
+    seed: Annotated[int | None, "Seed; none: fresh confirm items."] = None
+    allow_benchmark: Annotated[bool, "Search on a public benchmark all the same."] = False
