@@ -22,9 +22,9 @@ from evals.sampling import pick, stream
 if TYPE_CHECKING:
     from evals.generate import Answered, Answerer, Finish, Request, Settings
 
-_REFILL = 0.75  # drop finished rows and admit others when fewer than this share is alive
+_REFILL = 0.85  # drop finished rows and admit others when fewer than this share is alive
 _LOOK = 8  # tokens between two looks for a stop string
-_PREFILL = 16_384  # tokens of prompts read at once
+_PREFILL = 4_096  # tokens of prompts read at once; they are padded to the longest of a part
 
 
 @dataclass

@@ -28,12 +28,15 @@ def pick(logits: Tensor, streams: Sequence[Random], temperature: float, top_p: f
     """
     if temperature == 0:
         return logits.argmax(-1)
-    # Sorted by descending probability; a stable sort, so that ties do not depend on the batch.
     likely = torch.softmax(logits.double() / temperature, -1)
+    dice = torch.tensor([[s.random()] for s in streams], dtype=likely.dtype, device=likely.device)
+    if top_p == 1:  # nothing to cut off, nothing to sort
+        total = likely.cumsum(-1)
+        place = torch.searchsorted(total, total[:, -1:] * dice, right=True)
+        return place.clamp(max=likely.shape[-1] - 1).squeeze(-1)
+    # Sorted by descending probability; a stable sort, so that ties do not depend on the batch.
     mass, order = likely.sort(stable=True, dim=-1, descending=True)
-    total: Tensor = mass.cumsum(-1)
+    total = mass.cumsum(-1)
     kept = (total - mass < top_p).sum(-1, keepdim=True)  # at least one: the first has 0 < top_p
-    height = total.gather(-1, kept - 1)
-    dice = torch.tensor([s.random() for s in streams], dtype=total.dtype, device=total.device)
-    rank: Tensor = torch.searchsorted(total, height * dice[:, None], right=True)
+    rank = torch.searchsorted(total, total.gather(-1, kept - 1) * dice, right=True)
     return order.gather(-1, rank.clamp(max=kept - 1)).squeeze(-1)
