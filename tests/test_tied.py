@@ -41,16 +41,14 @@ def test_a_config_that_ties_two_tensors_is_refused(tmp_path):
 
 
 def test_copies_are_dropped_and_named(tmp_path):
-    """Among tied sources a stored copy of the head is left out, and that is told."""
+    """Among tied sources a stored copy of the head is named, to be left out."""
     tied = agree({k: model(tmp_path / k, k) for k in ("tied", "copy")})
-    assert tied.tied
-    assert tied.dropped == {"copy": HEAD}
-    assert HEAD in tied.notes[0]
+    assert tied == {"copy": HEAD}
 
 
 def test_untied_sources_are_left_alone(tmp_path):
     """Nothing is dropped where every model has a head of its own."""
-    assert agree({k: model(tmp_path / k, "untied") for k in "ab"}) == (False, {}, [])
+    assert agree({k: model(tmp_path / k, "untied") for k in "ab"}) == {}
 
 
 def test_sources_that_disagree_are_refused(tmp_path):
@@ -58,6 +56,15 @@ def test_sources_that_disagree_are_refused(tmp_path):
     with pytest.raises(MismatchError, match="tied tied, loose with lm_head") as caught:
         agree({"tied": model(tmp_path / "a", "tied"), "loose": model(tmp_path / "b", "untied")})
     assert "save_pretrained" in caught.value.remedy
+
+
+def test_a_head_that_one_lacks_is_refused(tmp_path):
+    """An untied model without a head beside one with a head is told, whichever comes first."""
+    write_model(tmp_path / "a", {EMBED: torch.ones(4, 2)}, tie_word_embeddings=False)
+    models = {"bare": open_checkpoint(tmp_path / "a"), "whole": model(tmp_path / "b", "untied")}
+    for names in (("bare", "whole"), ("whole", "bare")):
+        with pytest.raises(MismatchError, match="bare without .*, which whole has"):
+            agree({n: models[n] for n in names})
 
 
 def test_equal_tensors_of_an_untied_model_stay_two(tmp_path):

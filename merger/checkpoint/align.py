@@ -48,7 +48,8 @@ def align(models: Mapping[str, Checkpoint], donor: str, mode: str) -> Aligned:
         raise UsageError(f"the vocabulary mode is {mode!r}", f"One of {', '.join(MODES)}.")
     maps = {m: v for m, c in models.items() if (v := read_vocabulary(_folder(c)))}
     result = Aligned(dict(models))
-    if mode == "error" or donor not in maps or not _differ(models, maps):
+    known = [(v.ids, v.digest, _size(models[m])) for m, v in maps.items()]
+    if mode == "error" or donor not in maps or all(one == known[0] for one in known):
         return result
     if opaque := [m for m, v in maps.items() if v.digest]:
         law = f"{', '.join(opaque)}: a binary tokenizer holds no map from tokens to rows"
@@ -56,12 +57,12 @@ def align(models: Mapping[str, Checkpoint], donor: str, mode: str) -> Aligned:
     target = dict(maps[donor].ids)
     size = _size(models[donor])
     if mode == "union":
-        result.added = _union(models, maps, target, donor)
+        result.added = _union(maps, target, donor)
         size = max(size, 1 + max(target.values(), default=0))
     order = [donor, *(m for m in maps if m != donor)]
     result.rows = size
-    index = {m: _index(target, size, maps[m], _size(models[m])) for m in order}
-    index[donor] = _own(size, _size(models[donor]), target, maps[donor])
+    index = {m: _places(target, size, maps[m], _size(models[m])) for m in order}
+    index[donor] = _places(target, size, maps[donor], _size(models[donor]), padded=True)
     for model in order:
         chain = [model, *(m for m in order if m != model)] if mode == "union" else [model, donor]
         fallbacks = list(dict.fromkeys(chain))
@@ -98,58 +99,35 @@ def _size(checkpoint: Checkpoint) -> int:
     return checkpoint.tensors[embed].rows if embed else 0
 
 
-def _differ(models: Mapping[str, Checkpoint], maps: Mapping[str, Vocabulary]) -> bool:
-    first, *others = maps
-    same = all(maps[m] == maps[first] and _size(models[m]) == _size(models[first]) for m in others)
-    return not same
+def _places(
+    target: Mapping[str, int], size: int, own: Vocabulary, rows: int, *, padded: bool = False
+) -> Tensor:
+    """Return, for each row of the target, the row of the same token in a model, else -1.
 
-
-def _index(target: Mapping[str, int], size: int, own: Vocabulary, rows: int) -> Tensor:
-    """Return, for each row of the target, the row of the same token in a model, else -1."""
-    index = torch.full((size,), -1, dtype=torch.int64)
-    for token, place in target.items():
-        row = own.ids.get(token, -1)
-        if place < size and row < rows:
-            index[place] = row
-    return index
-
-
-def _own(size: int, rows: int, target: Mapping[str, int], own: Vocabulary) -> Tensor:
-    """Return the donor's places: its rows as they are, padding too, but for ids given anew."""
-    index = torch.arange(size)
+    `padded` keeps rows of no token in their places: the donor's.
+    """
+    index = torch.arange(size) if padded else torch.full((size,), -1, dtype=torch.int64)
     index[rows:] = -1
     for token, place in target.items():
-        if token not in own.ids:
-            index[place] = -1
+        row = own.ids.get(token, -1)
+        if place < size:
+            index[place] = row if row < rows else -1
     return index
 
 
 def _union(
-    models: Mapping[str, Checkpoint],
-    maps: Mapping[str, Vocabulary],
-    target: dict[str, int],
-    donor: str,
+    maps: Mapping[str, Vocabulary], target: dict[str, int], donor: str
 ) -> list[dict[str, Any]]:
     """Give new ids to added tokens the donor lacks; extend `target`, return tokenizer entries."""
     entries = []
-    for model in (m for m in maps if m != donor):
-        added = _added(_folder(models[model]))
-        for token in sorted(maps[model].ids, key=maps[model].ids.__getitem__):
-            if token in target:
-                continue
-            if token not in added:
+    for model, vocabulary in maps.items():
+        for token in sorted(vocabulary.ids.keys() - target, key=vocabulary.ids.__getitem__):
+            if token not in vocabulary.added:
                 law = f"{model} has {token!r} in its vocabulary proper, and {donor} lacks it"
                 raise MismatchError(law, "Only added tokens can be united; use --vocab base.")
             target[token] = 1 + max(target.values(), default=-1)
-            entries.append(added[token] | {"id": target[token]})
+            entries.append(vocabulary.added[token] | {"id": target[token]})
     return entries
-
-
-def _added(folder: Path) -> dict[str, dict[str, Any]]:
-    if not (folder / "tokenizer.json").exists():
-        return {}
-    entries = read_json(inside(folder, "tokenizer.json")).get("added_tokens") or []
-    return {e["content"]: e for e in entries if isinstance(e, dict) and "content" in e}
 
 
 def _told(model: str, donor: str, target: Mapping[str, int], own: Vocabulary) -> list[str]:

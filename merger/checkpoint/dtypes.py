@@ -12,32 +12,26 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-ITEMSIZE = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
-    "I64": 8, "I32": 4, "I16": 2, "I8": 1,
-    "U64": 8, "U32": 4, "U16": 2, "U8": 1,
-    "BOOL": 1,
+_FORMATS = {  # code: name in torch, bytes of an entry
+    "F64": ("float64", 8), "F32": ("float32", 4), "F16": ("float16", 2), "BF16": ("bfloat16", 2),
+    "I64": ("int64", 8), "I32": ("int32", 4), "I16": ("int16", 2), "I8": ("int8", 1),
+    "U64": ("uint64", 8), "U32": ("uint32", 4), "U16": ("uint16", 2), "U8": ("uint8", 1),
+    "BOOL": ("bool", 1),
 }  # fmt: skip
+ITEMSIZE = {code: size for code, (_, size) in _FORMATS.items()}
+_CODES = {name: code for code, (name, _) in _FORMATS.items()}
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 UNREAD = frozenset(
     {"F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2"}
     | {"F4", "F4_E2M1", "C64"}
 )
 
-_NAMES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
-    "BOOL": "bool",
-}  # fmt: skip
-_CODES = {name: code for code, name in _NAMES.items()}
-
 
 def torch_dtype(code: str) -> torch.dtype:
     """Return the torch dtype of a header code ("BF16" -> torch.bfloat16)."""
     import torch
 
-    dtype: torch.dtype = getattr(torch, _NAMES[code])
+    dtype: torch.dtype = getattr(torch, _FORMATS[code][0])
     return dtype
 
 
@@ -51,7 +45,7 @@ def bytes_of(tensor: Tensor) -> memoryview:
 
 def dtype_name(code: str) -> str:
     """Return the name that config files use ("BF16" -> "bfloat16")."""
-    return _NAMES[code]
+    return _FORMATS[code][0]
 
 
 def dtype_code(dtype: torch.dtype | str) -> str:

@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-import errno
-import os
-from pathlib import Path
 
-
-def open_file(file: Path, flags: int) -> int:
-    """Open a file; where the soft limit on open files is reached, raise it to the hard one first.
-
-    Raises an OSError as os.open does. The caller closes the handle.
-    """
-    try:
-        return os.open(file, flags, 0o666)
-    except OSError as error:
-        if error.errno != errno.EMFILE or not _raise_limit():
-            raise
-    return os.open(file, flags, 0o666)
-
-
-def _raise_limit() -> bool:
+def allow_many_files() -> None:
+    """Raise this process's soft limit on open files to the hard one."""
     try:
         import resource
     except ImportError:  # not a POSIX system
-        return False
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == hard:
-        return False
+        return
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return True

@@ -25,9 +25,30 @@ MAX_HEADER = 100_000_000
 _AGAIN = "The file is damaged or is no safetensors file: fetch or export it again."
 
 
+class Shaped:
+    """What follows from a shape, seen as rows of its last axis, a vector being a single row."""
+
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def cols(self) -> int:
+        """Length of a row: the last axis, 1 for a scalar."""
+        return self.shape[-1] if self.shape else 1
+
+    @property
+    def rows(self) -> int:
+        """Number of rows: all axes but the last, 1 for vectors and scalars."""
+        return math.prod(self.shape[:-1])
+
+
 @dataclass(frozen=True)
-class TensorInfo:
-    """Where one tensor lies: seen as rows of its last axis, a vector being a single row."""
+class TensorInfo(Shaped):
+    """Where one tensor lies in its file."""
 
     name: str
     dtype: str
@@ -35,26 +56,6 @@ class TensorInfo:
     nbytes: int
     file: Path
     offset: int  # of the first byte, from the start of the file
-
-    @property
-    def numel(self) -> int:
-        """Return the number of elements."""
-        return math.prod(self.shape)
-
-    @property
-    def cols(self) -> int:
-        """Return the length of a row: the last axis, 1 for a scalar."""
-        return self.shape[-1] if self.shape else 1
-
-    @property
-    def rows(self) -> int:
-        """Return the number of rows: all axes but the last, 1 for vectors and scalars."""
-        return math.prod(self.shape[:-1])
-
-    @property
-    def row_bytes(self) -> int:
-        """Return the bytes of one row."""
-        return self.cols * ITEMSIZE[self.dtype]
 
     @property
     def is_float(self) -> bool:

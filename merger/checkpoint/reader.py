@@ -20,7 +20,7 @@ from torch import Tensor
 from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, torch_dtype
 from merger.checkpoint.fingerprint import digest_of, fingerprint_of
 from merger.checkpoint.folder import inside, read_json, weight_files
-from merger.checkpoint.handles import open_file
+from merger.checkpoint.handles import allow_many_files
 from merger.checkpoint.header import TensorInfo, read_header
 from merger.checkpoint.refuse import refuse_quantised
 from merger.errors import CheckpointError
@@ -95,6 +95,7 @@ class FolderCheckpoint(Checkpoint):
     """A model folder (or one .safetensors file) whose headers have been checked."""
 
     def __init__(self, path: Path) -> None:
+        allow_many_files()
         self.path = path
         self.notes: list[str] = []
         self._files: dict[Path, int] = {}
@@ -128,7 +129,7 @@ class FolderCheckpoint(Checkpoint):
             if file not in self._files:
                 try:
                     # O_NONBLOCK: a pipe in the place of a shard must not hang us.
-                    self._files[file] = open_file(file, os.O_RDONLY | os.O_NONBLOCK)
+                    self._files[file] = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
                 except OSError as error:
                     law = f"{file} cannot be opened: {error.strerror}"
                     raise CheckpointError(law, "Check that it can be read.") from error

@@ -35,14 +35,6 @@ class Ends(NamedTuple):
     copy: bool  # tied, and stored under both names with equal bytes
 
 
-class Tied(NamedTuple):
-    """What holds for all sources: tied or not, and per source the stored copy to leave out."""
-
-    tied: bool
-    dropped: dict[str, str]
-    notes: list[str]
-
-
 def ends_of(checkpoint: Checkpoint) -> Ends:
     """Say whether input and output embedding of a model are one, from its config and its names.
 
@@ -54,17 +46,18 @@ def ends_of(checkpoint: Checkpoint) -> Ends:
     said = _config_says(checkpoint)
     if head is None or embed is None:
         return Ends(embed, head, tied=said is not False and head is None, copy=False)
-    if said is False or not _equal(checkpoint, embed, head):
-        if said:
-            law = f"{checkpoint.path}: config.json ties {head} to {embed}, but they differ"
-            remedy = "Set tie_word_embeddings to false in its config.json, or drop the wrong one."
-            raise MismatchError(law, remedy)
-        return Ends(embed, head, tied=False, copy=False)
+    if said and not _equal(checkpoint, embed, head):
+        law = f"{checkpoint.path}: config.json ties {head} to {embed}, but they differ"
+        remedy = f"Set {_TIE} to false in its config.json, or drop the wrong one."
+        raise MismatchError(law, remedy)
     return Ends(embed, head, tied=bool(said), copy=bool(said))
 
 
-def agree(sources: Mapping[str, Checkpoint]) -> Tied:
-    """Return what the sources of a merge have in common, or raise a MismatchError with a remedy."""
+def agree(sources: Mapping[str, Checkpoint]) -> dict[str, str]:
+    """Return, per source of a merge, the stored copy of a tied embedding that is to be left out.
+
+    Raises a MismatchError with a remedy for sources that disagree on what is tied.
+    """
     ends = {name: ends_of(c) for name, c in sources.items()}
     tied = [n for n, e in ends.items() if e.tied and (e.embed or e.head)]
     loose = [n for n, e in ends.items() if not e.tied and e.embed and e.head]
@@ -76,11 +69,7 @@ def agree(sources: Mapping[str, Checkpoint]) -> Tied:
         law = f"{', '.join(bare)} without {ends[loose[0]].head}, which {', '.join(loose)} has"
         remedy = f"Export it with its head; if that is its embedding, let config.json say {_TIE}."
         raise MismatchError(law, remedy)
-    dropped = {n: e.head for n, e in ends.items() if e.copy and e.head}
-    notes = [
-        f"{n}: {h} is a copy of {ends[n].embed} (tied), stored once" for n, h in dropped.items()
-    ]
-    return Tied(bool(tied), dropped, notes)
+    return {n: e.head for n, e in ends.items() if e.copy and e.head}
 
 
 def untie_command(model: str) -> str:
@@ -111,7 +100,7 @@ def _equal(checkpoint: Checkpoint, one: str, two: str) -> bool:
     a, b = checkpoint.tensors[one], checkpoint.tensors[two]
     if (a.shape, a.dtype) != (b.shape, b.dtype):
         return False
-    step = max(1, (8 << 20) // max(1, a.row_bytes))
+    step = max(1, (8 << 20) // max(1, a.nbytes // max(1, a.rows)))
     for row in range(0, a.rows, step):
         end = min(row + step, a.rows)
         blocks = (checkpoint.read(n, row, end) for n in (one, two))

@@ -20,10 +20,14 @@ _BINARY = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model")
 
 
 class Vocabulary(NamedTuple):
-    """A map token -> id; `digest` instead where only an opaque binary model is there."""
+    """A map token -> id, and the entries of added tokens as tokenizer.json has them.
+
+    Instead, where only an opaque binary model is there, its `digest`.
+    """
 
     ids: dict[str, int]
     digest: str = ""
+    added: dict[str, dict[str, Any]] = {}  # noqa: RUF012 - never written to
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
@@ -32,7 +36,7 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
     Raises a CheckpointError for a tokenizer file that does not hold what it should.
     """
     if (folder / "tokenizer.json").exists():
-        return Vocabulary(_fast(inside(folder, "tokenizer.json")))
+        return _fast(inside(folder, "tokenizer.json"))
     if (folder / "vocab.json").exists():
         ids = _checked(read_json(inside(folder, "vocab.json")), folder / "vocab.json")
         if (folder / "added_tokens.json").exists():
@@ -49,7 +53,7 @@ def read_vocabulary(folder: Path) -> Vocabulary | None:
 def difference(base: Vocabulary, other: Vocabulary, limit: int = 3) -> str:
     """Say in words where two maps first differ, by id; an empty text where they do not."""
     if base.digest or other.digest:
-        return "" if base == other else "the binary tokenizer models differ"
+        return "" if base.digest == other.digest else "the binary tokenizer models differ"
     if base.ids == other.ids:
         return ""
     ours = {i: t for t, i in base.ids.items()}
@@ -82,18 +86,17 @@ def check_vocabularies(folders: Mapping[str, Path]) -> list[str]:
     return notes
 
 
-def _fast(file: Path) -> dict[str, int]:
+def _fast(file: Path) -> Vocabulary:
     table = read_json(file)
     model = table.get("model")
     vocab: Any = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocab, list):  # unigram: [[token, score], ...]
         vocab = {v[0]: i for i, v in enumerate(vocab) if isinstance(v, list) and v}
     ids = _checked(vocab, file)
-    added = table.get("added_tokens") or []
-    for token in added if isinstance(added, list) else []:
-        if isinstance(token, dict) and isinstance(token.get("content"), str):
-            ids |= _checked({token["content"]: token.get("id")}, file)
-    return ids
+    entries = table.get("added_tokens")
+    tokens = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
+    added = {e["content"]: e for e in tokens if isinstance(e.get("content"), str)}
+    return Vocabulary(ids | _checked({t: e.get("id") for t, e in added.items()}, file), "", added)
 
 
 def _checked(table: object, file: Path) -> dict[str, int]:

@@ -21,7 +21,7 @@ from torch import Tensor
 from merger.checkpoint import journal
 from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, torch_dtype
 from merger.checkpoint.folder import INDEX
-from merger.checkpoint.handles import open_file
+from merger.checkpoint.handles import allow_many_files
 from merger.checkpoint.layout import Planned, Shard, layout
 from merger.checkpoint.place import (
     check_place,
@@ -58,6 +58,7 @@ class Writer:
         spec_hash: str = "",
         sidecar_bytes: int = _SIDECAR,
     ) -> None:
+        allow_many_files()
         self.out = Path(os.path.abspath(out))  # noqa: PTH100 - a link as OUT must stay visible
         self.folder = partial_of(self.out)
         self.shards = layout(planned, shard_size, self.folder)
@@ -124,7 +125,7 @@ class Writer:
 
     def _open(self, shard: Shard) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        fd = self._fds[shard.name] = open_file(self.folder / shard.name, flags)
+        fd = self._fds[shard.name] = os.open(self.folder / shard.name, flags, 0o666)
         os.ftruncate(fd, shard.size)
         _pwrite(fd, memoryview(shard.header), 0)
         if not self._missing[shard.name]:

@@ -178,7 +178,7 @@ def _is_matrix(base: Checkpoint, name: str) -> bool:
 
 def _names(base: Checkpoint, model: Checkpoint) -> list[str]:
     """Return the tensors of both, copies of a tied embedding left out; refuse any difference."""
-    dropped = agree({"base": base, "model": model}).dropped
+    dropped = agree({"base": base, "model": model})
     here = {n: i.shape for n, i in base.tensors.items() if n != dropped.get("base")}
     there = {n: i.shape for n, i in model.tensors.items() if n != dropped.get("model")}
     if wrong := sorted(n for n in here.keys() | there.keys() if here.get(n) != there.get(n)):

@@ -38,9 +38,9 @@ def make_plan(spec: MergeSpec, checkpoints: Mapping[str, Checkpoint]) -> Plan:
     Raises:
         MismatchError: naming every tensor that is missing, or differs in shape or kind.
     """
-    tied = agree({m: checkpoints[m] for m in spec.models})
+    copies = agree({m: checkpoints[m] for m in spec.models})
     tables: Tables = {
-        m: {n: i for n, i in checkpoints[m].tensors.items() if n != tied.dropped.get(m)}
+        m: {n: i for n, i in checkpoints[m].tensors.items() if n != copies.get(m)}
         for m in spec.models
     }
     config = checkpoints[spec.donor].config
@@ -49,8 +49,8 @@ def make_plan(spec: MergeSpec, checkpoints: Mapping[str, Checkpoint]) -> Plan:
     steps = tuple(s for row in rows_of(spec, tables, layers) if (s := maker.step(row)))
     maker.complain()
     drops, fates = maker.fates(steps)
-    drops = [*(Drop(m, n, "a copy of the tied embedding") for m, n in tied.dropped.items()), *drops]
-    fates["dropped"] += len(tied.dropped)
+    drops = [*(Drop(m, n, "a copy of the tied embedding") for m, n in copies.items()), *drops]
+    fates["dropped"] += len(copies)
     changes = _stacked(spec, tables, stating(config, _LAYERS))
     return Plan(spec, steps, tuple(drops), (*spec.notes, *maker.notes(steps)), changes, fates)
 
@@ -155,7 +155,10 @@ class _Maker:
         listed = {s.model for s in merged or copied}
         # A copied tensor is the same fact in every model, so the others' are not called dropped.
         same = {step.name for step in steps if not step.operator}
-        reason = "outside the slices" if self.spec.parts else f"not in {self.spec.donor}"
+        reason = f"not in {self.spec.donor}"
+        if self.spec.parts:
+            laid = "" in self.spec.modules
+            reason = "outside the slices" if laid else "not asked for by its module"
         drops, fates = [], Counter[str]()
         for source in (Source(m, name) for m, table in self.tables.items() for name in table):
             if source in merged:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from merger.checkpoint import ITEMSIZE
+from merger.checkpoint.header import Shaped
 from merger.spec import MergeSpec
 
 
@@ -20,7 +20,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Step:
+class Step(Shaped):
     """One output tensor. Without an operator it is copied from its only source, bit for bit."""
 
     name: str
@@ -33,19 +33,9 @@ class Step:
     keys: tuple[int, ...] = ()  # random streams, one per source
 
     @property
-    def cols(self) -> int:
-        """Length of a row: the last axis, 1 for a scalar."""
-        return self.shape[-1] if self.shape else 1
-
-    @property
-    def rows(self) -> int:
-        """Number of rows: all axes but the last."""
-        return math.prod(self.shape[:-1])
-
-    @property
     def nbytes(self) -> int:
         """Bytes of the written tensor."""
-        return math.prod(self.shape) * ITEMSIZE[self.dtype]
+        return self.numel * ITEMSIZE[self.dtype]
 
     @property
     def inputs(self) -> tuple[Source, ...]:

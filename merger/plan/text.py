@@ -17,7 +17,7 @@ def plan_table(plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     A knob of each expert is a column of its own, its values in the experts' order.
     """
     each = [name for name, knob in plan.spec.operator.knobs.items() if knob.each]
-    laid = ["from"] if plan.spec.parts else []
+    laid = ["from"] if plan.spec.parts or plan.copied else []
     rows = [
         (s.name, *(_from(s) for _ in laid), *_cells(s, each), s.dtype, bytes_text(s.nbytes))
         for s in plan.steps
@@ -28,7 +28,7 @@ def plan_table(plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
 def _cells(step: Step, each: list[str]) -> list[str]:
     if step.operator:
         return [_value(step.knobs[name]) for name in each] or [step.operator]
-    return [f"copy of {step.sources[0].model}", *[""] * (len(each) - 1)]
+    return ["copied", *[""] * (len(each) - 1)]
 
 
 def _from(step: Step) -> str:
