@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -111,13 +112,23 @@ def bootstrap_means(
     x = np.asarray(values, dtype=float)
     index = np.arange(x.size) if clusters is None else _cluster_index(clusters, x.size)
     sums, sizes = np.bincount(index, weights=x), np.bincount(index)
-    rng, drawn = np.random.default_rng(seed), []
+    if sums.size * n <= _BLOCK:
+        counts = draw_counts(sums.size, n, (seed,))
+        return np.asarray((counts @ sums) / (counts @ sizes))
+    rng, drawn = np.random.default_rng((seed,)), []
     step = max(1, _BLOCK // sums.size)
     even = np.full(sums.size, 1 / sums.size)
     for start in range(0, n, step):
-        counts = rng.multinomial(sums.size, even, size=min(step, n - start))
-        drawn.append((counts @ sums) / (counts @ sizes))
+        some = rng.multinomial(sums.size, even, size=min(step, n - start))
+        drawn.append((some @ sums) / (some @ sizes))
     return np.concatenate(drawn)
+
+
+@lru_cache(maxsize=8)  # at most 16 MB each; a report asks for the same draws hundreds of times
+def draw_counts(items: int, n: int, seed: tuple[int, ...]) -> NDArray[np.float64]:
+    """Return how often each item is drawn in each of n draws of as many items: (n, items)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(items, np.full(items, 1 / items), size=n).astype(np.float64)
 
 
 def paired_bootstrap(

@@ -1,190 +1,269 @@
-"""Which expert gave what: the sections that `merger ablate` adds to a report.
+"""Where a gain comes from: the sections that `merger ablate` adds to a report.
 
-An ablation is a search over a designed list of candidates: everything is scored on the confirm
-items, after the winner was frozen, through the same ledger, so what the search has paid for is
-free. Every section states its n; families of tests are corrected by Holm inside their section.
+An ablation is a search over a designed list of merges, scored after the winner was frozen through
+the same ledger, so what is known is free. A section is a plan (the merges it needs, by name) and a
+pure function from their answers to a record of tables and figures; sections register themselves,
+and files named ablation_*.py hold them. Families of tests are corrected by Holm inside a section.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
-
-import numpy as np
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any, NamedTuple
 
 from evals.generate import Settings
+from merger.errors import SearchError
 from merger.registry import unknown
-from search.candidate import Candidate
-from search.complement import agreement, joined, oracle, who_solves
+from search.candidate import BASE
 from search.confirm import best_expert
-from search.designs import averages, coalitions, renormalised, without
-from search.objective import Objective, Scores
-from search.paired import corrected, resampled, versus
-from search.shapley import Values, shapley, synergy
-from search.starts import average
-from search.world import World, scores
+from search.format import Section, section
+from search.likelihood import Likelihood
+from search.objective import Objective
+from search.starts import average, references
+from search.tables import ORDER
+from search.trial import Trial
+from search.variant import Merge
+from search.world import Answers, World
 
-Section = dict[str, Any]
-SECTIONS = ("leave_one_out", "shapley", "shapley_uniform", "who_solves", "oracle")
+FILES = ("experts", "curves", "weights", "space", "items")
+
+
+class Need(NamedTuple):
+    """A merge to be scored: on which pool, and in which world (`greedy` is that of the search)."""
+
+    merge: Merge
+    pool: str = "confirm"
+    world: str = "greedy"
+
+
+class Cost(NamedTuple):
+    """What is still to be paid: merges made, answers generated, answers read for likelihoods."""
+
+    merges: int
+    answers: int
+    readings: int
+
+
+Needs = dict[str, Need]
+Found = Mapping[str, Answers]
+
+
+class Absent(Exception):  # noqa: N818  not a mistake of anybody
+    """A section that this run cannot have; the text says why, and what would give it."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is scored: points of curves, scales of operators, samples, items a task at most."""
+
+    curve: tuple[float, ...] = (0.5, 1.5, 2.0)
+    between: tuple[float, ...] = (0.25, 0.5, 0.75)
+    density: tuple[float, ...] = (1.0, 0.5, 0.2, 0.1, 0.05)
+    scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
+    operators: tuple[str, ...] = ()  # empty: all that fit
+    samples: int | None = None  # of each expert for the oracle; None: as many as experts
+    warm: int = 4  # samples of the robustness check
+    seeds: int = 2
+    items: int | None = None
+
+
+FULL = Effort()
+QUICK = Effort(
+    curve=(0.5, 1.5),
+    between=(0.5,),
+    density=(1.0, 0.5, 0.1),
+    scales=(1.0, 1.5),
+    operators=("linear", "ties", "dare_linear", "ram", "sce", "karcher", "model_stock"),
+    warm=2,
+    seeds=1,
+    items=40,
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What sections read besides scores: trials, models, logs of training, the run's history."""
+
+    trials: Sequence[Trial] = ()
+    geometry: Callable[[], Any] | None = None
+    tensors: Sequence[str] = ()
+    logs: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    run: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Ablation:
+    """The winner taken apart: `margin` is the difference that nobody would mind, in [0, 1]."""
+
+    world: World
+    winner: Merge
+    experts: tuple[str, ...]
+    goal: Objective
+    effort: Effort = FULL
+    margin: float = 0.02
+    temperature: float = 0.7
+    seed: int = 0
+    facts: Facts = Facts()
+    likelihoods: Likelihood | None = None
+    _worlds: dict[str, World | Likelihood] = field(default_factory=dict, repr=False)
+    _lacking: dict[Need, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def objective(self) -> Objective:
+        """What effects are measured in; minima do not add up, so for them it is the mean."""
+        tasks = self.goal.tasks
+        plain = Objective("mean", tasks, (1 / len(tasks),) * len(tasks))
+        return self.goal if self.goal.kind in ("mean", "weighted") else plain
+
+    @property
+    def best(self) -> str:
+        """The best single expert, as chosen on search items."""
+        return best_expert(self.world, self.experts, self.objective)
+
+    def contenders(self) -> dict[str, Merge]:
+        """Return the winner, then what it is held against; each merge once."""
+        table: dict[str, Merge] = {"winner": self.winner, "base": BASE}
+        table |= {f"expert {name}": average([name]) for name in self.experts}
+        table |= references(self.experts)
+        keys = {merge.key: name for name, merge in reversed(table.items())}
+        return {name: merge for name, merge in table.items() if keys[merge.key] == name}
+
+    def world_of(self, name: str) -> World | Likelihood:
+        """Return a world by name: greedy, nll, oracle, warm-0, warm-1, …, fresh (other items)."""
+        if name not in self._worlds:
+            self._worlds[name] = self._world(name)
+        return self._worlds[name]
+
+    def _world(self, name: str) -> World | Likelihood:
+        if name == "nll":
+            if self.likelihoods is None:
+                raise Absent("There is no model to read answers with.")
+            return self.likelihoods
+        if name == "fresh":
+            return self.world.redrawn(confirm=self.seed + 1)
+        kind, _, seed = name.partition("-")
+        if kind in ("oracle", "warm"):
+            tries = self.effort.samples or 0 if kind == "oracle" else self.effort.warm
+            tries = max(tries, len(self.experts)) if kind == "oracle" else tries
+            drawn = Settings(samples=tries, temperature=self.temperature, seed=int(seed or 0))
+            budget = self.world.settings.max_new_tokens
+            return self.world.drawn(replace(drawn, max_new_tokens=budget))
+        return self.world
+
+    def needs(self, names: Sequence[str]) -> Iterator[Need]:
+        """Yield what sections read, each once, in the order of the sections."""
+        seen: set[tuple[str, str, str]] = set()
+        for name in names:
+            for need in self._plan(name).values():
+                mark = (need.merge.key, need.pool, need.world)
+                if mark not in seen:
+                    seen.add(mark)
+                    yield need
+
+    def missing(self, need: Need) -> int:
+        """Return how many answers a need still lacks; asked once until it is paid."""
+        if need not in self._lacking:
+            world = self.world_of(need.world)
+            self._lacking[need] = world.missing(need.merge, need.pool, self._most(need))
+        return self._lacking[need]
+
+    def cost(self, names: Sequence[str]) -> Cost:
+        """Return the merges, answers and readings that are not known yet."""
+        lacking: dict[tuple[str, str, str], int] = {}
+        for need in self.needs(names):
+            if n := self.missing(need):
+                # One model may have two names, and the oracle's samples serve the robustness check.
+                world = need.world.replace("oracle", "warm-0")
+                key = (self.world.fingerprint(need.merge), need.pool, world)
+                lacking[key] = max(n, lacking.get(key, 0))
+        read = sum(n for (_, _, world), n in lacking.items() if world == "nll")
+        merges = len({mark for mark, _, _ in lacking})
+        return Cost(merges, sum(lacking.values()) - read, read)
+
+    def answers(self, need: Need) -> Answers:
+        """Return the rows by task of a need; what is not in the ledger is paid for."""
+        self._lacking.pop(need, None)
+        return self.world_of(need.world).answers(need.merge, need.pool, self._most(need))
+
+    def _most(self, need: Need) -> int | None:
+        return None if need.pool == "search" else self.effort.items
+
+    def section(self, name: str) -> Section:
+        """Compute a section; where it cannot be made, it says why."""
+        part = parts()[name]
+        try:
+            found = {label: self.answers(need) for label, need in part.plan(self).items()}
+            return part.make(self, found) | {"title": part.title}
+        except Absent as reason:
+            return section(str(reason), title=part.title, missing=True)
+
+    def _plan(self, name: str) -> Needs:
+        try:
+            return parts()[name].plan(self)
+        except Absent:
+            return {}
+
+
+Plan = Callable[[Ablation], Needs]
+Make = Callable[[Ablation, Found], Section]
+
+
+class Part(NamedTuple):
+    """A section: its name, title, plan, and what makes it."""
+
+    name: str
+    title: str
+    plan: Plan
+    make: Make
+
+
+_PARTS: dict[str, Part] = {}
+
+
+def part(title: str, plan: Plan = lambda _: {}) -> Callable[[Make], Make]:
+    """Register a function as the section of its name."""
+
+    def register(make: Make) -> Make:
+        name = make.__name__.removesuffix("_")
+        _PARTS[name] = Part(name, title, plan, make)
+        return make
+
+    return register
+
+
+def parts() -> dict[str, Part]:
+    """Return every section that can be made, by name."""
+    for file in FILES:
+        import_module(f"search.ablation_{file}")
+    return _PARTS
 
 
 def section_names(text: str | None) -> list[str]:
     """Read the names of sections, with commas; all of them for None."""
-    names = [n.strip() for n in text.split(",")] if text else list(SECTIONS)
+    known = sorted(parts(), key=ORDER.index)
+    names = [n.strip() for n in text.split(",")] if text else known
     for name in names:
-        if name not in SECTIONS:
-            raise unknown("section", name, SECTIONS)
+        if name not in known:
+            raise unknown("section", name, known)
     return names
 
 
-class Ablation:
-    """The winner taken apart on one pool of items."""
+def affordable(ablation: Ablation, names: Sequence[str], most: int | None) -> list[str]:
+    """Return the sections that `most` merges pay for, those that need fewest first."""
+    if most is None:
+        return list(names)
+    kept: list[str] = []
+    for name in sorted(names, key=lambda name: ablation.cost([name]).merges):
+        if ablation.cost([*kept, name]).merges <= most:
+            kept.append(name)
+    return [n for n in names if n in kept]
 
-    def __init__(
-        self,
-        world: World,
-        winner: Candidate,
-        experts: tuple[str, ...],
-        objective: Objective,
-        samples: int = 0,
-        temperature: float = 1.0,
-    ) -> None:
-        self.world, self.winner, self.experts = world, winner, experts
-        # Shapley values add up, minima do not: what is shared out is then the mean.
-        plain = Objective(
-            "mean", objective.tasks, (1 / len(objective.tasks),) * len(objective.tasks)
+
+def check_experts(experts: Sequence[str]) -> None:
+    """Raise a SearchError unless there are 2 to 8 experts."""
+    if not 2 <= len(experts) <= 8:
+        raise SearchError(
+            f"{len(experts)} experts ({', '.join(experts)})", "An ablation takes 2 to 8 experts."
         )
-        self.objective = objective if objective.kind in ("mean", "weighted") else plain
-        # As many tries for one expert as the oracle has: one from each.
-        tries = max(samples, len(experts)) if samples else 0
-        self.settings = Settings(samples=tries, temperature=temperature) if tries else None
-
-    def needs(self, sections: Sequence[str]) -> Iterator[tuple[World, Candidate, str]]:
-        """Yield what the sections read: a world (settings), a candidate and a pool each."""
-        for name in sections:
-            for candidate in self._candidates(name):
-                world = self._sampled() if name == "oracle" else self.world
-                yield world, candidate, "search" if name == "shapley_uniform" else "confirm"
-
-    def cost(self, sections: Sequence[str]) -> tuple[int, int]:
-        """Return the merges and the answers that the ledger does not hold yet."""
-        wanted: dict[tuple[str, str, str], int] = {}
-        for world, candidate, pool in self.needs(sections):
-            key = (str(world.settings), candidate.key, pool)
-            if key not in wanted:
-                wanted[key] = world.missing(candidate, pool)
-        missing = [n for n in wanted.values() if n]
-        return len(missing), sum(missing)
-
-    def section(self, name: str) -> Section:
-        """Compute a section; its scores are paid for where the ledger does not hold them."""
-        makers: Mapping[str, Callable[[], Section]] = {
-            "leave_one_out": self.leave_one_out,
-            "shapley": lambda: self._shares(coalitions(self.winner), "confirm"),
-            "shapley_uniform": lambda: self._shares(averages(self.experts), "search"),
-            "who_solves": self.who_solves,
-            "oracle": self.oracle,
-        }
-        return makers[name]()
-
-    def leave_one_out(self) -> Section:
-        """Return what each expert's absence costs, under both readings of absence."""
-        whole = self._scores(self.winner)
-        family = [
-            versus(f"{how}: {name}", self._scores(drop(self.winner, name)), whole, self.objective)
-            for how, drop in self._ways()
-            for name in self.winner.experts
-        ]
-        rows = [c.to_mapping() for c in corrected(family)]
-        return {"rows": rows, "tests": len(rows), "winner": self.winner.describe()}
-
-    def who_solves(self) -> Section:
-        """Return who solves what, how far experts agree, and what the merge keeps."""
-        alone = {name: self._scores(average([name])) for name in self.experts}
-        merged = self._scores(self.winner)
-        return {
-            "n": len(joined(merged)),
-            "rows": who_solves(alone, merged),
-            "agreement": agreement(alone),
-        }
-
-    def oracle(self) -> Section:
-        """Return the oracle's excess over pass@k; k is the number of experts."""
-        if self.settings is None:
-            return {"missing": "no sampled answers; --samples pays for them"}
-        world, k = self._sampled(), len(self.experts)
-        best = best_expert(self.world, self.experts, self.objective)
-        sampled = {name: _samples(world, average([name]), k) for name in self.experts}
-        first = {name: marks[:, 0] for name, marks in sampled.items()}
-        found = oracle(first, best, sampled[best])
-        return found | {"temperature": self.settings.temperature}
-
-    def _ways(self) -> list[tuple[str, Callable[[Candidate, str], Candidate]]]:
-        ways: list[tuple[str, Callable[[Candidate, str], Candidate]]]
-        ways = [("drop to base", without)]
-        if self.winner.consensus == "mean" and len(self.winner.experts) > 1:
-            ways.append(("renormalise", renormalised))
-        return ways
-
-    def _candidates(self, name: str) -> list[Candidate]:
-        alone = [average([n]) for n in self.experts]
-        if name == "leave_one_out":
-            parts = [drop(self.winner, n) for _, drop in self._ways() for n in self.winner.experts]
-            return [self.winner, *parts]
-        if name == "shapley":
-            return list(coalitions(self.winner).values())
-        if name == "shapley_uniform":
-            return list(averages(self.experts).values())
-        if name == "who_solves":
-            return [*alone, self.winner]
-        return alone if self.settings else []
-
-    def _shares(self, table: Mapping[frozenset[str], Candidate], pool: str) -> Section:
-        """Return every expert's Shapley share, and the synergy of every pair."""
-        if not table:
-            return {"missing": f"{2 ** len(self.experts)} merges are more than are made"}
-        players = [n for n in self.experts if frozenset([n]) in table]
-        marks = {members: self._scores(c, pool) for members, c in table.items()}
-        tasks = self.objective.tasks
-        values: dict[str, Values] = {
-            t: {members: found[t] for members, found in marks.items()} for t in tasks
-        }
-        shares = {t: shapley(values[t], players) for t in tasks}
-        links = {t: synergy(values[t], players) for t in tasks}
-        pairs = list(next(iter(links.values())))
-        full, none = frozenset(players), frozenset[str]()
-        total = {t: values[t][full] - values[t][none] for t in tasks}
-        return {
-            "pool": pool,
-            "n": sum(map(len, total.values())),
-            "merges": len(table),
-            "rows": [self._row([p], {t: shares[t][p] for t in tasks}) for p in players],
-            "synergy": [
-                self._row(list(pair), {t: links[t][pair] for t in tasks}) for pair in pairs
-            ],
-            "total": self._row([], total),
-        }
-
-    def _row(self, names: list[str], gains: Scores) -> Section:
-        """Return a gain by task and together, with its interval over items."""
-        by_task = {t: float(g.mean()) for t, g in gains.items()}
-        nothing = {t: np.zeros_like(g) for t, g in gains.items()}
-        draws = resampled(gains, nothing, self.objective)
-        low, high = np.quantile(draws, (0.025, 0.975))
-        together = self.objective.value(by_task)
-        return {"experts": names, "tasks": by_task, "value": together, "ci95": [low, high]}
-
-    def _scores(self, candidate: Candidate, pool: str = "confirm") -> Scores:
-        return scores(self.world.answers(candidate, pool))
-
-    def _sampled(self) -> World:
-        return self.world.drawn(self.settings) if self.settings else self.world
-
-
-def _samples(world: World, candidate: Candidate, k: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the marks (items, k) of the first k samples of all tasks."""
-    parts = []
-    for rows in world.answers(candidate, "confirm").values():
-        marks = np.array([float(row.correct) for row in rows]).reshape(-1, world.settings.samples)
-        parts.append(marks[:, :k])
-    return np.concatenate(parts)

@@ -2,19 +2,22 @@
 
 The honest oracle: an oracle over k experts has k tries, and so has one expert that samples k
 answers. What counts is the oracle's excess over pass@k of the best single expert at the same
-temperature.
+temperature. Both are estimated without bias from m ≥ k samples each: of independent experts the
+chance that all fail is the product of theirs; pass@k is Chen et al.'s estimator.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from evals.stats import mcnemar_exact, paired_bootstrap
+from evals.stats import mcnemar_exact, pass_at_k, wilson
 from search.objective import Marks, Scores
+
+MAX_CELLS = 4  # experts up to which every set of them has a row of its own
 
 
 def joined(scores: Scores) -> Marks:
@@ -25,17 +28,33 @@ def joined(scores: Scores) -> Marks:
 def who_solves(experts: Mapping[str, Scores], merged: Scores) -> list[dict[str, Any]]:
     """Count the items each set of experts solves, and how many of them the merge solves.
 
-    A graded mark counts as solved from one half on.
+    A graded mark counts as solved from one half on. Above four experts, sets of two and more that
+    are not all are counted by their size.
     """
-    solved = {name: joined(scores) >= 0.5 for name, scores in experts.items()}
+    solved = np.stack([joined(scores) >= 0.5 for scores in experts.values()])
     ours = joined(merged) >= 0.5
     rows = []
-    for size in range(len(experts), -1, -1):
-        for members in combinations(experts, size):
-            inside = np.all([solved[n] == (n in members) for n in experts], axis=0)
-            kept = int((inside & ours).sum())
-            rows.append({"solved_by": list(members), "items": int(inside.sum()), "merged": kept})
+    for name, members, inside in _cells(list(experts), solved):
+        items, kept = int(inside.sum()), int((inside & ours).sum())
+        found = {"name": name, "solved_by": members, "items": items, "merged": kept}
+        share = {"kept": kept / items, "ci95": list(wilson(kept, items))} if items else {}
+        rows.append(found | {"lost": items - kept} | share)
     return rows
+
+
+def _cells(names: list[str], solved: Any) -> Iterable[tuple[str, list[str], Any]]:
+    """Yield the cells that part the items: a name, the experts that solve it, its items."""
+    k, count = len(names), solved.sum(axis=0)
+    for size in range(k, -1, -1):
+        few = size in (0, 1, k) or k <= MAX_CELLS
+        if not few:
+            yield f"{size} of {k}", [], count == size
+            continue
+        for chosen in combinations(range(k), size):
+            inside = np.all(solved == np.isin(np.arange(k), chosen)[:, None], axis=0)
+            members = [names[i] for i in chosen]
+            name = " + ".join(members) if size > 1 else f"only {members[0]}" if size else "none"
+            yield ("all" if size == k > 1 else name), members, inside
 
 
 def agreement(experts: Mapping[str, Scores]) -> list[dict[str, Any]]:
@@ -49,37 +68,30 @@ def agreement(experts: Mapping[str, Scores]) -> list[dict[str, Any]]:
         both, none = int((x & y).sum()), int((~x & ~y).sum())
         first, second = int((x & ~y).sum()), int((~x & y).sum())
         same, differ = both * none, first * second
-        q = (same - differ) / (same + differ) if same + differ else None
         rows.append(
             {
-                "pair": [one, other],
-                "only_first": first,
-                "only_second": second,
+                "pair": f"{one} / {other}",
+                "only": [first, second],
                 "p": mcnemar_exact(first, second),
-                "q": q,
+                "q": (same - differ) / (same + differ) if same + differ else None,
             }
         )
     return rows
 
 
-def oracle(first: Mapping[str, Marks], best: str, sampled: Marks) -> dict[str, Any]:
-    """Compare the oracle over experts with pass@k of the best of them, item by item.
+def oracle(experts: Mapping[str, Scores], best: str) -> tuple[Scores, Scores]:
+    """Return, item by item, what an oracle over the experts solves and what `best` does in as many.
 
     Args:
-        first: marks (items,) of one sampled answer of each expert.
+        experts: for each expert and task, the mean mark (items,) or all marks (items, m) of m
+            samples, m at least the number of experts.
         best: the best expert, chosen on other items: chosen on these, luck would be on its side.
-        sampled: marks (items, k) of k of its sampled answers, k = the number of experts.
     """
-    any_expert = np.max(np.stack(list(first.values())), axis=0)
-    any_try = sampled.max(axis=1)
-    excess = any_expert - any_try
-    return {
-        "n": len(excess),
-        "k": sampled.shape[1],
-        "oracle": float(any_expert.mean()),
-        "best": best,
-        "pass_at_k": float(any_try.mean()),
-        "excess": float(excess.mean()),
-        "ci95": list(paired_bootstrap(excess)),
-        "p": mcnemar_exact(int((excess > 0).sum()), int((excess < 0).sum())),
-    }
+    k = len(experts)
+    ours, theirs = {}, {}
+    for task, marks in experts[best].items():
+        fails = [1 - found[task].mean(axis=1) for found in experts.values()]
+        ours[task] = 1 - np.prod(fails, axis=0)
+        m = marks.shape[1]
+        theirs[task] = np.array([pass_at_k(int((row >= 0.5).sum()), m, k) for row in marks])
+    return ours, theirs

@@ -1,16 +1,19 @@
-"""Cells and tables: numbers as people read them, 80 columns wide, no meaning in colour alone.
+"""What a report is made of: records of plain data, and how their cells are written.
 
-Scores are in points (percent), differences carry their sign, p values their usual form.
+A section is a title, tables, figures and notes. A column says what its numbers are (its kind), so
+the terminal, markdown and HTML write the same cell from the same number. Scores are in points
+(percent), differences carry their sign, p values their usual form; nothing is said by colour alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 Document = Mapping[str, Any]
-Section = Mapping[str, Any]
+Section = dict[str, Any]
+Column = list[Any]
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,21 @@ class Table:
     columns: Sequence[str] = ()
     rows: Sequence[Sequence[str]] = ()
     notes: Sequence[str] = field(default_factory=tuple)
+
+
+def column(key: str, label: str, kind: str = "text", *, wide: bool = False) -> Column:
+    """Describe a column; a wide one is left out where a line has 80 characters."""
+    return [key, label, kind, wide]
+
+
+def grid(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], title: str = "") -> Section:
+    """Return a table as data; rows are looked up by the columns' keys and may hold more."""
+    return {"title": title, "columns": list(columns), "rows": [dict(row) for row in rows]}
+
+
+def section(*notes: str, title: str = "", **facts: Any) -> Section:
+    """Return a section as data: notes, `tables`, `figures` and whatever else it states."""
+    return {"title": title, "notes": [n for n in notes if n], "tables": [], "figures": []} | facts
 
 
 def points(value: float) -> str:
@@ -44,13 +62,23 @@ def chance(p: float) -> str:
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
-def heads(document: Document) -> list[str]:
-    """Return short names of the tasks, for columns."""
-    return [f">{t['alias'][:7]}" for t in document["tasks"]]
+# Kind of a column -> how a cell that is there is written; all but text are right-aligned.
+WRITERS: dict[str, Callable[[Any], str]] = {
+    "text": str,
+    "count": str,
+    "points": points,
+    "signed": signed,
+    "interval": lambda ends: f"{points(ends[0])}–{points(ends[1])}",
+    "between": between,
+    "p": chance,
+    "share": lambda value: f"{value:.0%}",
+    "shares": lambda ends: f"{ends[0]:.0%}–{ends[1]:.0%}",
+    "won": lambda pair: f"{pair[0]}/{pair[1]}",
+    "number": lambda value: f"{value:.3g}".replace("-", "−"),
+    "values": lambda values: " ".join(map(points, values)),
+}
 
 
-def by_task(
-    values: Mapping[str, float], document: Document, show: Callable[[float], str]
-) -> list[str]:
-    """Return one cell a task."""
-    return [show(values[t["name"]]) for t in document["tasks"]]
+def cell(kind: str, value: Any) -> str:
+    """Write a cell; what is not known is a dash."""
+    return "–" if value is None else WRITERS[kind](value)

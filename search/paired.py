@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evals.stats import compare, holm, mde
+from evals.stats import compare, draw_counts, holm, mde
 from search.objective import Objective, Scores, means
 from search.racing import Tally, flip_test, tally
 
@@ -86,10 +86,9 @@ def resampled(
     scores: Scores, rival: Scores, objective: Objective, *, n: int = DRAWS, seed: int = 0
 ) -> NDArray[np.float64]:
     """Return n bootstrapped differences of the objective, items paired and drawn within tasks."""
-    rng = np.random.default_rng(seed)
     ours, theirs = {}, {}
-    for task, marks in scores.items():
-        counts = rng.multinomial(len(marks), np.full(len(marks), 1 / len(marks)), size=n)
+    for place, (task, marks) in enumerate(scores.items()):
+        counts = draw_counts(len(marks), n, (seed, place))
         ours[task] = counts @ marks / len(marks)
         theirs[task] = counts @ rival[task] / len(marks)
     return _values(ours, objective) - _values(theirs, objective)

@@ -1,0 +1,136 @@
+"""Differences with everything a reader needs to judge them, as rows of a section.
+
+Every row has n, both scores, the paired difference with its interval, wins and losses, exact p,
+Holm's p over the section, the difference that this n would have seen, and a verdict. "No
+difference" is claimed only where the 90 % interval lies within ± the margin (two one-sided tests at
+5 %): `equal`. Else the verdict is `unclear`, which is no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from evals.stats import holm, mde, sign_flip
+from search.format import Column, Section, column
+from search.objective import Objective, Scores, means
+from search.paired import SAME, Comparison, corrected, resampled, versus
+
+EFFECT: list[Column] = [
+    column("name", "merge"),
+    column("n", "n", "count", wide=True),
+    column("score", "score", "points", wide=True),
+    column("difference", "Δ", "signed"),
+    column("ci95", "95 % paired", "between"),
+    column("won", "won/lost", "won"),
+    column("p", "p", "p", wide=True),
+    column("p_holm", "p Holm", "p"),
+    column("mde", "sees", "points", wide=True),
+    column("verdict", "verdict"),
+]
+Rows = list[dict[str, Any]]
+
+
+def effects(
+    pairs: Mapping[str, tuple[Scores, Scores]],
+    objective: Objective,
+    *,
+    margin: float,
+    seed: int = 0,
+) -> Rows:
+    """Return a row for each name: the first scores minus the second, on the same items."""
+    family = [versus(n, ours, theirs, objective, seed=seed) for n, (ours, theirs) in pairs.items()]
+    rows = []
+    for found in corrected(family):
+        draws = resampled(*pairs[found.reference], objective, seed=seed)
+        rows.append(_row(found, draws, margin))
+    return rows
+
+
+def against(others: Mapping[str, Scores], one: Scores) -> dict[str, tuple[Scores, Scores]]:
+    """Return the pairs of everything with one."""
+    return {name: (marks, one) for name, marks in others.items()}
+
+
+def _row(found: Comparison, draws: NDArray[np.float64], margin: float) -> dict[str, Any]:
+    low, high = np.quantile(draws, (0.05, 0.95))
+    verdict = found.verdict
+    if verdict == SAME:
+        verdict = "equal" if -margin < low and high < margin else "unclear"
+    facts = found.to_mapping() | {"name": found.reference, "won": [found.wins, found.losses]}
+    return facts | {"ci90": [float(low), float(high)], "verdict": verdict}
+
+
+def blind(rows: Rows, margin: float) -> str:
+    """Say what a family of tests could have seen, and what its words mean."""
+    seen = [r["mde"] for r in rows if r["mde"]]
+    n = rows[0]["n"] if rows else 0
+    least = (
+        f", which sees differences of {100 * max(seen):.1f} points in 4 of 5 runs" if seen else ""
+    )
+    return (
+        f"n={n} items{least}; {len(rows)} tests, Holm. Equal: within ±{100 * margin:g} "
+        "points by two one-sided tests; unclear: neither shown."
+    )
+
+
+def interval(marks: Scores, objective: Objective, seed: int = 0) -> list[float]:
+    """Return the 95 % interval of the objective's value, items drawn anew within tasks."""
+    return spread(bootstrapped(marks, objective, seed))
+
+
+def bootstrapped(marks: Scores, objective: Objective, seed: int = 0) -> NDArray[np.float64]:
+    """Return draws of the objective's value; with one seed the draws of several are paired."""
+    nothing = {task: np.zeros_like(m) for task, m in marks.items()}
+    return resampled(marks, nothing, objective, seed=seed)
+
+
+def spread(draws: NDArray[np.float64], level: float = 0.95) -> list[float]:
+    """Return the interval that holds the middle of draws."""
+    return [float(q) for q in np.quantile(draws, ((1 - level) / 2, (1 + level) / 2))]
+
+
+def value(marks: Scores, objective: Objective) -> float:
+    """Return the objective's value of marks."""
+    return objective.value(means(marks))
+
+
+def gain(gains: Scores, objective: Objective, seed: int = 0, extra: float = 0.0) -> dict[str, Any]:
+    """Return a gain by task and together, with interval and p; `extra` is a second standard error.
+
+    p is the sign-flip test of the items' gains, each weighed as the objective weighs it.
+    """
+    together, draws = value(gains, objective), bootstrapped(gains, objective, seed)
+    low, high = spread(draws)
+    wider = [float(np.hypot(end - together, 1.96 * extra)) for end in (low, high)]
+    weights = dict(zip(objective.tasks, objective.weights, strict=True))
+    flat = np.concatenate([weights[t] * g / len(g) for t, g in gains.items()])
+    return {
+        "n": flat.size,
+        "value": together,
+        "ci95": [together - wider[0], together + wider[1]],
+        "p": sign_flip(flat, seed=seed),
+        "mde": mde(1, float(np.hypot(draws.std(), extra))),
+        **{f"task {t}": m for t, m in means(gains).items()},
+    }
+
+
+def holmed(rows: Rows) -> Rows:
+    """Return rows with Holm's p over all of them."""
+    return [r | {"p_holm": p} for r, p in zip(rows, holm([r["p"] for r in rows]), strict=True)]
+
+
+def per_task(
+    tasks: Sequence[str], aliases: Mapping[str, str], kind: str = "signed"
+) -> list[Column]:
+    """Return a column for each task of a gain."""
+    return [column(f"task {t}", aliases[t][:7], kind) for t in tasks]
+
+
+def forest(name: str, title: str, rows: Rows, key: str = "difference") -> Section:
+    """Return a figure of differences with their intervals."""
+    marks = [{"label": r["name"], "value": r[key], "ci95": r["ci95"]} for r in rows]
+    return {"kind": "forest", "name": name, "title": title, "rows": marks}
