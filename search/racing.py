@@ -28,7 +28,7 @@ from search.order import Order, plain
 
 RULES = {"sign": 0.05, "strict": 20.0, "none": 0.0}
 FIRST_LOOK = 50
-GROWTH = 1.5
+GROWTH = 1.3
 # Weights of tasks are rounded to this many steps of the largest, so that sums lie on a grid.
 GRID = 64
 
@@ -78,7 +78,7 @@ def e_value(wins: int, losses: int) -> float:
 
 
 def looks(per_task: int, tasks: int) -> list[int]:
-    """Return the items per task at which a race looks: about 50 in all, then 1.5 times as many.
+    """Return the items per task at which a race looks: about 50 in all, then 1.3 times as many.
 
     Growing steps keep the number of looks, and so the false stops, logarithmic, and batches large.
     """

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,14 +64,20 @@ class Study:
         self.space, self.budget, self.name = space, trials, name
         self._seed, self._sampler, self._directions = f"{seed}/{worker}", sampler, directions
         self._failures, self._refused, self._made = 0, 0, ""
+        self._storage = _open(place, heartbeat=bool(worker))
         self._study = optuna.create_study(
             study_name=name,
-            storage=_open(place, heartbeat=bool(worker)),
+            storage=self._storage,
             directions=["maximize"] * directions,
             pruner=optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
         self._renew()
+
+    def close(self) -> None:
+        """Give back the connections to a database."""
+        if engine := getattr(self._storage, "engine", None):
+            engine.dispose()
 
     def enqueue(self, starts: Sequence[Start], points: Sequence[Params] = ()) -> None:
         """Queue warm starts, then further points; what is known already is passed over."""
@@ -89,8 +96,12 @@ class Study:
 
         count = 0
         for trial in self._study.get_trials(False, (optuna.trial.TrialState.RUNNING,)):
-            if not alive(trial.user_attrs.get("worker", "")):
-                self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            worker = trial.user_attrs.get("worker") or _unnamed(trial)
+            if not alive(worker):
+                try:
+                    self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                except (ValueError, RuntimeError):  # another worker was quicker
+                    continue
                 count += self._again(trial)
         return count
 
@@ -145,6 +156,7 @@ class Study:
         def after(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
             self._count(trial.state.name, str(trial.user_attrs.get("error", "")))
             told(self._read(trial))
+            self.recover()
             if self.finished() >= self.budget:
                 study.stop()
 
@@ -238,6 +250,13 @@ class Study:
             self._made = name
 
 
+def _unnamed(trial: optuna.trial.FrozenTrial) -> str:
+    """Return a worker for a trial that names none: for its first minute one may still do so."""
+    begun = trial.datetime_start
+    young = begun and (datetime.now(begun.tzinfo) - begun).total_seconds() < 60
+    return "unknown:1" if young else ""
+
+
 def derive_seed(*parts: object) -> int:
     """Return a 32-bit seed from anything printable, without the collisions of sums."""
     return int(hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:8], 16)
@@ -286,7 +305,7 @@ def _open(place: str, *, heartbeat: bool) -> Any:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
             return optuna.storages.RDBStorage(
-                place,
+                place.replace("postgresql://", "postgresql+psycopg://", 1),
                 heartbeat_interval=60 if heartbeat else None,
                 grace_period=180 if heartbeat else None,
                 heartbeat_stale_trial_callback=again,

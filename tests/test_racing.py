@@ -58,8 +58,8 @@ def pascal(n):
 
 
 def test_looks_grow():
-    """The first look is at about 50 items in all, each next at half as many more, to the end."""
-    assert looks(100, 3) == [17, 26, 39, 59, 89, 100]
+    """The first look is at about 50 items in all, each next at a third more, to the end."""
+    assert looks(100, 3) == [17, 23, 30, 39, 51, 67, 88, 100]
     assert looks(17, 3) == [17]
     assert looks(10, 3) == [10]
 

@@ -1,0 +1,45 @@
+"""The surface over trials: it finds a known hill, knows noise, and looks beyond what was tried."""
+
+import numpy as np
+import pytest
+
+from search.confirm import peak
+from search.posterior import Posterior, fit
+from search.space import Space
+from search.starts import fill
+
+SPACE = Space(("ded", "ind", "abd"))
+
+
+def hill(point):
+    return 0.6 - (point["u1"] - 0.7) ** 2 - 0.2 * (point["scale"] - 1.5) ** 2
+
+
+@pytest.fixture(scope="module")
+def surface():
+    """Return a surface over 40 noisy values of a hill."""
+    rng, points = np.random.default_rng(0), fill(SPACE, 40, 1)
+    values = [hill(p) + 0.02 * rng.standard_normal() for p in points]
+    return Posterior(SPACE, points, values, [0.02] * len(points))
+
+
+def test_the_surface_is_nearer_the_truth_than_the_scores(surface):
+    """At new points the mean is right to within the noise, and most lie within two errors."""
+    fresh = fill(SPACE, 64, 9)
+    mean, spread = surface(fresh)
+    gap = mean - np.array([hill(p) for p in fresh])
+    assert np.sqrt((gap**2).mean()) < 0.06
+    assert (np.abs(gap) < 2.5 * spread + 0.02).mean() > 0.85
+
+
+def test_the_peak_is_found(surface):
+    """The highest point of the surface lies at the hill's top, though nobody tried it."""
+    candidate, height = peak(SPACE, surface)
+    point = SPACE.params(candidate)
+    assert abs(point["u1"] - 0.7) < 0.2
+    assert height > 0.5
+
+
+def test_few_trials_give_no_surface():
+    """Below eight trials nothing is fitted."""
+    assert fit(SPACE, [], {}) is None
