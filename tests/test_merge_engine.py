@@ -1,5 +1,6 @@
 """The walk over a plan: the same bytes however it is cut, in its memory, and honest about NaN."""
 
+import json
 import os
 import subprocess
 import sys
@@ -160,6 +161,29 @@ def test_a_budget_that_cannot_hold_is_refused(family):
     """Less memory than the process already holds is an error that says how much is needed."""
     with pytest.raises(UsageError, match=r"is too little.*\n.*at least --memory"):
         made(spec_of("linear"), memory=1_000_000)
+
+
+def test_a_row_too_long_for_the_budget_is_named_in_the_plan(tmp_path, monkeypatch):
+    """An operator of whole rows says which tensor does not fit and what would do, before any work.
+
+    The memory it asks for is enough.
+    """
+    monkeypatch.chdir(tmp_path)
+    header = json.dumps({"b": {"dtype": "BF16", "shape": [10**8], "data_offsets": [0, 2 * 10**8]}})
+    for model in ("base", "ded", "ind"):
+        (tmp_path / model).mkdir()
+        (tmp_path / model / "config.json").write_text("{}")
+        with (tmp_path / model / "model.safetensors").open("wb") as file:
+            file.write(len(header).to_bytes(8, "little") + header.encode())
+            file.truncate(file.tell() + 2 * 10**8)
+    with opened(spec_of("della")) as models:
+        with pytest.raises(UsageError, match="della needs whole rows, and one of b takes") as told:
+            Budget.of(10**9, models.plan)
+        asked = float(str(told.value.remedy).split()[-1].removesuffix("GB."))
+        assert Budget.of(int(asked * 1e9), models.plan).workers == 1
+        assert asked < 30
+    with opened(spec_of("ties")) as models:
+        assert Budget.of(10**9, models.plan, threads=3).workers == 3
 
 
 @pytest.mark.slow

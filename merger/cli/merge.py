@@ -69,7 +69,9 @@ def merge(
     vocab: Vocab = "error",
     seed: Seed = None,
     device: Device = "cpu",
-    threads: Annotated[int, typer.Option(min=1, help="Threads of the arithmetic.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Tensors made at a time; by default, all cores.")
+    ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Name every tensor.")] = False,
     as_json: Json = False,
 ) -> None:

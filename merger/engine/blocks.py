@@ -1,7 +1,8 @@
 """Blocks of one step: rows of all its tensors side by side, widened, and checked to be numbers.
 
-Rows come from files by positioned reads, or from tensors held in memory where they fit, so that a
-survey of several passes reads the disk once. Numbers are checked on the first pass only.
+Rows come from files by positioned reads. A survey of several passes reads them again, out of the
+operating system's cache: to hold whole tensors here was no faster and took its memory twice.
+Numbers are checked on the first pass only.
 """
 
 from __future__ import annotations
@@ -31,17 +32,10 @@ class Blocks:
     ) -> None:
         self.step, self.rows, self.device = step, rows, device
         self._checkpoints = checkpoints
-        self._held: dict[Source, Tensor] = {}
         self._unchecked = not allow_nan
         infos = [checkpoints[s.model].tensors[s.tensor] for s in step.inputs]
-        self.read_bytes = sum(info.nbytes for info in infos)
         wide = any(info.dtype == "F64" for info in infos)
         self._dtype = torch.float64 if wide else torch.float32
-
-    def hold(self) -> None:
-        """Read all tensors of the step now and keep them, in their stored form."""
-        for source in self.step.inputs:
-            self._held[source] = self.read(source, 0, self.step.rows)
 
     def __call__(self, pick: Pick = range) -> Iterator[Block]:
         """Yield the blocks that are picked, in order; their memory is used again."""
@@ -62,8 +56,6 @@ class Blocks:
 
     def read(self, source: Source, row: int, end: int) -> Tensor:
         """Return rows of one tensor as the step sees them, in their stored form."""
-        if source in self._held:
-            return self._held[source][row:end]
         checkpoint = self._checkpoints[source.model]
         return checkpoint.read(source.tensor, row, end, cols=self.step.cols)
 

@@ -1,9 +1,8 @@
 """How many rows fit: the memory promise, kept by arithmetic before anything is read.
 
 The budget covers the whole process, so what Python and torch already hold is taken off first. What
-is left is shared by three: the blocks of the operator's arithmetic (one at a time, small enough to
-stay in the processor's cache), tensors held so that several survey passes read them once, and rows
-on their way in and out.
+is left is shared by the workers, each of which makes one tensor at a time by blocks small enough to
+stay in a core's own cache, unless an operator needs whole rows and they are longer.
 """
 
 from __future__ import annotations
@@ -18,15 +17,13 @@ from merger.errors import UsageError
 from merger.operators import OPERATORS
 from merger.plan import Plan, Step
 
-# Entries of one expert in a block: 256 Ki float32 are 1 MiB, which stays in a core's own cache.
-CACHE_BLOCK = 1 << 18
+CACHE_BLOCK = 1 << 17  # entries of one expert in a block: what was fastest with 1 MiB of L2
 DEVICE_BLOCK = 1 << 24
-_SHARES = 4  # arithmetic, held now, held next, in flight
 LEAST = 32 << 20
-# Measured 2026-11: hashing and writing threads, what torch takes at its first use; and the tallies
-# that a survey keeps for each expert.
-_FIXED = 80 << 20
-_SURVEYED = 24 << 20
+_MOST_WORKERS = 8
+# Measured 2026-11: hashing threads and what torch takes at its first use; the histograms of a
+# survey, for each expert and worker; and a worker's outputs and its allocator's waste.
+_FIXED, _SURVEYED, _WORKER = 80 << 20, 24 << 20, 40 << 20
 
 
 @dataclass(frozen=True)
@@ -35,24 +32,52 @@ class Budget:
 
     working: int
     block: int = CACHE_BLOCK
+    workers: int = 1
 
     @classmethod
-    def of(cls, memory: int, plan: Plan, *, device: str = "cpu") -> Budget:
+    def of(
+        cls, memory: int, plan: Plan, *, device: str = "cpu", threads: int | None = None
+    ) -> Budget:
         """Return the budget that a limit on the whole process leaves for a plan.
 
-        Raises a UsageError where nearly nothing is left.
+        As many tensors are made at a time as `threads` says (by default, as there are cores; two
+        at least, that reading and arithmetic overlap) and as the limit lets.
+
+        Raises:
+            UsageError: nearly nothing is left, or a row that must be whole does not fit.
         """
         check_device(device)
-        taken = resident_bytes() + overhead(plan)
-        if memory - taken < LEAST:
+        block = CACHE_BLOCK if device == "cpu" else DEVICE_BLOCK
+        most = min(threads or max(2, cores()), _MOST_WORKERS)
+        tried = (cls._left(memory, plan, block, n) for n in range(most, 0, -1))
+        budget = next(b for b in tried if b.workers == 1 or b._fits(plan))
+        taken = memory - budget.working
+        if budget.working < LEAST:
             law = f"a memory budget of {memory:,} bytes is too little: {taken:,} are taken before"
             raise UsageError(law, f"Give at least --memory {-(-(taken + LEAST) // 10**6)}MB.")
-        return cls(memory - taken, CACHE_BLOCK if device == "cpu" else DEVICE_BLOCK)
+        rows = {s.name: s.cols * entry_bytes(s) for s in map(budget.cut, plan.merged)}
+        if long := {n: needed for n, needed in rows.items() if needed > budget.share}:
+            name = max(long, key=long.__getitem__)
+            law = f"{plan.spec.method} needs whole rows, and one of {name} takes {long[name]:,} "
+            law += f"bytes of the {budget.share:,} there are ({len(long)} such tensors)"
+            needed = -(-(long[name] + taken) // 10**8) / 10
+            raise UsageError(law, f"Give --memory {needed:g}GB.")
+        return budget
+
+    @classmethod
+    def _left(cls, memory: int, plan: Plan, block: int, workers: int) -> Budget:
+        return cls(memory - resident_bytes() - overhead(plan, workers), block, workers)
+
+    def _fits(self, plan: Plan) -> bool:
+        """Say whether every worker has room for blocks of the size that is fastest."""
+        steps = map(self.cut, plan.merged)
+        entries = ((s, max(s.cols, min(self.block, s.rows * s.cols))) for s in steps)
+        return all(n * entry_bytes(s) <= self.share for s, n in entries)
 
     @property
     def share(self) -> int:
-        """Bytes for each of the uses."""
-        return self.working // _SHARES
+        """Bytes of one worker."""
+        return self.working // self.workers
 
     def cut(self, step: Step) -> Step:
         """Return the step as it is walked: rows longer than a block are seen entry by entry.
@@ -68,35 +93,37 @@ class Budget:
         """Return how many rows of a step, already cut, are taken at a time."""
         if not step.operator:
             return max(1, min(step.rows, (8 << 20) // max(1, step.nbytes // max(1, step.rows))))
-        row = step.cols * entry_bytes(step)
-        if row > self.share:
-            law = f"one row of {step.name} needs {row:,} bytes, and the budget gives {self.share:,}"
-            raise UsageError(law, f"Give --memory {-(-row * (_SHARES + 1) // 10**9)}GB or more.")
-        fitting = min(self.share // row, -(-self.block // max(1, step.cols)))
-        return max(1, min(step.rows, fitting))
-
-    def holds(self, step: Step, read_bytes: int) -> bool:
-        """Say whether all tensors of a step may be held in memory in their stored form."""
-        return read_bytes <= self.share
+        fitting = self.share // max(1, step.cols * entry_bytes(step))
+        return max(1, min(step.rows, fitting, -(-self.block // max(1, step.cols))))
 
     def peak(self, plan: Plan) -> int:
         """Return a bound on what the run will use, as predicted for `explain`."""
         cut = map(self.cut, plan.merged)
         arithmetic = max((self.block_rows(s) * s.cols * entry_bytes(s) for s in cut), default=0)
-        held = max((min(self.share, step_bytes(s)) for s in plan.steps), default=0)
-        return resident_bytes() + overhead(plan) + arithmetic + 3 * held
+        return resident_bytes() + overhead(plan, self.workers) + self.workers * arithmetic
 
 
-def overhead(plan: Plan) -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
+    given = getattr(os, "sched_getaffinity", None)
+    return len(given(0)) if given else os.cpu_count() or 1
+
+
+def overhead(plan: Plan, workers: int) -> int:
     """Bytes that a run takes whatever its blocks."""
     experts = max((len(s.sources) for s in plan.merged), default=0)
-    return _FIXED + (_SURVEYED * experts if plan.spec.operator.survey else 0)
+    return _FIXED + workers * (_WORKER + (_SURVEYED * experts if plan.spec.operator.survey else 0))
 
 
 def entry_bytes(step: Step) -> int:
-    """Bytes of arithmetic per entry: k experts twice (values, task vectors), base, float64 sums."""
-    k = len(step.sources)
-    return 4 * (2 * k + 2) + 8 * 5 + 2 * ITEMSIZE[step.dtype]
+    """Bytes of arithmetic per entry.
+
+    k experts twice (values, task vectors), base, sums in float64; and where rows belong together,
+    ranks, draws or products of each expert.
+    """
+    k, operator = len(step.sources), OPERATORS[step.operator or ""]
+    wide = 5 + 3 * k * operator.laws.rowwise(step.knobs)
+    return 4 * (2 * k + 2) + 8 * wide + 2 * ITEMSIZE[step.dtype]
 
 
 def step_bytes(step: Step) -> int:

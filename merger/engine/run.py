@@ -1,16 +1,22 @@
-"""The walk: for each step read blocks, survey, combine, round once, and put into the sink."""
+"""The walk: for each step read blocks, survey, combine, round once, and put into the sink.
+
+Several steps are made at a time, each by one thread from its first byte to its last: torch's own
+threads would split every small sum, and nothing made by one thread can depend on their number.
+"""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from merger.checkpoint import Checkpoint, torch_dtype
-from merger.engine.ahead import Behind, one_ahead
 from merger.engine.blocks import Blocks
 from merger.engine.budget import Budget
 from merger.engine.sinks import Sink
@@ -21,7 +27,7 @@ from merger.plan import Plan, Step
 Facts = MutableMapping[tuple[Any, ...], Any]
 Put = Callable[[Step, int, Tensor], None]
 MEMORY = 1_000_000_000
-_HANDED_ON = 1 << 21  # entries that go to the sink at once: a thread costs more than a small write
+_HANDED_ON = 1 << 19  # entries that go to the sink at once: small writes cost more
 
 
 def run_plan(
@@ -32,7 +38,7 @@ def run_plan(
     memory: int = MEMORY,
     budget: Budget | None = None,
     device: str = "cpu",
-    threads: int = 1,
+    threads: int | None = None,
     allow_nan: bool = False,
     facts: Facts | None = None,
     progress: Callable[[Step], None] | None = None,
@@ -46,27 +52,36 @@ def run_plan(
         memory: bytes that the whole process may hold.
         budget: overrides `memory` by rows and shares worked out already.
         device: where the arithmetic runs.
-        threads: torch threads for it; the result does not depend on them.
+        threads: tensors made at a time, as far as memory lets; by default as there are cores. The
+            result does not depend on them.
         allow_nan: let NaN and infinities of the inputs through.
         facts: surveys kept between runs on the same inputs, keyed by tensor and surveyed knobs.
         progress: called after each step.
 
     Raises:
         CheckpointError: an input holds NaN or infinity, or its file changed.
-        UsageError: a single row does not fit the budget.
+        UsageError: the memory is too little, or a row that must be whole does not fit.
     """
-    budget = budget or Budget.of(memory, plan, device=device)
+    if budget is None:
+        budget = Budget.of(memory, plan, device=device, threads=threads)
+        _keep_freed()
+    elif threads:
+        budget = replace(budget, workers=threads)
     wanted = [s for s in plan.steps if s.name not in sink.finished]
-    works = (_Work(s, checkpoints, budget, device, allow_nan) for s in wanted)
-    with _threads(threads), Behind[None]() as later:
-        for work in one_ahead(works, _Work.prepare):
-            work.run(lambda *block: later(sink.put, *block), facts)
-            if progress:
-                progress(work.whole)
+    works = [_Work(s, checkpoints, budget, device, allow_nan) for s in wanted]
+    with _one_thread(), ThreadPoolExecutor(budget.workers, "merge") as pool:
+        made = [pool.submit(work.run, sink.put, facts) for work in works]
+        try:
+            for step, done in zip(wanted, made, strict=True):
+                done.result()
+                if progress:
+                    progress(step)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 class _Work:
-    """One step on its way: its blocks, and whether they are held."""
+    """One step and its blocks."""
 
     def __init__(
         self,
@@ -79,13 +94,7 @@ class _Work:
         self.whole, self.step = step, budget.cut(step)
         rows = budget.block_rows(self.step)
         self.blocks = Blocks(self.step, checkpoints, rows, device=device, allow_nan=allow_nan)
-        self._budget = budget
         self._allow_nan = allow_nan
-
-    def prepare(self) -> None:
-        """Read ahead what fits."""
-        if self.step.operator and self._budget.holds(self.step, self.blocks.read_bytes):
-            self.blocks.hold()
 
     def run(self, put: Put, facts: Facts | None) -> None:
         """Make all rows of the step."""
@@ -157,10 +166,21 @@ def _named(step: Step) -> Iterator[None]:
         raise type(error)(f"{step.name}: {error.law}", error.remedy) from error
 
 
+def _keep_freed() -> None:
+    """Let the C library keep the memory of a block for the next one, where it is glibc.
+
+    By default it gives each back and takes it anew, page by page: half of a linear merge.
+    """
+    with suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 8 << 20)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 32 << 20)  # M_TRIM_THRESHOLD
+
+
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(1)
     try:
         yield
     finally:

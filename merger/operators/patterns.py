@@ -22,7 +22,7 @@ _SAMPLE = 1 << 17  # entries of one stream that a sample holds
 _BLOCKS = 16  # over how many blocks it is spread
 _SIGMAS = 6.0  # rows differ among themselves, so a sample errs by more than an even one would
 _MOST = 1 << 18  # bins of one histogram
-_WAIT = 1 << 21  # patterns that wait to be counted
+_WAIT = 1 << 20  # patterns that wait to be counted
 _ORDERED: dict[Any, Any] = {torch.float32: torch.int32, torch.float64: torch.int64}
 _ORDERED |= {np.dtype("float32"): np.int32, np.dtype("float64"): np.int64}
 
