@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from merger.errors import RecipeError
+from merger.errors import MergerError, RecipeError
 from merger.registry import Registry, unknown
 from recipes.needs import NOTHING, Needs
 from recipes.options import fitted
@@ -85,8 +85,8 @@ def make_job(stage: Stage, seed: int) -> Job:
     """Check a stage's options against its kind's signature and let the kind check the rest."""
     try:
         return KINDS[stage.kind](**{"seed": seed, **_checked(KINDS[stage.kind], stage)})
-    except RecipeError as broken:
-        raise RecipeError(f"stage {stage.name!r}: {broken.law}", broken.remedy) from broken
+    except MergerError as broken:
+        raise type(broken)(f"stage {stage.name!r}: {broken.law}", broken.remedy) from broken
 
 
 def _checked(function: Kind, stage: Stage) -> dict[str, Any]:
@@ -96,7 +96,7 @@ def _checked(function: Kind, stage: Stage) -> dict[str, Any]:
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     for key in stage.options:
         if key not in named and not open_ended:
-            raise unknown(f"option of {stage.kind} (stage {stage.name!r})", str(key), named)
+            raise unknown(f"option of {stage.kind}", str(key), named)
     for name in named - stage.options.keys() - {"seed"}:
         if parameters[name].default is inspect.Parameter.empty:
             raise RecipeError(f"{stage.kind} needs {name}", f"Add {name}: … to its options.")

@@ -23,11 +23,20 @@ if TYPE_CHECKING:
 
 
 class Needs(NamedTuple):
-    """What a stage takes, in bytes per parameter of the first of its models."""
+    """What a stage takes, in bytes per parameter of the first of its models.
+
+    `disk` stays, `scratch` is gone when the stage is done; `gpu` says whose memory it is.
+    """
 
     disk: int = 0
+    scratch: int = 0
     memory: int = 0
     gpu: bool = False
+
+    def times(self, number: int) -> Needs:
+        """Return the same for so many parameters."""
+        disk, scratch, memory = (number * each for each in self[:3])
+        return Needs(disk, scratch, memory, self.gpu)
 
 
 NOTHING = Needs()
@@ -43,12 +52,13 @@ class Weights(NamedTuple):
 def training_needs(settings: Settings) -> Needs:
     """Count weights, gradients, Adam's two states, the reference and vLLM's copy.
 
-    On disk, the output and two checkpoints to resume from. An adapter's own part is left out.
+    An adapter's own part is left out.
     """
     gpu = settings.on_gpu or settings.vllm
     size = 2 if gpu else 4
     held = 1 if settings.lora else 4 + (settings.beta > 0)
-    return Needs(size * (1 if settings.lora else 7), size * (held + settings.vllm), gpu)
+    kept = 0 if settings.lora else 6 * size  # two checkpoints, each with Adam's states
+    return Needs(size, kept, size * (held + settings.vllm), gpu)
 
 
 def weigh(name: str, aliases: Mapping[str, str], family: str | None) -> Weights | None:

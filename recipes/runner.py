@@ -22,7 +22,7 @@ from merger.experts import known_aliases, resolve
 from merger.registry import unknown
 from recipes import stages as _kinds  # noqa: F401  its functions fill the table of kinds
 from recipes.job import Facts, Here, Job, make_job
-from recipes.needs import Weights, weigh
+from recipes.needs import Needs, Weights, weigh
 from recipes.recipe import Recipe
 from recipes.rl.folder import fingerprint
 
@@ -35,16 +35,14 @@ STATE = "state.json"
 class Line(NamedTuple):
     """A stage in a plan: what it starts from, whether it is finished, the bytes it takes.
 
-    `disk` and `memory` are None where the model's size is not known; `gpu` says whose memory.
+    `needs` has disk, scratch and memory in bytes, and is None where the model's size is unknown.
     """
 
     name: str
     kind: str
     models: tuple[str, ...]
     state: str
-    disk: int | None
-    memory: int | None
-    gpu: bool
+    needs: Needs | None
 
 
 @dataclass
@@ -77,16 +75,20 @@ class Runner:
             if state == "to do" and any(p.exists() for p in self._places(name)):
                 state = "to continue"
             weights = self._weights(name)
-            disk, memory = (weights and n * weights.parameters for n in job.needs[:2])
+            needs = weights and job.needs.times(weights.parameters)
             read = (*job.models, *(job.stages or ()))
-            lines.append(Line(name, self._kinds[name], read, state, disk, memory, job.needs.gpu))
+            lines.append(Line(name, self._kinds[name], read, state, needs))
         return lines
 
     def downloads(self) -> dict[str, int | None]:
         """Return the models that are not here, with the bytes to fetch where they are known."""
         names = dict.fromkeys(m for job in self.jobs.values() for m in job.models)
         found = {name: self._weights(name) for name in names if name not in self.jobs}
-        return {n: w and w.download for n, w in found.items() if w is None or w.download}
+        return {
+            f"{n} ({self.recipe.experts[n]})" if n in self.recipe.experts else n: w and w.download
+            for n, w in found.items()
+            if w is None or w.download
+        }
 
     def _weights(self, name: str) -> Weights | None:
         """Return what a model weighs: a stage's as much as the first it starts from."""

@@ -43,9 +43,10 @@ class Series:
         """Return the stages of all seeds, one line each, with how many seeds have finished it."""
         lines = []
         for same in zip(*(runner.plan() for runner in self.runners.values()), strict=True):
-            done = sum(line.state == "finished" for line in same)
-            disk = None if same[0].disk is None else same[0].disk * len(same)
-            lines.append(same[0]._replace(state=f"{done} of {len(same)} finished", disk=disk))
+            done, first = sum(line.state == "finished" for line in same), same[0]
+            needs = first.needs and first.needs._replace(disk=first.needs.disk * len(same))
+            state = "finished" if done == len(same) else f"{done} of {len(same)} finished"
+            lines.append(first._replace(state=state, needs=needs))
         return lines
 
     def downloads(self) -> dict[str, int | None]:

@@ -42,7 +42,7 @@ def coldstart(*, seed: int, **settings: Any) -> Job:
 
     w = chosen.width  # of 512 tokens, and blocks of four square and three wide matrices
     size = 513 * w + chosen.layers * (4 * w * w + 3 * w * chosen.hidden + 2 * w)
-    needs = Needs(disk=16, memory=16)
+    needs = Needs(disk=4, scratch=12, memory=16)
     return Job((), asdict(chosen), run, model=".", needs=needs, parameters=size)
 
 

@@ -11,11 +11,11 @@ def needs(**options):
 
 def test_training_holds_weights_gradients_states_and_reference():
     """On a CPU 4 bytes each of five; in bf16 on a GPU 2 of five, and one more for vLLM's copy."""
-    assert needs(device="cpu")[1:] == (20, False)
-    assert needs(device="cuda")[1:] == (10, True)
+    assert needs(device="cpu")[2:] == (20, False)
+    assert needs(device="cuda")[2:] == (10, True)
     assert needs(device="cuda", vllm=True).memory == 12
     assert needs(device="cuda", beta=0.0).memory == 8
-    assert needs(device="cuda", lora=8) == (2, 2, True)
+    assert needs(device="cuda", lora=8) == (2, 0, 2, True)
 
 
 def test_a_folder_is_weighed_by_its_headers(tmp_path):

@@ -3,6 +3,8 @@
 from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from merger.errors import MergerError, RecipeError, SpecError, UnknownNameError
@@ -177,7 +179,8 @@ def test_a_merge_stage_reads_stage_names_as_models(tmp_path, made):
 def test_shipped_recipes_are_valid(tmp_path, monkeypatch):
     """Every bundled recipe passes all checks (Stage C's data, which is not ours, aside)."""
     (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "math.jsonl").write_text('{"prompt": "1 + 1", "answer": "2"}\n')
+    rows = {"question": ["1 + 1"], "answer": ["2"]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "data" / "math.parquet")
     monkeypatch.chdir(tmp_path)
     for name in bundled():
         assert Runner(load_recipe(name), Path("run"), Screen()).plan(), name

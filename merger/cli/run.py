@@ -77,26 +77,35 @@ def _check(runner: Runner | Series, *, as_json: bool) -> None:
     from recipes.needs import free_disk, free_memory
 
     plan, downloads = runner.plan(), runner.downloads()
-    asked = sum(line.disk or 0 for line in plan if line.state != "finished")
+    todo = [s.needs for s in plan if s.needs and s.state != "finished"]
+    asked = sum(n.disk for n in todo) + max((n.scratch for n in todo), default=0)
+    gpu = any(n.gpu for n in todo)
     free = {"disk": free_disk(runner.run), "memory": free_memory(gpu=False)}
-    free["gpu"] = free_memory(gpu=True) if any(line.gpu for line in plan) else 0
+    free["gpu"] = free_memory(gpu=True) if gpu else 0
     if as_json:
-        stages = [line._asdict() for line in plan]
+        stages = [s._asdict() | {"needs": s.needs and s.needs._asdict()} for s in plan]
         data({"stages": stages, "downloads": downloads, "disk": asked, "free": free})
     else:
         rows = [
-            (s.name, s.kind, ", ".join(s.models), s.state, _size(s.disk), _size(s.memory))
+            (
+                s.name,
+                s.kind,
+                ", ".join(s.models),
+                s.state,
+                *map(_size, (s.needs or (None,) * 3)[:3]),
+            )
             for s in plan
         ]
-        table("", ("stage", "kind", "starts from", "state", ">disk", ">memory"), rows)
+        heads = ("stage", "kind", "starts from", "state", ">disk", ">scratch", ">memory")
+        table("", heads, rows)
         for name, size in downloads.items():
             say(f"to download: {name}, {_size(size)}")
-        say(f"disk: {_size(asked)} to write, {_size(free['disk'])} free")
-        for gpu, here in ((False, free["memory"]), (True, free["gpu"])):
-            if most := max((s.memory or 0 for s in plan if s.gpu == gpu), default=0):
-                where = "GPU memory" if gpu else "memory"
-                short = "" if most <= here else ": too little on this machine"
-                say(f"{where}: {_size(most)} and more at once, {_size(here)} here{short}")
+        least = "at least " if any(s.needs is None for s in plan) else ""
+        say(f"disk: {least}{_size(asked)} to write, {_size(free['disk'])} free")
+        for where, on_gpu in (("memory", False), ("gpu", True)):
+            if most := max((n.memory for n in todo if n.gpu == on_gpu), default=0):
+                short = "" if most <= free[where] else ": too little on this machine"
+                say(f"{where}: {_size(most)} and more at once, {_size(free[where])} here{short}")
     if asked > free["disk"]:
         room = _size(free["disk"])
         law = f"{_size(asked)} are to be written below {runner.run}, and {room} are free"
@@ -104,10 +113,6 @@ def _check(runner: Runner | Series, *, as_json: bool) -> None:
 
 
 def _size(count: int | None) -> str:
-    return (
-        "unknown"
-        if count is None
-        else f"{count / 1e9:.1f} GB"
-        if count > 1e8
-        else f"{count / 1e6:.1f} MB"
-    )
+    if count is None:
+        return "unknown"
+    return f"{count / 1e9:.1f} GB" if count > 1e8 else f"{count / 1e6:.1f} MB"
