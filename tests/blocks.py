@@ -41,5 +41,6 @@ def write_file(text):
     """Write a block whose first line names a file (`# paper.yaml: …`); say whether it did."""
     named = _FILE.match(text)
     if named:
-        Path(named[1]).write_text(text, encoding="utf-8")
+        body = text.partition("\n")[2] if named[1].endswith(".jsonl") else text
+        Path(named[1]).write_text(body, encoding="utf-8")
     return bool(named)

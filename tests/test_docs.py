@@ -23,7 +23,7 @@ def follow(page):
             ran += 1
         elif not write_file(text):
             for words in commands(text):
-                run(smaller(words, SIZES))
+                run([*smaller(words, SIZES), *(["--quick"] if words[0] == "ablate" else [])])
                 ran += 1
     return ran
 
