@@ -1,10 +1,12 @@
 """The curriculum: when a level is left, and where the next prompt comes from."""
 
 from recipes.rl.curriculum import Curriculum
+from recipes.rl.settings import STAGE_A, make_settings
 
 
 def make(**knobs):
-    return Curriculum(levels=(1, 2, 3), steps=30, promote_at=0.8, window=3, **knobs)
+    settings = {"task": "ded", "steps": 30, "promote_at": 0.8, "window": 3, **knobs}
+    return Curriculum((1, 2, 3), make_settings(STAGE_A, settings))
 
 
 def test_a_level_is_left_when_it_is_learned():

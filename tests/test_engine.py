@@ -67,7 +67,8 @@ def test_the_output_is_a_plain_checkpoint_with_its_story(base, tmp_path):
     for name in ("config.json", "tokenizer.json", "chat_template.jinja", "generation_config.json"):
         assert (out / name).read_bytes() == (base / name).read_bytes()
     assert [row["step"] for row in curve(out)] == [1, 2]
-    assert "digits" in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "merger align base --task digits --set reward=binary --set steps=2 " in card
     assert len(list((out / "completions").glob("*.parquet"))) == 2
     assert not (tmp_path / "out.partial").exists()
 
@@ -106,6 +107,18 @@ align(Path("base"), Path(sys.argv[1]), make_settings(STAGE_A, {told!r}), log=pri
         assert read_parquet(cut / "completions" / name).equals(
             read_parquet(whole / "completions" / name)
         )
+
+
+def test_a_run_killed_when_its_model_was_whole_only_appears(base, tmp_path, monkeypatch):
+    """Killed between the model and its name, a run has nothing left to train."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Workplace, "appear", lambda self: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            align(base, tmp_path / "out", settings())
+    monkeypatch.setattr("recipes.rl.align._door", lambda: 1 / 0)
+    out = align(base, tmp_path / "out", settings())
+    assert len(curve(out)) == 2
+    assert not (out / "done").exists()
 
 
 def test_a_left_over_of_other_settings_is_refused(base, tmp_path):

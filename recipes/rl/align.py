@@ -44,6 +44,9 @@ def align(
     if settings.device != "auto":
         check_device(settings.device)
     place = Workplace(out, _record(model, reference, settings), resume=resume)
+    if place.whole:
+        place.appear()
+        return out
     trainer = _door().make_trainer(model, reference or model, settings, place, log)
     start = place.checkpoint()
     done = int(start.name.split("-")[1]) // settings.updates if start else 0

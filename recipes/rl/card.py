@@ -2,53 +2,42 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from recipes.rl.curve import ENDS, mean
-from recipes.rl.settings import Settings, as_record
+from recipes.rl.settings import STAGE_A, STAGE_C, Settings, as_record
 
-_METHODS = {
-    "reinforce++": "REINFORCE++ (rewards whitened over the tokens of the batch)",
-    "grpo": "GRPO (a baseline per group of answers)",
+_STAGES = {
+    "reinforce++": ("align", STAGE_A, "REINFORCE++ (rewards whitened over the batch's tokens)"),
+    "grpo": ("domain", STAGE_C, "GRPO (a baseline per group of answers)"),
 }
 
 
 def make_card(model: Path, settings: Settings, curve: Sequence[dict[str, Any]]) -> str:
-    """Return the text of README.md: front matter, origin, settings, first and last steps."""
-    record = {k: v for k, v in as_record(settings).items() if k != "task"}
-    knobs = "\n".join(f"| {key} | {value} |" for key, value in record.items())
-    verb = "align" if settings.algorithm == "reinforce++" else "domain"
+    """Return the text of README.md: origin, the command that makes it, first and last steps."""
+    verb, preset, method = _STAGES[settings.algorithm]
+    usual, words = as_record(preset) | {"task": settings.task}, []
+    for key, value in as_record(settings).items():
+        if key in usual and value != usual[key]:
+            words += ["--set", shlex.quote(f"{key}={value}")]
+    first, last = mean(curve[:ENDS]), mean(curve[-ENDS:])
+    told = ", ".join(f"{key} {first[key]:.3g} → {last[key]:.3g}" for key in first)
     return f"""---
 library_name: transformers
 tags: [merger, reinforcement-learning]
 ---
 # {model.name}, trained on {settings.task}
 
-{_METHODS[settings.algorithm]} from `{model.name}`, on items of the
-task `{settings.task}` (split `train` where we draw them: none of them is ever asked in a search or
-an evaluation).
+{method} from `{model.name}`, on items of the task `{settings.task}` (split `train` where we draw
+them: none of them is ever asked in a search or an evaluation).
 
-    merger {verb} {model.name} --task {settings.task} --seed {settings.seed} --out OUT
+    merger {verb} {model.name} --task {settings.task} {" ".join(words)} --out OUT
 
-{_story(curve)}
+{len(curve)} steps; means over the first and the last {ENDS}: {told}.
 
-| setting | value |
-|---|---|
-{knobs}
-
-`curve.jsonl` has a row for every step, `completions/` every prompt and answer.
+`settings.json` holds every setting and the hash of the input, `curve.jsonl` a row for every step,
+`completions/` every prompt and answer.
 """
-
-
-def _story(curve: Sequence[dict[str, Any]]) -> str:
-    """Compare the first steps of a run with its last ones."""
-    if not curve:
-        return "No step was made."
-    lines = ["| steps | reward | correct | format | tokens |", "|---|---|---|---|---|"]
-    for name, rows in (("first", curve[:ENDS]), ("last", curve[-ENDS:])):
-        ends = mean(rows)
-        numbers = " | ".join(f"{ends[k]:.3f}" for k in ("reward", "correct", "format", "length"))
-        lines.append(f"| {name} {len(rows)} | {numbers} |")
-    return "\n".join(lines)

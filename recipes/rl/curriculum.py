@@ -24,11 +24,7 @@ class Curriculum:
     """Levels in the order of training, and where the run stands among them."""
 
     levels: tuple[int, ...]
-    steps: int
-    promote_at: float = 0.8
-    window: int = 5
-    replay: float = 0.1
-    seed: int = 0
+    settings: Settings
     _place: int = 0
     _done: int = 0
     _until: int = 0
@@ -44,8 +40,8 @@ class Curriculum:
 
     def level_of(self, slot: int) -> int:
         """Return the level for prompt number `slot` of the run: the current one, or a replay."""
-        rng = Random(f"curriculum/{self.seed}/{slot}")
-        if self._place and rng.random() < self.replay:
+        rng = Random(f"curriculum/{self.settings.seed}/{slot}")
+        if self._place and rng.random() < self.settings.replay:
             return rng.choice(self.levels[: self._place])
         return self.level
 
@@ -64,22 +60,11 @@ class Curriculum:
         return True
 
     def _learned(self) -> bool:
-        full = len(self._recent) == self.window
-        return full and sum(self._recent) / self.window >= self.promote_at
+        window = self.settings.window
+        full = len(self._recent) == window
+        return full and sum(self._recent) / window >= self.settings.promote_at
 
     def _enter(self, place: int) -> None:
         self._place = place
-        self._recent = deque(maxlen=self.window)
-        self._until = self._done + (self.steps - self._done) // (len(self.levels) - place)
-
-
-def make_curriculum(settings: Settings, levels: tuple[int, ...]) -> Curriculum:
-    """Start the curriculum that the settings describe, over the levels given."""
-    return Curriculum(
-        levels=levels,
-        steps=settings.steps,
-        promote_at=settings.promote_at,
-        window=settings.window,
-        replay=settings.replay,
-        seed=settings.seed,
-    )
+        self._recent = deque(maxlen=self.settings.window)
+        self._until = self._done + (self.settings.steps - self._done) // (len(self.levels) - place)

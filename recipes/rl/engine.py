@@ -27,7 +27,7 @@ from trl import GRPOConfig, GRPOTrainer
 from evals.batching import run as decode
 from evals.generate import Answerer, Request, load_model
 from evals.generate import Settings as Sampling
-from recipes.rl.curriculum import make_curriculum
+from recipes.rl.curriculum import Curriculum
 from recipes.rl.curve import line, make_row
 from recipes.rl.feed import COLUMNS, Feed
 from recipes.rl.folder import Workplace
@@ -188,7 +188,7 @@ def make_trainer(
     policy, tokenizer = load_model(model, dtype="bfloat16" if settings.on_gpu else "float32")
     # The trainer reloads its reference from the path that stands here, whatever the policy is.
     policy.config._name_or_path = str(reference)
-    curriculum = make_curriculum(settings, settings.levels or source.levels)
+    curriculum = Curriculum(settings.levels or source.levels, settings)
     feed = Feed(source, Answerer(policy, tokenizer), curriculum, settings)
     slots = settings.steps * settings.prompts_per_step
     with _quiet():

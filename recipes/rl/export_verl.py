@@ -15,7 +15,7 @@ from typing import Any
 
 from evals.task import Item, get_task
 from merger.errors import OutputError, RecipeError
-from recipes.rl.curriculum import make_curriculum
+from recipes.rl.curriculum import Curriculum
 from recipes.rl.settings import Settings
 from recipes.rl.source import is_file, open_source
 
@@ -57,7 +57,7 @@ def export_verl(model: str, out: Path, settings: Settings) -> Path:
 def rows(settings: Settings) -> Iterator[dict[str, Any]]:
     """Yield verl's rows, easy to hard, as many as the run has prompts."""
     source = open_source(settings)
-    curriculum = make_curriculum(settings, settings.levels or source.levels)
+    curriculum = Curriculum(settings.levels or source.levels, settings)
     for slot in range(settings.steps * settings.prompts_per_step):
         yield _row(source.draw(curriculum.level_of(slot), slot))
         if (slot + 1) % settings.prompts_per_step == 0:

@@ -79,8 +79,18 @@ class Workplace:
         completions = self.trainer / "completions"
         if completions.exists():
             completions.replace(self.part / "completions")
-        shutil.rmtree(self.trainer)
         (self.part / "training_args.bin").unlink(missing_ok=True)
+        self.trainer.replace(self.part / "done")  # from here on the model is whole
+        self.appear()
+
+    @property
+    def whole(self) -> bool:
+        """Whether a run was killed when its model was whole, and only the scratch was left."""
+        return (self.part / RECORD).exists() and not self.trainer.exists()
+
+    def appear(self) -> None:
+        """Drop the scratch and become OUT."""
+        shutil.rmtree(self.part / "done", ignore_errors=True)
         self.part.replace(self.out)
 
     def _check(self, resume: bool) -> None:
