@@ -33,6 +33,7 @@ class Common:
     )
     store: Annotated[str | None, "Ledger: a path or a database URL."] = None
     dtype: Annotated[str | None, "Dtype of the merge (the base's)."] = None
+    vocab: Annotated[str, "Tokenizers that differ: error, base (by token) or union."] = "error"
     device: Annotated[str, "cpu or cuda."] = "cpu"
     max_new_tokens: Annotated[int | None, "Token budget of an answer."] = None
 

@@ -20,7 +20,8 @@ from evals.generate import Answerer, Settings, load_model
 from evals.ledger import Ledger
 from evals.task import get_task
 from evals.threads import best_threads
-from merger.checkpoint import Checkpoint, dtype_name, open_checkpoint
+from merger.checkpoint import Checkpoint, dtype_name, open_models
+from merger.checkpoint.align import align
 from merger.checkpoint.sidecar import dominant
 from merger.checkpoint.vocab import check_vocabularies
 from merger.engine import DictSink, run_plan
@@ -50,12 +51,22 @@ class Models:
     base: str
     folders: Mapping[str, Path]
     choices: tuple[str, ...]
+    vocab: str = "error"
 
     def config(self, merge: Merge, dtype: str | None) -> dict[str, Any]:
         """Return the merge config of a candidate or variant."""
         if isinstance(merge, Variant):
-            return merge.named(self.names, self.base, dtype)
-        return merge_config(merge, self.names, self.base, dtype)
+            return self.worded(merge.named(self.names, self.base, dtype))
+        return self.worded(merge_config(merge, self.names, self.base, dtype))
+
+    def worded(self, config: dict[str, Any]) -> dict[str, Any]:
+        """Say in a config how vocabularies are brought to one; the base alone needs no word."""
+        alone = self.vocab == "error" or "base_model" not in config
+        return config if alone else config | {"tokenizer_source": self.vocab}
+
+    def opened(self) -> dict[str, Checkpoint]:
+        """Open all models, adapters through the base, which stands first."""
+        return open_models(self.folders, next(iter(self.folders)))
 
 
 def find_models(options: Options) -> Models:
@@ -67,7 +78,8 @@ def find_models(options: Options) -> Models:
     family = families().get(options.family) if options.family else None
     names = {name: _portable(source, family) for name, source in options.sources.items()}
     choices = tuple(r.choice for r in found.values())
-    return Models({e: names[e] for e in options.experts}, names[options.base], folders, choices)
+    experts = {e: names[e] for e in options.experts}
+    return Models(experts, names[options.base], folders, choices, options.vocab)
 
 
 def _portable(source: str, family: Family | None) -> str:
@@ -135,7 +147,8 @@ class LiveMerge:
             run_plan(models.plan, models.checkpoints, sink, device=self._resident.device)
         live = self._resident.module.state_dict()
         for name, tensor in sink.tensors.items():
-            held = live[name].to("cpu", tensor.dtype).view_as(tensor)
+            # Of a base alone the file has no rows for tokens of others.
+            held = live[name].to("cpu", tensor.dtype).view(-1)[: tensor.numel()].view_as(tensor)
             if not torch.equal(held, tensor.cpu()):
                 raise SearchError(
                     f"{name} of the live merge is not what the merge engine makes of the files",
@@ -156,12 +169,13 @@ class Survey:
 def survey(models: Models) -> Survey:
     """Read the models once; tensors of large models are sampled for lengths and lineage."""
     base, *experts = models.folders
-    opened = {name: open_checkpoint(folder) for name, folder in models.folders.items()}
+    opened = models.opened()
     try:
         size = sum(info.numel for info in opened[base].tensors.values())
-        table = {name: opened[name] for name in experts}
+        seen = align(opened, base, models.vocab).checkpoints
+        table = {name: seen[name] for name in experts}
         sample = _SAMPLE if size > _LARGE else None
-        geometry = measure(opened[base], table, base_name=base, sample=sample)
+        geometry = measure(seen[base], table, base_name=base, sample=sample)
         lengths = np.sqrt(np.diag(geometry.total().dots)).tolist()
         doubts = tuple(v.text for v in lineage(geometry) if not v.ok)
         marks = {name: checkpoint.fingerprint() for name, checkpoint in opened.items()}
@@ -183,8 +197,7 @@ def _dtype(checkpoint: Checkpoint) -> str:
 def fingerprints(models: Models) -> dict[str, str]:
     """Return the content hash of each model's weights."""
     marks = {}
-    for name, folder in models.folders.items():
-        checkpoint = open_checkpoint(folder)
+    for name, checkpoint in models.opened().items():
         marks[name] = checkpoint.fingerprint()
         checkpoint.close()
     return marks
@@ -211,17 +224,21 @@ def pools_of(options: Options, tasks: Sequence[Opened]) -> Pools:
 def open_world(run: Run, models: Models) -> World:
     """Load the base as the live model, hold all models beside it, and open the ledger.
 
-    Raises a MismatchError for experts whose vocabulary is not the base's.
+    Raises a MismatchError for experts whose vocabulary is not the base's, unless --vocab maps it.
     """
     options = run.options
-    check_vocabularies({name: path for name, path in models.folders.items() if path.is_dir()})
+    if options.vocab == "error":
+        check_vocabularies({name: path for name, path in models.folders.items() if path.is_dir()})
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     torch.set_num_threads(best_threads())
     folder, dtype = models.folders[options.base], options.dtype or "auto"
     model, tokenizer = load_model(folder, device=options.device, dtype=dtype)
-    resident = Resident(model, [models.base, *models.names.values()], device=options.device)
+    names = [models.base, *models.names.values()]
+    resident = Resident(model, names, vocab=options.vocab, device=options.device)
+    for entry in resident.aligned.added:
+        tokenizer.add_tokens(entry["content"], special_tokens=bool(entry.get("special")))
     tasks = tasks_of(options)
     return World(
         Holder(LiveMerge(resident, models, options.dtype)),

@@ -10,7 +10,7 @@ from merger.engine.models import opened
 from merger.provenance import fill_selection
 from merger.spec import load_spec
 from search.candidate import Candidate
-from search.export import merge_config, mergekit_config, to_yaml
+from search.export import mergekit_config, to_yaml
 from search.live import find_models
 from search.protocol import Search
 
@@ -25,12 +25,15 @@ def write_winner(search: Search, confirmed: dict[str, Any]) -> None:
     winner, frozen = (Candidate.from_mapping(confirmed[k]) for k in ("winner", "frozen"))
     head = f"{confirmed['verdict']}: {confirmed['words']}"
     marks = f"weights {confirmed['winner']['fingerprint']}"
-    config = merge_config(winner, models.names, models.base, options.dtype)
+    config = models.config(winner, options.dtype)
     run.write_text(CONFIG, to_yaml(config, f"merger merge {CONFIG} OUT", head, marks))
     config, near = mergekit_config(winner, models.names, models.base, options.dtype)
-    run.write_text(MERGEKIT, to_yaml(config, f"{near} to {CONFIG}", "Put folders for the models."))
+    run.write_text(
+        MERGEKIT,
+        to_yaml(models.worded(config), f"{near} to {CONFIG}", "Put folders for the models."),
+    )
     if frozen != winner:
-        config = merge_config(frozen, models.names, models.base, options.dtype)
+        config = models.config(frozen, options.dtype)
         run.write_text(
             "frozen.yaml", to_yaml(config, "The frozen winner; it did not beat winner.yaml")
         )

@@ -20,7 +20,7 @@ from search.ask import (
 )
 from search.candidate import BASE, Candidate
 from search.export import merge_config, mergekit_config
-from search.live import default_levels
+from search.live import Models, default_levels
 from search.tasks import deal, open_task
 from tests.toy_models import toy_model, toy_tokenizer
 
@@ -214,3 +214,11 @@ def test_a_search_on_own_questions_with_two_workers(family):
     assert code == 0, err
     assert [c["n"] for c in json.loads(out)["confirm"]] == [8] * len(json.loads(out)["confirm"])
     assert "joins" in (family / "own" / "worker-1.log").read_text()
+
+
+def test_a_config_says_how_vocabularies_are_brought_to_one():
+    """With --vocab every merge of a run names it; the base alone has nothing to bring."""
+    models = Models({"ded": "a/ded"}, "a/base", {}, (), "union")
+    told = models.config(Candidate((("ded", 1.0),)), None)
+    assert (told["tokenizer_source"], told["base_model"]) == ("union", "a/base")
+    assert "tokenizer_source" not in models.config(Candidate(()), None)

@@ -56,7 +56,7 @@ def diff(
 
 
 def _measure(base: str, experts: list[str], family: str | None, *, quiet: bool) -> Geometry:
-    from merger.checkpoint import open_checkpoint
+    from merger.checkpoint import open_models
     from merger.cli.console import progress, say
     from merger.experts import resolve
     from merger.geometry import measure
@@ -65,11 +65,11 @@ def _measure(base: str, experts: list[str], family: str | None, *, quiet: bool) 
     for one in found.values():
         if not quiet:
             say(one.choice)
-    ground = open_checkpoint(found[base].path)
-    opened = {name: open_checkpoint(found[name].path, ground) for name in dict.fromkeys(experts)}
+    opened = open_models({name: one.path for name, one in found.items()}, base)
+    ground, others = opened[base], {name: opened[name] for name in experts}
     with progress("diff", len(ground.tensors)) as bar:
         return measure(
-            ground, opened, base_name=base, progress=lambda name: bar.step(1, name[-24:])
+            ground, others, base_name=base, progress=lambda name: bar.step(1, name[-24:])
         )
 
 
@@ -116,7 +116,7 @@ def _figures(geometry: Geometry, sums: Sums, what: str) -> _Cells:
 def _strips(geometry: Geometry) -> None:
     """Draw figures along each stack of layers, all strips of a figure on one scale."""
     from merger.cli.console import table
-    from merger.cli.screen import spark
+    from merger.cli.panel import spark
 
     for stack, layers in _stacks(geometry):
         rows = []
