@@ -10,10 +10,12 @@ into another. A `Draft` is what a generator draws; an `Item` is a draft with its
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from time import monotonic
+from typing import Any, NamedTuple
 
 from evals.answers import Verdict, read_answer
 from merger.errors import EvalError
@@ -76,9 +78,9 @@ class Task:
 
     `draw(rng, level)` draws a draft; `grade(answer, item)` judges the text inside the answer tags;
     `certify(item)` proves the item well posed by other means than the generator's; `baselines` are
-    blind strategies (item -> answer text) that must score near chance; `system` is the system
-    prompt, `prefill` what the assistant's turn begins with and `max_new_tokens` the token budget:
-    together the prompt contract.
+    blind strategies (item -> answer text) that must score near `chance`, a share by level. `system`
+    is the system prompt, `prefill` what the assistant's turn begins with and `max_new_tokens` the
+    token budget: together the prompt contract.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Task:
     baselines: Mapping[str, Callable[[Item], str]]
     max_new_tokens: int = 8192
     prefill: str = "<think>"
+    chance: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def system(self) -> str:
@@ -203,3 +206,26 @@ def items(
     """Return the first n items, levels taken in turn; a longer list begins with the shorter one."""
     streams = [stream(task, level=lv, split=split, seed=seed) for lv in levels or task.levels]
     return [next(streams[i % len(streams)]) for i in range(n)]
+
+
+class Capacity(NamedTuple):
+    """How many distinct instances some draws gave, and how many there are at least."""
+
+    drawn: int
+    distinct: int
+    at_least: int
+
+
+def capacity(task: Task, level: int, *, draws: int = 2000, seconds: float = 60.0) -> Capacity:
+    """Estimate how many distinct instances a level has, over all splits.
+
+    Chao's lower bound from how often instances came once and twice (A. Chao, Scand. J. Stat. 11,
+    1984, bias-corrected); what was seen is counted, so more draws only raise it.
+    """
+    seen: Counter[str] = Counter()
+    start = monotonic()
+    while seen.total() < draws and monotonic() - start < seconds:
+        seen[task.draw(Random(f"capacity/{seen.total()}"), level).canonical] += 1
+    once, twice = (sum(n == times for n in seen.values()) for times in (1, 2))
+    unseen = once * (once - 1) // (2 * (twice + 1))
+    return Capacity(seen.total(), len(seen), len(seen) + unseen)

@@ -45,7 +45,7 @@ NAMES = {
 
 
 @dataclass
-class _Graph:
+class Graph:
     """A knowledge base while it is grown."""
 
     rng: Random
@@ -97,9 +97,9 @@ class _Graph:
                 self.rules.append((body, head))
 
 
-def _grow(rng: Random, shape: Level, level: int) -> tuple[_Graph, list[str]]:
+def grow(rng: Random, shape: Level, level: int) -> tuple[Graph, list[str]]:
     """Grow a graph for the goals, with a second derivation of one inner atom from level 2."""
-    graph = _Graph(rng, shape.cycle, rng.sample(NAMES[level], len(NAMES[level])))
+    graph = Graph(rng, shape.cycle, rng.sample(NAMES[level], len(NAMES[level])))
     goals = [graph.pool.pop() for _ in range(shape.goals)]
     for goal in goals:
         graph.grow(goal, rng.randint(*shape.depth), (goal,))
@@ -124,9 +124,9 @@ def _explanations(
     return [mask for mask in found if not any(b & mask == b for b in bad)]
 
 
-def _accept(rng: Random, level: int) -> tuple[_Graph, list[str], str | None, list[int]] | None:
+def _accept(rng: Random, level: int) -> tuple[Graph, list[str], str | None, list[int]] | None:
     """Draw once; return the instance when it is well posed, else None."""
-    graph, goals = _grow(rng, LEVELS[level], level)
+    graph, goals = grow(rng, LEVELS[level], level)
     if not 2 <= len(graph.candidates) <= 14:
         return None
     free = derive(graph.rules, graph.facts)
@@ -155,7 +155,7 @@ def _accept(rng: Random, level: int) -> tuple[_Graph, list[str], str | None, lis
     return graph, goals, forbidden, every
 
 
-def _shortcut(graph: _Graph, goals: list[str], mask: int) -> bool:
+def _shortcut(graph: Graph, goals: list[str], mask: int) -> bool:
     """Say whether naming the candidates in goal rules, or in any rule, would be the answer."""
     answer = {c for i, c in enumerate(graph.candidates) if mask >> i & 1}
     near = {atom for body, head in graph.rules if head in goals for atom in body}
@@ -195,11 +195,11 @@ def draft(rng: Random, level: int) -> Draft:
         "goals": goals,
         "forbidden": forbidden,
     }
-    canonical = _canonical(rules, facts, candidates, goals, forbidden)
+    canonical = canonical_form(rules, facts, candidates, goals, forbidden)
     return Draft("\n".join(lines), " ".join(sets[0]), canonical, data, {"minimal": sets})
 
 
-def _canonical(
+def canonical_form(
     rules: list[Rule],
     facts: list[str],
     candidates: list[str],
@@ -280,6 +280,7 @@ register(
         draw=draft,
         grade=grade,
         certify=certify,
+        chance={1: 0.10},
         baselines={
             "all candidates": lambda item: " ".join(item.data["candidates"]),
             "first candidate": lambda item: item.data["candidates"][0],

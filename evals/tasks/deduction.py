@@ -240,6 +240,7 @@ register(
         draw=draft,
         grade=grade,
         certify=certify,
+        chance=dict.fromkeys(LEVELS, UNSAT_SHARE),
         baselines={
             "always UNSAT": lambda item: "UNSAT",
             "all true": _constant("true"),

@@ -117,3 +117,14 @@ def smallest_by_sat(
             if found:
                 return found
     return []
+
+
+def follows_by_sat(rules: Sequence[Rule], facts: Sequence[str], atom: str) -> bool:
+    """Say whether an atom follows: rules and facts with its negation have no model."""
+    from pysat.solvers import Cadical153
+
+    atoms = dict.fromkeys([atom, *facts, *(a for body, head in rules for a in (*body, head))])
+    index = {a: i for i, a in enumerate(atoms, 1)}
+    clauses = [[*(-index[b] for b in body), index[head]] for body, head in rules]
+    with Cadical153(bootstrap_with=[*clauses, *([index[f]] for f in facts), [-index[atom]]]) as s:
+        return not s.solve()

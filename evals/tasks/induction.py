@@ -183,6 +183,8 @@ register(
         draw=draft,
         grade=grade,
         certify=certify,
+        # One of the eleven steps; at level 1 most cycles are one step, which two numbers show.
+        chance=dict.fromkeys(LEVELS, 0.10) | {1: 0.35},
         baselines={
             "repeat the last": _repeat_last,
             "last difference": _last_difference,

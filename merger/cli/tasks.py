@@ -46,7 +46,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a task's prompt contract, an example, and how blind strategies score."""
-    from evals.task import draw_item, get_task, items
+    from evals.task import capacity, draw_item, get_task, items
     from merger.cli.console import data, out
 
     found = get_task(task)
@@ -57,18 +57,27 @@ def show(
         name: sum(found.grade(guess(i), i).correct for i in drawn) / len(drawn)
         for name, guess in found.baselines.items()
     }
+    room = capacity(found, level, seconds=2.0)
     if as_json:
         contract = {"system": found.system, "prefill": found.prefill, "contract": found.contract}
         facts = {"task": found.name, "version": found.version, "levels": list(found.levels)}
-        data(facts | contract | {"item": document(item), "baselines": blind})
+        data(
+            facts
+            | contract
+            | {"item": document(item), "baselines": blind}
+            | {"capacity": room._asdict()}
+        )
         return
     out(f"{found.name} {found.version}, levels {_range(found.levels)}, contract {found.contract}")
     out(f"\nsystem\n{_indent(found.system)}")
     out(f"\nuser (level {level})\n{_indent(item.prompt)}")
     out(f"\nassistant begins with {found.prefill!r}; one right answer is\n{_indent(item.answer)}")
-    out("\nblind strategies, % right of 100 such items")
+    chance = 100 * found.chance.get(level, 0.0)
+    out(f"\nblind strategies, % right of 100 such items (chance: {chance:.0f})")
     for name, share in blind.items():
         out(f"    {name} {100 * share:.0f}")
+    told = f"{room.distinct:,} in {room.drawn:,} draws"
+    out(f"\nat least {room.at_least:,} distinct instances at this level ({told})")
 
 
 @tasks.command()
