@@ -13,12 +13,8 @@ from tests.blocks import ROOT, blocks, commands, run, smaller, write_file
 
 SIZES = {"--trials": "6", "--items": "4+4", "--n": "3", "--steps": "1", "--prompts": "2"}
 SIZES |= {"--group": "2"}
-SMALL = {"search": ["--max-new-tokens", "8"], "eval": ["--max-new-tokens", "8"]}
-SMALL |= {
-    "ablate": ["--quick"],
-    "align": ["--max-new-tokens", "8"],
-    "domain": ["--max-new-tokens", "8"],
-}
+SMALL = dict.fromkeys(("search", "eval", "align", "domain"), ["--max-new-tokens", "8"])
+SMALL["ablate"] = ["--quick"]
 
 
 def answers(place):

@@ -44,6 +44,13 @@ _SYSTEM = {
     errno.ELOOP: "Its links lead in a circle; name the folder itself.",
 }
 
+# By name, for sqlalchemy and optuna are not loaded here.
+_DATABASE = dict.fromkeys(
+    ("sqlalchemy.exc.OperationalError", "sqlalchemy.exc.DatabaseError")
+    + ("sqlalchemy.exc.InterfaceError", "optuna.exceptions.StorageInternalError"),
+    "See to its server, file and disk; what was committed is kept, and the same command goes on.",
+)
+
 
 def _version(show: bool) -> None:
     if show:
@@ -81,6 +88,11 @@ def main(words: Sequence[str] | None = None) -> None:
         _fail(MergerError(f"{place}: {error.strerror}", _SYSTEM[error.errno]))
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
+    except Exception as error:
+        kind = f"{type(error).__module__}.{type(error).__name__}"
+        if kind not in _DATABASE:
+            raise
+        _fail(MergerError(f"the database gave up: {str(error).splitlines()[0]}", _DATABASE[kind]))
 
 
 def _fail(mistake: MergerError) -> None:

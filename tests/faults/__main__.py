@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
@@ -24,25 +25,38 @@ def main():
     asked.add_argument("--seed", type=int, default=0, help="of the moments")
     asked.add_argument("--only", default="", help="part of a case's name")
     options = asked.parse_args()
-    import torch
-
-    torch.set_num_threads(1)
-    import merger.cli  # noqa: F401  warm: a fork starts with all of it
-    from merger.api import evaluate  # noqa: F401
     from tests.faults.cases import CASES
 
+    _warm()
     tried, lost = Counter(), Counter()
     for number in range(options.rounds):
         for place, case in enumerate(CASES):
             if place % 4 == number % 4 and options.only in " ".join(case):
                 tried[case] += 1
                 lost[case] += not _try(case, CASES[case][0], Random(f"{options.seed} {number}"))
-    print("| fault | command | rounds | lost | recovered by |\n|---|---|---|---|---|")
+    say = sys.stdout.write
+    say("| fault | command | rounds | lost | recovered by |\n|---|---|---|---|---|\n")
     for (name, command), (_, recovered) in CASES.items():
         if tried[name, command]:
             counts = f"{tried[name, command]} | {lost[name, command]}"
-            print(f"| {name} | {command} | {counts} | {recovered} |")
+            say(f"| {name} | {command} | {counts} | {recovered} |\n")
     return int(lost.total() > 0)
+
+
+def _warm():
+    """Import here all that a command needs, so that a forked one starts with it."""
+    import torch
+    import trl
+
+    import merger.cli
+    import recipes.runner
+    from tests.faults.cases import EVAL, elsewhere
+
+    torch.set_num_threads(1)
+    assert trl.GRPOTrainer
+    assert recipes.runner.Runner
+    with elsewhere(), suppress(SystemExit):
+        merger.cli.main(EVAL.split())
 
 
 def _try(case, function, rng):
@@ -52,12 +66,12 @@ def _try(case, function, rng):
         try:
             function(rng)
         except Exception:  # noqa: BLE001  the other cases are tried all the same
-            print(f"LOST {' / '.join(case)}", file=sys.stderr)
+            sys.stderr.write(f"LOST {' / '.join(case)}\n")
             traceback.print_exc()
             return False
         finally:
             os.chdir(here)
-    print(f"{' / '.join(case)}: {time.monotonic() - begin:.1f} s", file=sys.stderr)
+    sys.stderr.write(f"{' / '.join(case)}: {time.monotonic() - begin:.1f} s\n")
     return True
 
 
