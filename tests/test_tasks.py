@@ -4,6 +4,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from functools import cache
@@ -16,8 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import evals.tasks  # noqa: F401  the folder fills the table
+from evals.answers import grade_number
 from evals.itemfile import item_at, item_document
+from evals.own import FileTask, file_item, file_task
 from evals.task import SPLITS, TASKS, Draft, Item, bucket, capacity, draw_item, get_task, items
+from evals.v0 import V0Task
 
 NAMES = list(TASKS)
 LEVELS = [(name, level) for name in NAMES for level in TASKS[name].levels]
@@ -99,6 +103,43 @@ def test_no_text_raises(name, text):
         assert {type(v) for v in vars(score).values()} == {bool}
         if not any(c.isascii() and c.isalnum() for c in text):
             assert not score.correct
+
+
+MEGABYTE = 1_000_000
+PARTS = [
+    "<answer>",
+    "</answer>",
+    "<think></think>",
+    "\\boxed{",
+    "A=true ",
+    "9",
+    "Ba and ",
+    "(((¬",
+    "= ",
+]
+
+
+@pytest.mark.parametrize("name", [*NAMES, "file", "v0"])
+@pytest.mark.parametrize("part", PARTS)
+def test_a_megabyte_is_read_in_a_tenth_of_a_second(name, part):
+    """No text is slow: repeated tags, boxes, digits, words, bare or inside the answer tags."""
+    if name in TASKS:
+        task, item = TASKS[name], drawn(name, 1)[0]
+    else:
+        task = file_task("mine", grade_number_of, kind=V0Task if name == "v0" else FileTask)
+        item = file_item(task, {"prompt": "?", "answer": "(1) A is True"})
+    text = part * (MEGABYTE // len(part))
+    for said in (text, wrapped(text[:-60]), wrapped(text[:3900])):
+        took = []
+        for _ in range(3):
+            start = time.process_time()
+            task.check(said, item)
+            took.append(time.process_time() - start)
+        assert min(took) < 0.1
+
+
+def grade_number_of(answer, item):
+    return grade_number(answer, 7)
 
 
 @pytest.mark.parametrize("name", NAMES)
