@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from merger.cli.app import app
-from merger.cli.merge import (
-    Base,
-    Device,
-    Dtype,
-    Expert,
-    Family,
-    Json,
-    Memory,
-    Method,
-    Seed,
-    Set,
-    Vocab,
-)
+from merger.cli.merge import Asked, Json, spec_of
+from merger.cli.options import options_of
 
 if TYPE_CHECKING:
     from merger.engine.models import Opened
@@ -27,31 +16,23 @@ if TYPE_CHECKING:
 
 
 @app.command("explain")
+@options_of(Asked)
 def explain(
     config: Annotated[str | None, typer.Argument(help="A merge config (mergekit YAML).")] = None,
-    method: Method = None,
-    base: Base = None,
-    expert: Expert = None,
-    settings: Set = None,
-    dtype: Dtype = None,
-    memory: Memory = "1GB",
-    family: Family = None,
-    vocab: Vocab = "error",
-    seed: Seed = None,
-    device: Device = "cpu",
+    *,
     as_json: Json = False,
+    **flags: Any,
 ) -> None:
     """Show every output tensor with its operator, resolved knobs, dtype, bytes; and the cost."""
     from merger.cli.flags import size
-    from merger.cli.merge import spec_of
     from merger.engine.models import opened
     from merger.errors import UsageError
 
-    if (config is None) == (method is None):
+    asked = Asked(**flags)
+    if (config is None) == (asked.method is None):
         raise UsageError("give either a config or --method", "merger explain --help")
-    spec = spec_of(config, method, base, expert, settings, dtype, seed, vocab)
-    with opened(spec, family=family) as models:
-        show(models, size(memory, "--memory"), as_json=as_json, device=device)
+    with opened(spec_of(config, asked), family=asked.family) as models:
+        show(models, size(asked.memory, "--memory"), as_json=as_json, device=asked.device)
 
 
 def show(models: Opened, memory: int, *, as_json: bool, device: str) -> None:

@@ -31,7 +31,7 @@ def spec_from_flags(
     A setting may speak of one expert: `--set ded.density=0.5`. Values are read as YAML, so a list
     is a gradient. Raises what the same YAML would be refused for.
     """
-    from merger.spec import spec_from_mapping
+    from merger.spec import merge_spec
 
     models: dict[str, dict[str, Any]] = {}
     for given in experts:
@@ -49,13 +49,7 @@ def spec_from_flags(
             known = ", ".join(models) or "none"
             raise UsageError(f"--set speaks of {owner!r}", f"Experts given: {known}.")
         (models[owner] if owner else shared)[knob] = _plain(value, given)
-    told: dict[str, Any] = {"merge_method": method}
-    told |= {"base_model": base} if base else {}
-    told["models"] = [
-        {"model": name, "parameters": knobs} if knobs else {"model": name}
-        for name, knobs in models.items()
-    ]
-    return spec_from_mapping(told | ({"parameters": shared} if shared else {}))
+    return merge_spec(method, models, base=base, knobs=shared)
 
 
 def _expert(given: str) -> tuple[str, float | None]:

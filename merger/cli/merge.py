@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from merger.cli.app import app
+from merger.cli.options import options_of
 from merger.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,37 +26,38 @@ Places = Annotated[
         metavar="[CONFIG.yaml] OUT", help="A merge config (mergekit YAML), a new folder."
     ),
 ]
-Method = Annotated[str | None, typer.Option(help="Operator, instead of a config file.")]
-Base = Annotated[str | None, typer.Option(help="Model the experts started from.")]
-Expert = Annotated[
-    list[str] | None, typer.Option("--expert", metavar="NAME=W", help="A model and its weight.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KNOB=VALUE", help="A knob; NAME.KNOB=VALUE for one expert."),
-]
-Memory = Annotated[str, typer.Option(help="Memory the whole process may hold.")]
-Dtype = Annotated[str | None, typer.Option(help="Dtype to write: bf16, fp16, fp32.")]
-Family = Annotated[str | None, typer.Option(help="Family whose aliases are used first.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of operators that draw at random.")]
-Device = Annotated[str, typer.Option(help="Where the arithmetic runs: cpu, cuda.")]
-Vocab = Annotated[
-    str, typer.Option(help="Tokenizers that differ: error, base (by token) or union.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a merge and its explanation are asked for, beside the config."""
+
+    method: Annotated[str | None, "Operator, instead of a config file."] = None
+    base: Annotated[str | None, "Model the experts started from."] = None
+    expert: Annotated[
+        list[str] | None, typer.Option("--expert", metavar="NAME=W", help="A model, its weight.")
+    ] = None
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KNOB=VALUE", help="A knob; NAME.KNOB=VALUE for one expert."),
+    ] = None
+    dtype: Annotated[str | None, "Dtype to write: bf16, fp16, fp32."] = None
+    memory: Annotated[str, "Memory the whole process may hold."] = "1GB"
+    family: Annotated[str | None, "Family whose aliases are used first."] = None
+    vocab: Annotated[str, "Tokenizers that differ: error, base (by token) or union."] = "error"
+    seed: Annotated[int | None, "Seed of operators that draw at random."] = None
+    device: Annotated[str, "Where the arithmetic runs: cpu, cuda."] = "cpu"
+
 
 _SAMPLE = 16_384  # entries per tensor that the check of lineage reads
 
 
 @app.command("merge")
+@options_of(Asked)
 def merge(
     places: Places = None,
-    method: Method = None,
-    base: Base = None,
-    expert: Expert = None,
-    settings: Set = None,
-    dtype: Dtype = None,
-    memory: Memory = "1GB",
+    *,
     shard_size: Annotated[str, typer.Option(help="Largest file of weights.")] = "5GB",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the plan, write nothing.")
@@ -65,29 +68,27 @@ def merge(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing model.")] = False,
     allow_nan: Annotated[bool, typer.Option("--allow-nan", help="Let NaN through.")] = False,
-    family: Family = None,
-    vocab: Vocab = "error",
-    seed: Seed = None,
-    device: Device = "cpu",
     threads: Annotated[
         int | None, typer.Option(min=1, help="Tensors made at a time; by default, all cores.")
     ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Name every tensor.")] = False,
     as_json: Json = False,
+    **flags: Any,
 ) -> None:
     """Merge models into a new folder: from a config, or by --method, --base and --expert."""
     from merger.cli.explain import show
     from merger.cli.flags import size
     from merger.engine.models import opened
 
-    config, out = _places(places or [], method, optional=dry_run or discard)
-    spec = spec_of(config, method, base, expert, settings, dtype, seed, vocab)
-    limit, shards = size(memory, "--memory"), size(shard_size, "--shard-size")
-    with opened(spec, family=family) as models:
+    asked = Asked(**flags)
+    config, out = _places(places or [], asked.method, optional=dry_run or discard)
+    spec = spec_of(config, asked)
+    limit, shards = size(asked.memory, "--memory"), size(shard_size, "--shard-size")
+    with opened(spec, family=asked.family) as models:
         if dry_run:
-            show(models, limit, as_json=as_json, device=device)
+            show(models, limit, as_json=as_json, device=asked.device)
             return
-        options: dict[str, object] = {"memory": limit, "device": device, "threads": threads}
+        options: dict[str, object] = {"memory": limit, "device": asked.device, "threads": threads}
         options["allow_nan"] = allow_nan
         if not discard:
             options |= {"shard_size": shards, "resume": resume, "force": force}
@@ -109,38 +110,31 @@ def _places(
     return config, out
 
 
-def spec_of(
-    config: str | None,
-    method: str | None,
-    base: str | None,
-    experts: list[str] | None,
-    settings: list[str] | None,
-    dtype: str | None,
-    seed: int | None,
-    vocab: str = "error",
-) -> MergeSpec:
+def spec_of(config: str | None, asked: Asked) -> MergeSpec:
     """Build the spec from a config file or from flags; --dtype, --seed, --vocab hold for both."""
-    from dataclasses import replace
-
     from merger.cli.flags import spec_from_flags
     from merger.spec import Setting, load_spec
     from merger.spec.parse import dtype_of
 
     if config is not None:
-        if given := [
-            n for n, v in (("--base", base), ("--expert", experts), ("--set", settings)) if v
-        ]:
+        own = {"--base": asked.base, "--expert": asked.expert, "--set": asked.settings}
+        if given := [name for name, value in own.items() if value]:
             law = f"{config} and {', '.join(given)} are given together"
             raise UsageError(law, "Change the config, or use --method instead of it.")
         spec = load_spec(config)
     else:
-        spec = spec_from_flags(method or "", base, experts or [], settings or [])
-    if vocab not in ("error", "base", "union"):
-        raise UsageError(f"--vocab is {vocab!r}", "One of error, base, union.")
-    spec = spec if vocab == "error" else replace(spec, tokenizer_source=vocab)
-    if seed is not None and "seed" in spec.operator.knobs:
-        spec = replace(spec, knobs={**spec.knobs, "seed": Setting.of(seed)})
-    return replace(spec, out_dtype=dtype_of(dtype, "--dtype")) if dtype else spec
+        flags = asked.expert or [], asked.settings or []
+        spec = spec_from_flags(asked.method or "", asked.base, *flags)
+    if asked.vocab not in ("error", "base", "union"):
+        raise UsageError(f"--vocab is {asked.vocab!r}", "One of error, base, union.")
+    changes: dict[str, Any] = {}
+    if asked.vocab != "error":
+        changes["tokenizer_source"] = asked.vocab
+    if asked.seed is not None and "seed" in spec.operator.knobs:
+        changes["knobs"] = {**spec.knobs, "seed": Setting.of(asked.seed)}
+    if asked.dtype:
+        changes["out_dtype"] = dtype_of(asked.dtype, "--dtype")
+    return replace(spec, **changes)
 
 
 def _write(

@@ -5,42 +5,19 @@ The options stand in search/asked.py, one table for this command, recipes and Py
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any
 
 import typer
 
 from merger.cli.app import app
+from merger.cli.options import options_of
 from search.asked import Asked, Common
 
 
-def _asked(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command one option for each field of `Asked`, with its help and default."""
-    own = inspect.signature(command, eval_str=True)
-    kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-    made = inspect.Signature([*_options(), *kept])
-    command.__signature__ = made  # type: ignore[attr-defined]
-    return command
-
-
-def _options() -> Iterator[inspect.Parameter]:
-    hints, shared = get_type_hints(Asked, include_extras=True), {f.name for f in fields(Common)}
-    for field in sorted(fields(Asked), key=lambda f: f.name in shared):
-        kind, told = get_args(hints[field.name])
-        option = typer.Option(f"--{field.name.replace('_', '-')}", help=told)
-        yield inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=Annotated[kind, option],
-        )
-
-
 @app.command("search")
-@_asked
+@options_of(Asked, [field.name for field in fields(Common)])
 def search(
     *,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
