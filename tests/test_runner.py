@@ -1,5 +1,10 @@
 """Laws of an evaluation: pay once, continue where it stopped, score again without generating."""
 
+import multiprocessing
+import os
+import signal
+from random import Random
+
 import pytest
 
 from evals.generate import Answerer, Settings
@@ -44,6 +49,44 @@ def test_nothing_is_paid_twice(model):
     assert worker.asked == len(ITEMS)
     evaluate(worker, "f1", TASK, ITEMS[:5], ledger=store)  # other weights share nothing
     assert worker.asked == len(ITEMS) + 5
+
+
+def _evaluate_in_pairs(path, told):
+    """Evaluate in batches of two rows and tell after each that it is committed."""
+    model = Answerer(toy_model(), toy_tokenizer(), max_rows=2)
+    sampled = Settings(max_new_tokens=12, samples=4, temperature=1.0)
+    evaluate(
+        model, "f0", TASK, ITEMS, ledger=Ledger(path), settings=sampled,
+        progress=lambda n, note: os.write(told, b"x" * n),
+    )  # fmt: skip
+
+
+def test_kill_nine_at_twenty_moments_loses_a_batch_at_most(tmp_path):
+    """Every row that was told survives; in the end the rows are those of an unbroken run."""
+    dice, read, kills = Random(4), 0, 0
+    fork = multiprocessing.get_context("fork")
+    while kills < 20:
+        ours, theirs = os.pipe()
+        path = tmp_path / f"{kills // 4}.sqlite"  # five ledgers, each of four kills at the most
+        child = fork.Process(target=_evaluate_in_pairs, args=(path, theirs))
+        child.start()
+        os.close(theirs)
+        child.join(timeout=dice.uniform(0.02, 0.5))
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        told = len(os.read(ours, 100_000))
+        os.close(ours)
+        store = Ledger(path)
+        (cell,) = store.cells() or [None]
+        assert len(store.rows(cell)) >= told if cell else told == 0
+        read, kills = read + told, kills + 1
+    assert read > 0
+    rows = []
+    for place in (":memory:", *sorted(tmp_path.glob("*.sqlite"))):
+        model = Answerer(toy_model(), toy_tokenizer())
+        sampled = Settings(max_new_tokens=12, samples=4, temperature=1.0)
+        rows.append(evaluate(model, "f0", TASK, ITEMS, ledger=Ledger(place), settings=sampled))
+    assert all(other == rows[0] for other in rows)
 
 
 def test_a_killed_evaluation_continues(model):
