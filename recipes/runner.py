@@ -53,6 +53,8 @@ class Runner:
     run: Path
     screen: Screen
     _weighed: dict[str, Weights | None] = field(default_factory=dict)
+    _done: dict[str, bool] = field(default_factory=dict)
+    _prints: dict[Path, str] = field(default_factory=dict)
 
     @cached_property
     def jobs(self) -> dict[str, Job]:
@@ -60,10 +62,8 @@ class Runner:
         jobs: dict[str, Job] = {}
         for stage in self.recipe.stages:
             job = make_job(stage, self.recipe.seed)
-            for model in job.models:
-                self._check_model(stage.name, model, jobs)
-            for read in job.stages or ():
-                self._check_before(stage.name, read, jobs)
+            for other in (*job.models, *(job.stages or ())):
+                self._check(stage.name, other, jobs, start=other in job.models)
             jobs[stage.name] = job
         return jobs
 
@@ -143,46 +143,44 @@ class Runner:
             return folder
         return resolve(model, aliases=self.recipe.experts, family=self.recipe.family).path
 
-    def _check_model(self, stage: str, model: str, before: Mapping[str, Job]) -> None:
-        """Check that a model is an earlier stage's, or a name that can be found; fetch nothing."""
-        if model in before:
-            if before[model].model is None:
-                raise RecipeError(
-                    f"stage {stage!r}: {model!r} makes no model", "Name one that does."
-                )
-        elif model in self._kinds:
-            law = f"stage {stage!r} starts from {model!r}, which does not come before it"
-            raise RecipeError(law, "Put it before.")
-        elif not self._nameable(model):
-            known = {*before, *known_aliases(self.recipe.experts, self.recipe.family)}
-            error = unknown("model", model, known)
-            raise RecipeError(f"stage {stage!r}: {error.law}", error.remedy)
-
-    def _nameable(self, model: str) -> bool:
-        """Say whether a name is a folder, an alias or may be a Hub id, without asking the Hub."""
+    def _check(self, stage: str, other: str, before: Mapping[str, Job], *, start: bool) -> None:
+        """Check that a stage may read another, or start from a model; fetch nothing."""
         aliases = known_aliases(self.recipe.experts, self.recipe.family)
-        return model in aliases or "/" in model or ":" in model or Path(model).is_dir()
-
-    def _check_before(self, stage: str, other: str, before: Mapping[str, Job]) -> None:
-        if other not in before:
+        if other in before:
+            if start and before[other].model is None:
+                law = f"stage {stage!r}: {other!r} makes no model"
+                raise RecipeError(law, "Name one that does.")
+        elif other in self._kinds or not start:
             law = f"stage {stage!r} uses {other!r}, which does not come before it"
             raise RecipeError(law, "Put it before.")
+        elif not (other in aliases or "/" in other or ":" in other or Path(other).is_dir()):
+            error = unknown("model", other, {*before, *aliases})
+            raise RecipeError(f"stage {stage!r}: {error.law}", error.remedy)
 
     def _finished(self, name: str) -> bool:
-        mark = self._state.get(name, {})
-        if "facts" not in mark or not (self.run / name).exists():
-            return False
-        needed = [m for m in (*self.jobs[name].models, *self._read(name)) if m in self.jobs]
-        return all(self._finished(m) for m in needed) and mark["key"] == self._key(name)
+        """Say whether a stage and all it starts from are done; asked once until a mark changes."""
+        if name not in self._done:
+            mark = self._state.get(name, {})
+            needed = [m for m in (*self.jobs[name].models, *self._read(name)) if m in self.jobs]
+            there = "facts" in mark and (self.run / name).exists()
+            there = there and all(self._finished(m) for m in needed)
+            self._done[name] = there and mark["key"] == self._key(name)
+        return self._done[name]
 
     def _key(self, name: str) -> str:
         """Hash what decides a stage's result."""
         job = self.jobs[name]
-        inputs = {model: fingerprint(self._path(model)) for model in job.models}
+        inputs = {model: self._print(self._path(model)) for model in job.models}
         read = {stage: self._state.get(stage, {}).get("key") for stage in self._read(name)}
         known = {"kind": self._kinds[name], "record": job.record, "inputs": inputs, "read": read}
         text = json.dumps(known, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _print(self, folder: Path) -> str:
+        """Return the hash of a model's content, read once: a 7B takes half a minute."""
+        if folder not in self._prints:
+            self._prints[folder] = fingerprint(folder)
+        return self._prints[folder]
 
     def _read(self, name: str) -> tuple[str, ...]:
         """Return the stages that a stage reads; None in its job means all before it."""
@@ -196,11 +194,10 @@ class Runner:
         """Move what a stage of other settings left out of the way."""
         for place in self._places(name):
             if place.exists():
-                number = next(n for n in range(1, 1000) if not _old(place, n).exists())
-                place.rename(_old(place, number))
-                self.screen.say(
-                    f"{name}: its settings changed; the old one is {_old(place, number)}"
-                )
+                spare = (place.with_name(f"{place.name}.old{n}") for n in range(1, 1000))
+                old = next(path for path in spare if not path.exists())
+                place.rename(old)
+                self.screen.say(f"{name}: its settings changed; the old one is {old}")
 
     @property
     def _state(self) -> dict[str, dict[str, Any]]:
@@ -217,10 +214,8 @@ class Runner:
 
     def _note(self, name: str, mark: Mapping[str, Any]) -> None:
         """Write a stage's mark: whole, or not at all."""
+        self._done.clear()
+        self._prints.pop(self.run / name / (self.jobs[name].model or "."), None)
         draft = self.run / f".{STATE}"
         draft.write_text(json.dumps({**self._state, name: dict(mark)}, indent=1) + "\n")
         draft.replace(self.run / STATE)
-
-
-def _old(place: Path, number: int) -> Path:
-    return place.with_name(f"{place.name}.old{number}")
