@@ -1,11 +1,11 @@
 """Answers of a live model to prompts: greedy or sampled, in large batches, row by row reproducible.
 
 Prompts are read once for all their samples; a row stops at its own end-of-text token or budget;
-the rows that are done leave the batch and waiting prompts take their place. Two engines: `fast`
-(evals/fastloop.py; Llama, Qwen2, Qwen3 blocks) and `hf` (evals/hfloop.py; anything that
-`transformers` can load). The model's weights are read anew at each call, so they may be changed in
-place between calls. Sampled tokens come from a stream per (prompt name, sample), whatever the
-batch.
+the rows that are done leave the batch and waiting prompts take their place. Three engines: `fast`
+(evals/fastloop.py; Llama, Qwen2, Qwen3 blocks on a CPU), `hf` (evals/hfloop.py; anything that
+`transformers` can load) and `paged` (its continuous batching; greedy, on CUDA). The model's weights
+are read anew at each call, so they may be changed in place between calls. Sampled tokens come from
+a stream per (prompt name, sample), whatever the batch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from merger.device import check_device
 from merger.errors import EvalError
 from merger.registry import unknown
 
-Engine = Literal["auto", "fast", "hf"]
+Engine = Literal["auto", "fast", "hf", "paged"]
 Finish = Literal["stop", "length"]
 
 
@@ -107,8 +107,9 @@ class Answerer:
                 f"the fast engine does not know {type(model).__name__} with this config",
                 "Use the engine hf.",
             )
-        on_cpu = next(model.parameters()).device.type == "cpu"
-        self.engine = engine if engine != "auto" else "fast" if known and on_cpu else "hf"
+        device = next(model.parameters()).device.type
+        usual = {"cpu": "fast" if known else "hf", "cuda": "paged"}.get(device, "hf")
+        self.engine = usual if engine == "auto" else engine
         self.batch_tokens = batch_tokens or max(1, 2**30 // _cache_bytes(model))
         self.max_rows = max_rows
 
@@ -178,6 +179,8 @@ class Answerer:
         loop: Callable[..., Iterator[list[Answered]]]
         if self.engine == "fast":
             from evals.batching import run as loop
+        elif self.engine == "paged":
+            from evals.hfloop import run_paged as loop
         else:
             from evals.hfloop import run as loop
         for group in loop(self, requests, settings):

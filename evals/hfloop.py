@@ -1,4 +1,4 @@
-"""The reference engine: `generate` of transformers, for any architecture.
+"""The engines of transformers: `generate`, for any architecture, and `generate_batch` on CUDA.
 
 Only its forward and its cache are used as they are: decoding is greedy over logits in which our own
 sampler has already marked the token (evals/sampling.py), and the model's generation config is set
@@ -19,6 +19,9 @@ from evals.sampling import pick, stream
 
 if TYPE_CHECKING:
     from evals.generate import Answered, Answerer, Request, Settings
+
+
+_PAGED = 512  # requests between two commits
 
 
 class _Marked:
@@ -43,6 +46,27 @@ def run(
         n = max(1, min(answerer.max_rows, answerer.batch_tokens // width))
         yield _batch(answerer, waiting[:n], settings)
         waiting = waiting[n:]
+
+
+def run_paged(
+    answerer: Answerer, requests: Sequence[Request], settings: Settings
+) -> Iterator[list[Answered]]:
+    """Answer greedy requests by continuous batching; what it cannot answer goes to `run`.
+
+    Sampled ones too, as our streams are no part of it. It tells of failures by leaving results out.
+    """
+    places = range(0, 0 if settings.temperature else len(requests), _PAGED)
+    for part in (requests[start : start + _PAGED] for start in places):
+        with _plain_config(answerer, min(answerer.ends, default=0), max(r.budget for r in part)):
+            found = answerer.model.generate_batch(
+                inputs=[list(r.tokens) for r in part],
+                generation_config=answerer.model.generation_config,
+            )
+        said = {tuple(f.prompt_ids): f.generated_tokens for f in found.values() if not f.error}
+        yield [_cut(r, said[r.tokens], answerer.ends) for r in part if said.get(r.tokens)]
+        yield from run(answerer, [r for r in part if not said.get(r.tokens)], settings)
+    if settings.temperature:
+        yield from run(answerer, requests, settings)
 
 
 @torch.no_grad()

@@ -3,11 +3,13 @@
 import math
 from collections import Counter
 from random import Random
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tokenizers.normalizers import Replace
 
+from evals import hfloop
 from evals.fastloop import Decoder, supported
 from evals.generate import Answerer, Settings, check_round_trip, load_model
 from evals.sampling import pick, stream
@@ -211,3 +213,39 @@ def test_settings_that_make_no_sense_are_refused(wrong):
     """Ranges are checked, and greedy samples that would all be the same are not drawn."""
     with pytest.raises(EvalError):
         Settings(**wrong)
+
+
+def test_what_continuous_batching_leaves_out_is_answered(monkeypatch):
+    """Answers go to their prompts; one that is missing or failed is generated, as samples are."""
+    plain = Answerer(toy_model(), toy_tokenizer(), engine="hf")
+    paged = Answerer(plain.model, plain.tokenizer, engine="paged")
+    prompts = ["1 + 2 =", "3 + 4 =", "5 + 6 ="]
+    expected = plain.answer(prompts, Settings(max_new_tokens=6))
+    asked = [plain.request(p, 0, p, 6) for p in prompts]
+    full = {
+        r.tokens: said for group in hfloop.run(plain, asked, Settings()) for r, said, _ in group
+    }
+
+    def generate_batch(inputs, generation_config):
+        assert (generation_config.do_sample, generation_config.max_new_tokens) == (False, 6)
+        first, second = (tuple(tokens) for tokens in inputs[:2])
+        done = [(second, full[second], None), (first, full[first], "out of memory")]
+        names = ("prompt_ids", "generated_tokens", "error")
+        rows = [SimpleNamespace(**dict(zip(names, row, strict=True))) for row in done]
+        return {f"req_{i}": row for i, row in enumerate(rows)}
+
+    monkeypatch.setattr(paged.model, "generate_batch", generate_batch, raising=False)
+    assert paged.answer(prompts, Settings(max_new_tokens=6)) == expected
+    drawn = Settings(max_new_tokens=6, temperature=1.0)
+    assert paged.answer(prompts, drawn) == plain.answer(prompts, drawn)
+
+
+@pytest.mark.gpu
+def test_continuous_batching_says_what_generate_says():
+    """On CUDA in float32 the greedy answers are those of the reference."""
+    model = toy_model().cuda()
+    paged, plain = (Answerer(model, toy_tokenizer(), engine=e) for e in ("auto", "hf"))
+    assert paged.engine == "paged"
+    prompts = [f"{i} + {i + 1} =" for i in range(9)]
+    some = Settings(max_new_tokens=20)
+    assert paged.answer(prompts, some) == plain.answer(prompts, some)

@@ -43,7 +43,7 @@ Export = Annotated[
 ]
 Store = Annotated[str, typer.Option(help="Ledger: a path or a SQLAlchemy URL.")]
 Family = Annotated[str | None, typer.Option(help="Family that aliases come from.")]
-EngineName = Annotated[str, typer.Option(help="auto, fast or hf.")]
+EngineName = Annotated[str, typer.Option(help="auto, fast, hf or paged (CUDA).")]
 BatchTokens = Annotated[
     int, typer.Option(min=0, help="Places of keys and values in a batch (0: what fits 1 GiB).")
 ]
