@@ -73,8 +73,7 @@ def resolve(
     if name in families():
         members = ", ".join(f"{name}:{m}" for m in families()[name].members)
         raise UnknownNameError(f"{name!r} is a family, not a model", f"Name one of {members}.")
-    if (hub := _HUB.fullmatch(name)) and not name.startswith("."):
-        path = _fetch(hub["id"], hub["rev"])
+    if path := _fetch(name):
         return Resolved(path, f"{name}: Hub snapshot {path}", name)
     if "/" in name:
         raise CheckpointError(f"no folder {name!r}", "Check the path, or use `merger experts`.")
@@ -169,22 +168,26 @@ def _follow(name: str, source: str, target: str, root: Path) -> Resolved:
     path = root / Path(target).expanduser()
     if path.is_dir() or path.is_file():
         return Resolved(path, f"{name}: {source}, folder {path}", name)
-    hub = _HUB.fullmatch(target)
-    if hub and not target.startswith("."):
-        path = _fetch(hub["id"], hub["rev"])
-        return Resolved(path, f"{name}: {source}, Hub id {target}", name)
+    if fetched := _fetch(target):
+        return Resolved(fetched, f"{name}: {source}, Hub id {target}", name)
     law = f"{name!r} ({source}) points to {path}, which does not exist"
     raise CheckpointError(law, "Mend the alias, or name a folder: see `merger experts`.")
 
 
-def _fetch(repo: str, revision: str | None) -> Path:
-    """Return the snapshot of a Hub model, cached or fetched; no pickle is ever asked for."""
+def _fetch(label: str) -> Path | None:
+    """Return the snapshot of a Hub model, cached or fetched; None for what is no Hub id.
+
+    No pickle is ever asked for.
+    """
+    hub = _HUB.fullmatch(label)
+    if not hub or label.startswith("."):
+        return None
+    repo, revision = hub["id"], hub["rev"]
     from huggingface_hub import errors, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     # The Hub client has changed its HTTP library twice; its own errors module names the one in use.
     broken: type[Exception] = getattr(errors, "HTTPError", OSError)
-    label = f"{repo}@{revision}" if revision else repo
     manual = f"hf download {repo}" + (f" --revision {revision}" if revision else "")
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=_WANTED))

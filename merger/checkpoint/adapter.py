@@ -69,13 +69,77 @@ class AdapterCheckpoint(Checkpoint):
     def __init__(self, path: Path, base: Checkpoint) -> None:
         self.path, self.config = path, base.config
         self._base = base
-        settings = read_json(inside(path, CONFIG))
-        _refuse_kinds(path, settings)
+        self._settings = read_json(inside(path, CONFIG))
+        _refuse_kinds(path, self._settings)
         self._file = FolderCheckpoint(weights_of(path))
-        self._deltas, self._whole = _changes(path, self._file, base, settings)
+        factors, self._whole = self._sorted()
+        self._deltas = {f"{m}.weight": self._delta(m, parts) for m, parts in factors.items()}
         self.tensors = {n: self._info(i) for n, i in base.tensors.items()}
         touched = len(self._deltas) + len(self._whole)
         self.notes = [f"{path}: LoRA adapter, {touched} tensors of its base changed"]
+
+    def _sorted(self) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+        """Sort the file's keys: the factors of each module by kind, and whole tensors by name."""
+        factors: dict[str, dict[str, str]] = {}
+        whole: dict[str, str] = {}
+        for key, info in self._file.tensors.items():
+            # PEFT saves an adapted embedding's own rows too, in case its vocabulary was resized.
+            name = _PREFIX.sub("", key).replace(".base_layer.", ".")
+            if found := _FACTOR.fullmatch(name):
+                factors.setdefault(found["module"], {})[found["kind"]] = key
+            elif name in self._base.tensors and info.shape == self._base.tensors[name].shape:
+                whole[name] = key
+            else:
+                self._misfit(key, f"{list(info.shape)} has no like in the base")
+        return factors, whole
+
+    def _delta(self, module: str, parts: dict[str, str]) -> Delta:
+        embedding = any("embedding" in kind for kind in parts)
+        names = [f"lora_embedding_{x}" if embedding else f"lora_{x}" for x in "AB"]
+        info = self._base.tensors.get(f"{module}.weight")
+        if info is None or len(info.shape) != 2 or set(parts) != set(names):
+            self._misfit(module, "the base lacks this matrix, or a factor is missing")
+        a, b = (self._file.read(parts[n]).float() for n in names)
+        rank = a.shape[0]
+        turned = embedding or bool(self._settings.get("fan_in_fan_out"))
+        left, right = (a.T.contiguous(), b.T.contiguous()) if turned else (b, a)
+        if left.shape != (info.rows, rank) or right.shape != (rank, info.cols):
+            shapes = [list(one.shape) for one in (a, b)]
+            self._misfit(module, f"factors {shapes[0]}, {shapes[1]} for {list(info.shape)}")
+        scale = self._scale(module, rank)
+        told = json.dumps([*(self._file.digest(parts[n]) for n in names), scale, turned])
+        return Delta(left, right, scale, hashlib.sha256(told.encode()).hexdigest())
+
+    def _scale(self, module: str, rank: int) -> float:
+        stated, alpha = (
+            self._stated("r", "rank", module),
+            self._stated("lora_alpha", "alpha", module),
+        )
+        if stated != rank or not isinstance(alpha, int | float):
+            self._misfit(module, f"rank {rank} in the file, {stated} in {CONFIG} (alpha {alpha})")
+        return float(alpha) / (math.sqrt(rank) if self._settings.get("use_rslora") else rank)
+
+    def _stated(self, key: str, kind: str, module: str) -> Any:
+        # As in PEFT: a pattern is the end of the module's name, and may itself be an expression. It
+        # is a stranger's, so it may hold nothing that could take exponential time to match.
+        table = self._settings.get(f"{kind}_pattern")
+        for pattern, value in table.items() if isinstance(table, dict) else ():
+            costly = "(" in pattern or len(pattern) > 300 or sum(map(pattern.count, "*+{?")) > 3
+            try:
+                if not costly and re.fullmatch(rf"(.*\.)?({pattern.removeprefix('^')})", module):
+                    return value
+            except re.error:
+                costly = True
+            if costly:
+                law = f"{self.path}: {CONFIG} holds the pattern {pattern[:80]!a}"
+                raise CheckpointError(
+                    f"{law}: too costly, or wrong", "Write the names of the modules instead."
+                )
+        return self._settings.get(key)
+
+    def _misfit(self, what: str, why: str) -> NoReturn:
+        law = f"{self.path}: {what} does not fit the base: {why}"
+        raise MismatchError(law, f"Name the base that the adapter was trained on ({CONFIG}).")
 
     def _info(self, info: TensorInfo) -> TensorInfo:
         if info.name not in self._deltas and info.name not in self._whole:
@@ -135,80 +199,3 @@ def _refuse_kinds(path: Path, settings: Mapping[str, Any]) -> None:
         code = "from peft import AutoPeftModelForCausalLM as M; "
         code += f"M.from_pretrained('{path}').merge_and_unload().save_pretrained('{path}-merged')"
         raise CheckpointError(f"{path} is {found}; only plain LoRA is read", f'python -c "{code}"')
-
-
-def _changes(
-    path: Path, file: FolderCheckpoint, base: Checkpoint, settings: Mapping[str, Any]
-) -> tuple[dict[str, Delta], dict[str, str]]:
-    """Sort an adapter's tensors into products and whole tensors (name -> key in the file)."""
-    factors: dict[str, dict[str, str]] = {}
-    whole: dict[str, str] = {}
-    for key in file.tensors:
-        # PEFT saves an adapted embedding's own rows too, in case its vocabulary was resized.
-        name = _PREFIX.sub("", key).replace(".base_layer.", ".")
-        if found := _FACTOR.fullmatch(name):
-            factors.setdefault(found["module"], {})[found["kind"]] = key
-        elif name in base.tensors and file.tensors[key].shape == base.tensors[name].shape:
-            whole[name] = key
-        else:
-            _misfit(path, key, f"{list(file.tensors[key].shape)} has no like in the base")
-    deltas = {}
-    for module, parts in factors.items():
-        deltas[f"{module}.weight"] = _delta(path, module, parts, file, base, settings)
-    return deltas, whole
-
-
-def _delta(
-    path: Path,
-    module: str,
-    parts: dict[str, str],
-    file: FolderCheckpoint,
-    base: Checkpoint,
-    settings: Mapping[str, Any],
-) -> Delta:
-    embedding = any("embedding" in kind for kind in parts)
-    names = [f"lora_embedding_{x}" if embedding else f"lora_{x}" for x in "AB"]
-    info = base.tensors.get(f"{module}.weight")
-    if info is None or len(info.shape) != 2 or set(parts) != set(names):
-        _misfit(path, module, "the base lacks this matrix, or a factor is missing")
-    a, b = (file.read(parts[n]).float() for n in names)
-    rank = a.shape[0]
-    turned = embedding or bool(settings.get("fan_in_fan_out"))
-    left, right = (a.T.contiguous(), b.T.contiguous()) if turned else (b, a)
-    if left.shape != (info.rows, rank) or right.shape != (rank, info.cols):
-        _misfit(path, module, f"factors {list(a.shape)}, {list(b.shape)} for {list(info.shape)}")
-    scale = _scale(path, module, rank, settings)
-    told = json.dumps([*(file.digest(parts[n]) for n in names), scale, turned])
-    return Delta(left, right, scale, hashlib.sha256(told.encode()).hexdigest())
-
-
-def _scale(path: Path, module: str, rank: int, settings: Mapping[str, Any]) -> float:
-    stated = _pattern(path, settings.get("rank_pattern"), module, settings.get("r"))
-    alpha = _pattern(path, settings.get("alpha_pattern"), module, settings.get("lora_alpha"))
-    if stated != rank or not isinstance(alpha, int | float):
-        _misfit(path, module, f"rank {rank} in the file, {stated} in {CONFIG} (alpha {alpha})")
-    return float(alpha) / (math.sqrt(rank) if settings.get("use_rslora") else rank)
-
-
-def _pattern(path: Path, table: Any, module: str, default: Any) -> Any:
-    # As in PEFT: a pattern is the end of the module's name, and may itself be an expression. It is
-    # a stranger's, so it may hold nothing that could take exponential time to match.
-    for pattern, value in (table or {}).items() if isinstance(table, dict | None) else ():
-        if "(" in pattern or len(pattern) > 300 or sum(map(pattern.count, "*+{?")) > 3:
-            _bad_pattern(path, pattern, "too costly")
-        try:
-            if re.fullmatch(rf"(.*\.)?({pattern.removeprefix('^')})", module):
-                return value
-        except re.error as error:
-            _bad_pattern(path, pattern, str(error))
-    return default
-
-
-def _bad_pattern(path: Path, pattern: str, why: str) -> NoReturn:
-    law = f"{path}: {CONFIG} holds the pattern {pattern[:80]!a}, which is not read: {why}"
-    raise CheckpointError(law, "Write the names of the modules instead.")
-
-
-def _misfit(path: Path, what: str, why: str) -> NoReturn:
-    law = f"{path}: {what} does not fit the base: {why}"
-    raise MismatchError(law, "Name the base that the adapter was trained on (adapter_config.json).")

@@ -61,7 +61,7 @@ class _Maker:
     def __init__(self, spec: MergeSpec, tables: Tables) -> None:
         self.spec, self.tables = spec, tables
         self.wrong: list[str] = []
-        self.mixed: dict[tuple[str, str], int] = {}
+        self.mixed: Counter[tuple[str, str]] = Counter()
 
     def step(self, row: Row) -> Step | None:
         """Return the step of one output tensor, or None after noting what is wrong with it."""
@@ -71,18 +71,16 @@ class _Maker:
         else:
             base = Source(ground, row.source(ground))
         sources = [Source(e.model, row.source(e.model)) for e in experts]
-        infos = self.infos(row, [*sources, *([base] if base else [])])
+        inputs = [*sources, base] if base else sources
+        infos = self.infos(row, inputs)
         if infos is None:
             return None
         head = infos[-1] if base else infos[0]
         if not head.is_float or not head.numel:
             kept = base or (Source(ground or "", row.name) if self.has(ground, row) else sources[0])
             return Step(row.name, None, (kept,), None, {}, head.dtype, head.shape)
-        for info, source in zip(infos, [*sources, base], strict=False):
-            if source and info.dtype != head.dtype:
-                self.mixed[source.model, info.dtype] = (
-                    self.mixed.get((source.model, info.dtype), 0) + 1
-                )
+        told = zip(inputs, infos, strict=True)
+        self.mixed.update((s.model, i.dtype) for s, i in told if i.dtype != head.dtype)
         knobs = self.knobs(row, experts)
         dtype = dtype_code(self.spec.written_dtype) if self.spec.written_dtype else head.dtype
         keys = stream_keys([s.model for s in sources], row.name)

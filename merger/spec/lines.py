@@ -6,12 +6,14 @@ last), and so is a file that grows by aliases beyond any sensible config.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from merger.errors import SpecError
+from merger.errors import MergerError, SpecError
 
 Path_ = tuple[str | int, ...]
 _MOST_NODES = 100_000
@@ -35,6 +37,14 @@ class Where:
     def error(self, path: Path_, law: str, remedy: str = "") -> SpecError:
         """Build an error at a path."""
         return SpecError(f"{self(*path)}: {law}", remedy)
+
+    @contextmanager
+    def at(self, *path: str | int) -> Iterator[None]:
+        """Give the errors of a block the place of a path."""
+        try:
+            yield
+        except MergerError as error:
+            raise self.error(path, error.law, error.remedy) from error
 
 
 def read_yaml(file: Path) -> tuple[Any, Where]:

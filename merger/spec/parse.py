@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from merger.errors import MergerError, SpecError, UnknownNameError
-from merger.operators import OPERATORS, Operator
+from merger.errors import SpecError
+from merger.operators import OPERATORS
 from merger.registry import unknown
 from merger.spec.check import check_spec
 from merger.spec.lines import Path_, Where, read_yaml
@@ -26,12 +26,8 @@ _REFUSED = {
     "tokens": "Name a tokenizer_source instead.",
     "pad_to_multiple_of": "The padding of the donor's embeddings is kept as it is.",
 }
-DTYPES = {
-    "bfloat16": "bfloat16", "bf16": "bfloat16",
-    "float16": "float16", "fp16": "float16", "f16": "float16",
-    "float32": "float32", "fp32": "float32", "f32": "float32",
-    "float64": "float64", "fp64": "float64", "f64": "float64",
-}  # fmt: skip
+_SHORT = {"bfloat16": ("bf16",)} | {f"float{n}": (f"fp{n}", f"f{n}") for n in (16, 32, 64)}
+DTYPES = {short: name for name, shorts in _SHORT.items() for short in (name, *shorts)}
 # Read by mergekit without any effect on the result of the methods that take them.
 _WITHOUT_EFFECT = {"int8_mask"}
 
@@ -66,9 +62,12 @@ class _Parser:
         top = self.mapping(document, (), _TOP)
         method = self.text(top, "merge_method", ()) or ""
         if not method:
-            raise self.where.error((), "merge_method is missing", f"One of {_listed(OPERATORS)}.")
-        self.operator = self.known(("merge_method",), method)
+            known = ", ".join(OPERATORS)
+            raise self.where.error((), "merge_method is missing", f"One of {known}.")
+        with self.where.at("merge_method"):
+            self.operator = OPERATORS[method]
         kind = self.one_of(top, (), ("models", "slices", "modules"))
+        kept = top.get("provenance")
         parts = self.modules(top[kind]) if kind == "modules" else ()
         spec = MergeSpec(
             method=method,
@@ -81,16 +80,10 @@ class _Parser:
             tokenizer_source=self.tokenizer(top),
             chat_template=self.template(top),
             notes=tuple(self.notes),
-            provenance=self.provenance(top),
+            provenance=self.mapping(kept, ("provenance",), ()) if kept else None,
         )
         check_spec(spec, self.where)
         return spec
-
-    def known(self, path: Path_, method: str) -> Operator:
-        try:
-            return OPERATORS[method]
-        except UnknownNameError as error:
-            raise self.where.error(path, error.law, error.remedy) from error
 
     def mapping(self, value: Any, path: Path_, keys: Iterable[str]) -> Mapping[str, Any]:
         """Check that a value holds keys, and no other than these; any, where there are none."""
@@ -143,12 +136,6 @@ class _Parser:
             self.notes.append("chat_template auto: the donor's is kept")
             return None
         return template
-
-    def provenance(self, top: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        value = top.get("provenance")
-        if value is None or isinstance(value, Mapping):
-            return value
-        raise self.where.error(("provenance",), "provenance is no mapping", "Remove the key.")
 
     def modules(self, value: Any) -> tuple[PartSpec, ...]:
         made: list[PartSpec] = []
@@ -233,10 +220,8 @@ class _Parser:
         knob, name = self.operator.knobs[str(path[-1])], str(path[-1])
         if len(many) != 1 and (knob.choices or knob.kind is bool or not many):
             raise self.where.error(path, f"{name} is {value!r}", "Give a single value.")
-        try:
+        with self.where.at(*path):
             return tuple(knob.checked(name, _number(v)) for v in many)
-        except MergerError as error:
-            raise self.where.error(path, error.law, error.remedy) from error
 
 
 def _place(key: str, path: Path_) -> str:
@@ -261,7 +246,3 @@ def _number(value: Any) -> Any:
 def _is_range(value: Any) -> bool:
     whole = isinstance(value, list) and [type(v) for v in value] == [int, int]
     return whole and 0 <= value[0] < value[1]
-
-
-def _listed(names: Iterable[str]) -> str:
-    return ", ".join(names)
