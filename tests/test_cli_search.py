@@ -68,9 +68,9 @@ def test_mistakes_are_found_before_any_work(changes, error):
 
 def test_confirm_items_are_fresh_unless_a_seed_is_given():
     """Two searches see different confirm items; the same --seed repeats a run."""
-    fresh = [options_of(Asked("ded,ind")).confirm_seed for _ in range(2)]
+    fresh = [options_of(Asked(experts="ded,ind")).confirm_seed for _ in range(2)]
     assert fresh[0] != fresh[1]
-    assert options_of(Asked("ded,ind", seed=7)).confirm_seed == 7
+    assert options_of(Asked(experts="ded,ind", seed=7)).confirm_seed == 7
 
 
 def test_folders_are_called_by_their_last_part(tmp_path, monkeypatch):
@@ -197,11 +197,11 @@ def test_a_family_is_asked_at_its_levels():
     """Models of one bundled family are asked at the levels it was trained on; others at all."""
     from merger.experts import families
 
-    of_family = options_of(Asked("tiny:ded,tiny:ind", base="tiny:base"))
+    of_family = options_of(Asked(experts="tiny:ded,tiny:ind", base="tiny:base"))
     trained = {"deduction": "ded", "induction": "ind", "abduction": "abd"}
     levels = families()["tiny"].levels
     assert default_levels(of_family) == {t: tuple(levels[a]) for t, a in trained.items()}
-    assert default_levels(options_of(Asked("org/a,tiny:ind", base="tiny:base"))) == {}
+    assert default_levels(options_of(Asked(experts="org/a,tiny:ind", base="tiny:base"))) == {}
 
 
 @pytest.mark.slow
