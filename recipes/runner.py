@@ -24,7 +24,7 @@ from recipes import stages as _kinds  # noqa: F401  its functions fill the table
 from recipes.job import Facts, Here, Job, make_job
 from recipes.needs import Needs, Weights, weigh
 from recipes.recipe import Recipe
-from recipes.rl.folder import fingerprint
+from recipes.rl.folder import fingerprint, write_whole
 
 if TYPE_CHECKING:
     from search.protocol import Screen
@@ -109,7 +109,7 @@ class Runner:
             raise unknown("stage", only, self.jobs)
         self.jobs  # noqa: B018  all checks come before the first stage
         self.run.mkdir(parents=True, exist_ok=True)
-        (self.run / "recipe.yaml").write_text(self.recipe.to_yaml(), encoding="utf-8")
+        write_whole(self.run / "recipe.yaml", self.recipe.to_yaml())
         for name in [only] if only else list(self.jobs):
             self._stage(name)
         return {name: mark["facts"] for name, mark in self._state.items() if "facts" in mark}
@@ -216,6 +216,5 @@ class Runner:
         """Write a stage's mark: whole, or not at all."""
         self._done.clear()
         self._prints.pop(self.run / name / (self.jobs[name].model or "."), None)
-        draft = self.run / f".{STATE}"
-        draft.write_text(json.dumps({**self._state, name: dict(mark)}, indent=1) + "\n")
-        draft.replace(self.run / STATE)
+        marks = {**self._state, name: dict(mark)}
+        write_whole(self.run / STATE, json.dumps(marks, indent=1) + "\n")

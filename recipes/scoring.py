@@ -20,7 +20,7 @@ from evals.runner import item_means, summarize
 from evals.stats import mean_interval
 from evals.suite import Entry, Subject, parse_levels, parse_suite
 from recipes.job import Facts, Here
-from recipes.rl.folder import fingerprint
+from recipes.rl.folder import fingerprint, write_whole
 
 MEAN = "mean"
 Scores = Mapping[str, Mapping[str, float]]  # task -> item -> score
@@ -85,7 +85,7 @@ def score(models: Mapping[str, Path], asked: Questions, here: Here) -> Facts:
     table += [_row(name, scores) for name, scores in found.items() if name not in models]
     document = {"models": table, "pairs": _pairs(found)}
     here.out.mkdir(parents=True, exist_ok=True)
-    (here.out / "scores.json").write_text(json.dumps(document, indent=1) + "\n")
+    write_whole(here.out / "scores.json", json.dumps(document, indent=1) + "\n")
     return document
 
 

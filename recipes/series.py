@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from recipes.job import Facts
 from recipes.recipe import Recipe
+from recipes.rl.folder import write_whole
 from recipes.runner import Line, Runner
 from recipes.story import write_pooled
 
@@ -56,7 +57,7 @@ class Series:
     def go(self, only: str | None = None) -> dict[str, Facts]:
         """Run what is not finished, seed by seed, and pool it; returns the facts by seed."""
         self.run.mkdir(parents=True, exist_ok=True)
-        (self.run / "recipe.yaml").write_text(self.recipe.to_yaml(), encoding="utf-8")
+        write_whole(self.run / "recipe.yaml", self.recipe.to_yaml())
         found = {}
         for seed, runner in self.runners.items():
             self.screen.say(f"seed {seed}")

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evals.task import Item, get_task
 from merger.errors import OutputError, RecipeError
 from recipes.rl.curriculum import Curriculum
 from recipes.rl.settings import Settings
@@ -47,8 +46,13 @@ def export_verl(model: str, out: Path, settings: Settings) -> Path:
         raise RecipeError(f"{settings.task} is a file of items", "Give it to verl as it is.")
     if out.exists():
         raise OutputError(f"{out} exists", "Choose another OUT or remove it.")
+    try:
+        from datasets import Dataset
+    except ModuleNotFoundError as missing:
+        law = "writing parquet needs the package 'datasets'"
+        raise RecipeError(law, "Install it: pip install 'merger[rl]'") from missing
     out.mkdir(parents=True)
-    _write_parquet(out / "train.parquet", list(rows(settings)))
+    Dataset.from_list(list(rows(settings))).to_parquet(str(out / "train.parquet"))
     (out / "reward.py").write_text(REWARD.format(reward=settings.reward))
     (out / "launch.sh").write_text(launch(model, settings))
     return out
@@ -59,30 +63,16 @@ def rows(settings: Settings) -> Iterator[dict[str, Any]]:
     source = open_source(settings)
     curriculum = Curriculum(settings.levels or source.levels, settings)
     for slot in range(settings.steps * settings.prompts_per_step):
-        yield _row(source.draw(curriculum.level_of(slot), slot))
+        item = source.draw(curriculum.level_of(slot), slot)
+        yield {
+            "data_source": f"merger/{item.task}",
+            "prompt": source.tasks[item.task].messages(item),
+            "ability": item.task,
+            "reward_model": {"style": "rule", "ground_truth": item.id},
+            "extra_info": {"index": item.id, "split": item.split, "level": item.level},
+        }
         if (slot + 1) % settings.prompts_per_step == 0:
             curriculum.report(None)
-
-
-def _row(item: Item) -> dict[str, Any]:
-    messages = get_task(item.task).messages(item)
-    return {
-        "data_source": f"merger/{item.task}",
-        "prompt": messages,
-        "ability": item.task,
-        "reward_model": {"style": "rule", "ground_truth": item.id},
-        "extra_info": {"index": item.id, "split": item.split, "level": item.level},
-    }
-
-
-def _write_parquet(path: Path, table: list[dict[str, Any]]) -> None:
-    try:
-        from datasets import Dataset
-    except ModuleNotFoundError as missing:
-        raise RecipeError(
-            "writing parquet needs the package 'datasets'", "Install it: pip install 'merger[rl]'"
-        ) from missing
-    Dataset.from_list(table).to_parquet(str(path))
 
 
 def launch(model: str, settings: Settings) -> str:

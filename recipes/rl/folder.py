@@ -27,6 +27,13 @@ def fingerprint(model: Path) -> str:
         return checkpoint.fingerprint()
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole, or not at all where the process is killed."""
+    draft = path.with_name(f".{path.name}")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
 class Workplace:
     """OUT.partial while the run lasts, OUT afterwards."""
 
@@ -43,7 +50,7 @@ class Workplace:
     def open(self) -> None:
         """Make the folder and note what the run is, so that only the same run continues it."""
         self.trainer.mkdir(parents=True, exist_ok=True)
-        (self.part / RECORD).write_text(json.dumps(self.record, indent=2) + "\n")
+        write_whole(self.part / RECORD, json.dumps(self.record, indent=2) + "\n")
 
     def checkpoint(self) -> Path | None:
         """Return the trainer's last whole checkpoint, or None."""
@@ -57,10 +64,7 @@ class Workplace:
 
     def write_curve(self, rows: list[dict[str, Any]]) -> None:
         """Replace the curve."""
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        draft = self.part / f".{CURVE}"
-        draft.write_text(text)
-        draft.replace(self.part / CURVE)
+        write_whole(self.part / CURVE, "".join(json.dumps(row) + "\n" for row in rows))
 
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Append one step to the curve."""
