@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from math import ceil
 from pathlib import Path
 
+from evals.ledger import hidden
 from evals.stats import items_for
 from evals.suite import parse_levels
 from evals.task import Task
@@ -62,6 +63,10 @@ def options_of(asked: Asked) -> Options:
 
 def _check_words(asked: Asked) -> None:
     check_device(asked.device)
+    for option, url in (("--storage", asked.storage), ("--store", asked.store)):
+        if url and hidden(url) != url:
+            law = f"{option} {hidden(url)} holds a password, and the run folder would keep it"
+            raise UsageError(law, "Leave it out: set PGPASSWORD, or write ~/.pgpass.")
     if min(1 if asked.trials is None else asked.trials, asked.stage2 + 1) < 1:
         raise UsageError(f"{asked.trials} trials, {asked.stage2} in stage 2", "Ask for 1 or more.")
     for kind, name, known in (
