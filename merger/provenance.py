@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -123,13 +123,7 @@ def check_inputs(facts: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]
 
 def versions() -> dict[str, str]:
     """Return the versions of the packages that the numbers depend on."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+    return {package: version(package) for package in _PACKAGES}
 
 
 def _facts(one: Input) -> dict[str, Any]:

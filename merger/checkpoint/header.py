@@ -108,22 +108,18 @@ def _refuse(file: Path, law: str, cause: Exception | None = None) -> NoReturn:
 
 
 def _pread(fd: int, length: int, offset: int, file: Path) -> bytes:
-    parts = []
-    while length:
-        part = os.pread(fd, length, offset)
-        if not part:
-            _refuse(file, f"ends at byte {offset:,} while its header is read")
-        parts.append(part)
-        length, offset = length - len(part), offset + len(part)
-    return b"".join(parts)
+    found = os.pread(fd, length, offset)
+    if len(found) < length:
+        _refuse(file, f"ends at byte {offset + len(found):,} while its header is read")
+    return found
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    table = dict(pairs)
-    if len(table) < len(pairs):
-        seen: set[str] = set()
-        twice = next(k for k, _ in pairs if k in seen or seen.add(k))  # type: ignore[func-returns-value]
-        raise ValueError(f"the name {twice!r} stands twice")
+    table: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in table:
+            raise ValueError(f"the name {key!r} stands twice")
+        table[key] = value
     return table
 
 

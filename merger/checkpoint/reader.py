@@ -174,18 +174,21 @@ def _config(folder: Path) -> dict[str, Any] | None:
 
 
 def _check_index(path: Path, tensors: Mapping[str, TensorInfo], index: Mapping[str, str]) -> None:
-    for name, file in index.items():
-        if name not in tensors:
-            law = f"{path}: the index places {name!r} in {file}, which does not hold it"
-            raise CheckpointError(law, "Fetch the shards and the index of one revision.")
-        if tensors[name].file != path / file:
-            law = f"{path}: {tensors[name].file.name} holds {name!r}; the index says {file}"
-            raise CheckpointError(law, "Fetch the shards and the index of one revision.")
-    if extra := [name for name in tensors if name not in index]:
-        law = f"{path}: the index does not name {extra[0]!r} of {tensors[extra[0]].file.name}"
-        raise CheckpointError(
-            f"{law} ({len(extra)} such)", "Fetch shards and index of one revision."
+    laws = [
+        f"the index places {name!r} in {file}, "
+        + (
+            f"but {tensors[name].file.name} holds it"
+            if name in tensors
+            else "which does not hold it"
         )
+        for name, file in index.items()
+        if name not in tensors or tensors[name].file != path / file
+    ]
+    lost = [info for name, info in tensors.items() if name not in index]
+    laws += [f"the index does not name {info.name!r} of {info.file.name}" for info in lost]
+    if laws:
+        law = f"{path}: {laws[0]} ({len(laws)} such)"
+        raise CheckpointError(law, "Fetch the shards and the index of one revision.")
 
 
 def _fill(fd: int, raw: memoryview, offset: int, info: TensorInfo) -> None:

@@ -16,31 +16,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from merger.checkpoint.dtypes import FLOATS, dtype_name
-from merger.checkpoint.folder import inside, stating
+from merger.checkpoint.folder import inside, read_json, stating
 from merger.checkpoint.header import load_json
 from merger.errors import CheckpointError
 
 CONFIG = "config.json"
-_TOKENIZER: tuple[str, ...] = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-    "vocab.*",
-)
-_TOKENIZER += ("*.model", "*.tiktoken", "tekken.json", "chat_template*")
-_MODEL = ("generation_config.json", "*processor_config.json", "LICENSE*", "NOTICE*")
-_KEY = "chat_template"
+_KEY, _TEMPLATE = "chat_template", ("chat_template*",)
 _TEMPLATES = "additional_chat_templates"  # a folder of *.jinja, as transformers 5 writes it
+_TOKENIZER = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "merges.txt", "vocab.*"),
+    *("*.model", "*.tiktoken", "tekken.json", *_TEMPLATE, f"{_TEMPLATES}/*.jinja"),
+)
+_MODEL = ("generation_config.json", "*processor_config.json", "LICENSE*", "NOTICE*")
 # Not part of what a merge hands on, and not worth a word.
 _SILENT = (
-    "*.safetensors",
-    "*.safetensors.index.json",
-    "README*",
-    ".*",
-    "*.bin",
-    "*.gguf",
-    "merger*",
+    *("*.safetensors", "*.safetensors.index.json", "README*", ".*", "*.bin", "*.gguf", "merger*"),
 )
 _DTYPE = re.compile(r'("(?:torch_)?dtype"\s*:\s*")(float64|float32|bfloat16|float16)(")')
 
@@ -70,14 +60,14 @@ def copy_sidecar(
     """
     words = tokenizer or donor
     copied = _copy(donor, folder, _MODEL) + _copy(words, folder, _TOKENIZER)
-    copied += _copy_templates(words, folder)
     changed: list[str] = []
     if (donor / CONFIG).exists():
         text, changed = _config(inside(donor, CONFIG), dtype, dict(changes or {}))
         (folder / CONFIG).write_bytes(text)
         copied.append(CONFIG)
     kept = {*copied, *(_names(donor, _TOKENIZER) if tokenizer else ())}
-    left = [n for n in _names(donor, ("*",)) if n not in kept and not _match(n, _SILENT)]
+    others = (n for n in _names(donor, ("*",)) if "/" not in n)
+    left = [n for n in others if n not in kept and not _match(n, _SILENT)]
     return Sidecar(sorted(copied), left, changed)
 
 
@@ -97,23 +87,14 @@ def _match(name: str, patterns: tuple[str, ...]) -> bool:
 
 
 def _names(folder: Path, patterns: tuple[str, ...]) -> list[str]:
-    return sorted(p.name for p in folder.iterdir() if p.is_file() and _match(p.name, patterns))
+    files = (p for p in (*folder.iterdir(), *folder.glob(f"{_TEMPLATES}/*")) if p.is_file())
+    return sorted(n for p in files if _match(n := str(p.relative_to(folder)), patterns))
 
 
 def _copy(donor: Path, folder: Path, patterns: tuple[str, ...]) -> list[str]:
     names = [n for n in _names(donor, patterns) if not n.endswith(".safetensors")]
     for name in names:
-        shutil.copyfile(inside(donor, name), folder / name)
-    return names
-
-
-def _copy_templates(donor: Path, folder: Path) -> list[str]:
-    source = donor / _TEMPLATES
-    if not source.is_dir():
-        return []
-    (folder / _TEMPLATES).mkdir(exist_ok=True)
-    names = [f"{_TEMPLATES}/{n}" for n in _names(source, ("*.jinja",))]
-    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(inside(donor, name), folder / name)
     return names
 
@@ -152,9 +133,6 @@ def tokenizer_files(folder: Path) -> list[str]:
 
 def has_template(folder: Path) -> bool:
     """Say whether a folder holds a chat template: its own file or a tokenizer's key."""
-    if any(_match(name, ("chat_template*",)) for name in _names(folder, ("*",))):
-        return True
     file = folder / "tokenizer_config.json"
-    return file.is_file() and bool(
-        load_json(inside(folder, file.name).read_bytes(), file).get(_KEY)
-    )
+    inner = file.is_file() and read_json(inside(folder, file.name)).get(_KEY)
+    return bool(inner or _names(folder, _TEMPLATE))
