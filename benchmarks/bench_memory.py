@@ -4,7 +4,8 @@ The inputs are sparse files: they have the headers, shapes and byte counts of re
 data on the disk, so every pass over them is made and only the numbers are zeros (which makes
 thresholds trivial: times of TIES say nothing). Output goes nowhere (`--discard`). The peak is the
 kernel's own count (VmHWM) of the whole process, start-up included.
-  0.5b, 7b, 70b  the shapes of Qwen2.5-0.5B, Qwen2.5-7B and Llama-3-70B, bfloat16, three experts
+  0.5b, 1.1b, 7b, 70b  the shapes of Qwen2.5-0.5B, TinyLlama-1.1B, Qwen2.5-7B and Llama-3-70B,
+                 bfloat16, base and three experts
   tensor         one tensor of a single axis with 2·10^9 entries
 Usage: python benchmarks/bench_memory.py [--sizes 0.5b,7b] [--operators linear,ties] [--layers N]
 `--layers` keeps the tensors of a size and cuts its depth: a minute where the whole takes an hour.
@@ -22,6 +23,7 @@ from pathlib import Path
 # width, layers, inner width, key and value width, vocabulary
 SIZES = {
     "0.5b": (896, 24, 4864, 128, 151_936),
+    "1.1b": (2048, 22, 5632, 256, 32_000),
     "7b": (3584, 28, 18_944, 512, 152_064),
     "70b": (8192, 80, 28_672, 1024, 128_256),
 }

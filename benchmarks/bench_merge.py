@@ -1,141 +1,201 @@
 """How fast a merge is, and in how much memory: against the disk, a plain torch loop and mergekit.
 
-All in one run, on synthetic bfloat16 models with the shapes of a 1.1B Llama of fewer layers:
+All in one run, on synthetic bfloat16 models (base and three experts) with the shapes of a size:
   floor     read every input once, write the output once, fsync (what the disk alone takes)
-  plain     the loop most people write: whole tensors, float32 stack, TIES by argsort
-  merger    `merger merge`: without start-up (against the floor) and as a command
-  mergekit  the same YAML by the mergekit-yaml that is named, in turn with ours: A B A B
-Usage: python benchmarks/bench_merge.py [--gb 1.0] [--operators linear,ties] [--folder DIR]
-       [--mergekit .../bin/mergekit-yaml] [--mergekit-flags="--async-write"]
-Prints one JSON line per operator; dated rows are kept in benchmarks/results.md.
+  merger    `merger merge` as a command; and without its start-up, to compare with the floor
+  mergekit  the same YAML by the mergekit-yaml that is named, with its default options and with
+            the fastest ones, in turn with ours: A B C A B C
+  plain     with --plain, the loop most people write: whole tensors, float32 stack, full sorts
+Usage: python benchmarks/bench_merge.py [--size 1.1b] [--layers N] [--operators linear,ties]
+       [--folder DIR] [--mergekit .../bin/mergekit-yaml] [--rounds 2] [--memory 1GB] [--plain]
+DIR (on the disk to test) keeps the models for the next time. Times are the best of the rounds,
+from a warm cache where it holds the inputs; peaks are the worst, of a whole process tree. Prints a
+JSON line and a row for benchmarks/results.md for each operator.
 """
 
 import argparse
 import json
 import os
-import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 import yaml
+from bench_memory import MODELS, SIZES, shapes_of
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-WEIGHTS = {"ded": 1.0, "ind": 0.2, "abd": 0.1}
+from merger.checkpoint import Writer
+
+WEIGHTS = dict(zip(MODELS[1:], (1.0, 0.2, 0.1), strict=True))
 DENSITY = {"ties", "dare_ties", "dare_linear", "della", "breadcrumbs", "consensus"}
+SHARD = 1_000_000_000
+FAST = ["--async-write", "--write-threads", "2", "--lazy-unpickle"]
+OURS = (
+    "import sys, time; from merger.cli.app import app; import merger.cli, merger.engine;"
+    "start = time.perf_counter(); app(sys.argv[1:], standalone_mode=False);"
+    "print(time.perf_counter() - start)"
+)
+
+
+class Run(tuple[float, float, int]):
+    """Seconds in all, seconds without start-up (0 where not known), peak kilobytes."""
 
 
 def main() -> None:
-    """Make the models, take the three times for each operator, print the ratios."""
+    """Make the models, take the times of each operator, print what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--gb", type=float, default=1.0, help="size of all inputs together")
+    parser.add_argument("--size", default="1.1b", choices=SIZES)
+    parser.add_argument("--layers", type=int, help="layers at most")
     parser.add_argument("--operators", default="linear,task_arithmetic,ties")
     parser.add_argument("--memory", default="1GB")
-    parser.add_argument("--folder", type=Path, help="where to put the models (on the disk to test)")
+    parser.add_argument("--folder", type=Path, help="where the models are, or are put and kept")
     parser.add_argument("--mergekit", type=Path, help="path of a mergekit-yaml to compare with")
-    parser.add_argument("--mergekit-flags", default="", help="options for it")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--plain", action="store_true", help="time the plain loop too")
     asked = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(dir=asked.folder) as place:
-        folder = Path(place)
-        size = make_models(folder, asked.gb)
+    with tempfile.TemporaryDirectory() as place:
+        folder = asked.folder or Path(place)
+        make_models(folder, asked.size, asked.layers)
         for name in asked.operators.split(","):
-            floor = best(lambda name=name: disk(folder, name))
-            row = {"operator": name, "input_gb": round(size / 1e9, 2), "floor_s": round(floor, 2)}
-            row["plain_s"] = round(best(lambda name=name: plain(folder, name)), 2)
-            row |= compare(write_config(folder, name), floor, asked)
-            print(json.dumps(row | {"machine": platform.processor(), "cores": os.cpu_count()}))
+            row = measure(folder, name, asked)
+            print(json.dumps(row), flush=True)
+            print("| " + " | ".join(str(v) for v in row.values()) + " |", flush=True)
 
 
-def compare(config: Path, floor: float, asked: argparse.Namespace) -> dict[str, object]:
-    """Run merger and, if it is there, mergekit in turn, twice; return best times, worst peaks."""
-    ours, theirs = [], []
-    for _ in range(2):
-        ours.append(merge(config, asked.memory))
-        if asked.mergekit:
-            theirs.append(mergekit(config, asked.mergekit, asked.mergekit_flags.split()))
-    seconds, command = min(o[0] for o in ours), min(o[2] for o in ours)
-    row: dict[str, object] = {"merger_s": round(seconds, 2), "command_s": round(command, 2)}
-    row |= {"peak_mb": max(o[1] for o in ours) // 1000, "times_floor": round(seconds / floor, 2)}
-    if theirs:
-        slow = min(t[0] for t in theirs)
-        row |= {"mergekit_s": round(slow, 2), "mergekit_peak_mb": max(t[1] for t in theirs) // 1000}
-        row |= {"faster_than_mergekit": round(slow / command, 1)}
+def measure(folder: Path, name: str, asked: argparse.Namespace) -> dict[str, object]:
+    """Time one operator every way there is."""
+    config, inputs = write_config(folder, name), files_of(folder, name)
+    seconds = min(timed(lambda: disk(folder, inputs)) for _ in range(2))
+    ways = {"merger": [sys.executable, "-c", OURS, "merge", "--memory", asked.memory]}
+    if asked.mergekit:
+        ways |= {"mergekit": [str(asked.mergekit)], "mergekit fast": [str(asked.mergekit), *FAST]}
+    runs: dict[str, list[Run]] = {way: [] for way in ways}
+    for _ in range(asked.rounds):
+        for way, command in ways.items():
+            runs[way].append(watched([*command, str(config), str(folder / "out")]))
+            shutil.rmtree(folder / "out")
+    ours = min(run[0] for run in runs["merger"])
+    alone = min(run[1] for run in runs["merger"])
+    row: dict[str, object] = {"date": time.strftime("%Y-%m-%d"), "cores": os.cpu_count()}
+    row |= {"operator": name, "input_gb": round(sum(f.stat().st_size for f in inputs) / 1e9, 2)}
+    row |= {"floor_s": round(seconds, 2), "without start-up": round(alone, 2)}
+    row |= {"times floor": round(alone / seconds, 1)}
+    for way, all_ in runs.items():
+        best = min(run[0] for run in all_)
+        row |= {f"{way} s": round(best, 1), f"{way} MB": max(r[2] for r in all_) // 1000}
+        row |= {} if way == "merger" else {f"faster than {way}": round(best / ours, 1)}
+    if asked.plain:
+        row["plain loop s"] = round(timed(lambda: plain(folder, name)), 1)
     return row
 
 
-def best(work: Callable[[], object], times: int = 2) -> float:
-    """Return the least of a few wall times."""
-    taken = []
-    for _ in range(times):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return min(taken)
+def timed(work: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
-def make_models(folder: Path, gb: float) -> int:
-    """Write base and three experts that share most of its bytes; return their size."""
-    width, inner, words = 2048, 5632, 32_000
-    layers = max(1, round((gb * 1e9 / 4 / 2 - words * width) / 44e6))
+def watched(command: list[str]) -> Run:
+    """Run a command; return its times and the most memory that its process tree held."""
+    # Bytecode is kept, as it is for installed packages, wherever this is run.
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    env |= {
+        "PYTHONPYCACHEPREFIX": str(Path(tempfile.gettempdir()) / "bytecode"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    start, peak = time.perf_counter(), 0
+    with (
+        tempfile.TemporaryFile("w+") as told,
+        subprocess.Popen(command, env=env, stdout=told, stderr=subprocess.DEVNULL) as child,
+    ):
+        while child.poll() is None:
+            peak = max(peak, held(child.pid))
+            time.sleep(0.02)
+        seconds = time.perf_counter() - start
+        if child.returncode:
+            raise SystemExit(f"{' '.join(command)} failed: run it by hand to see why")
+        told.seek(0)
+        lines = told.read().split()
+    with suppress(IndexError, ValueError):
+        return Run((seconds, float(lines[-1]), peak))
+    return Run((seconds, 0.0, peak))
+
+
+def held(pid: int) -> int:
+    """Return the kilobytes that a process and its children have held at most, by the kernel."""
+    with suppress(OSError, StopIteration):
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        own = int(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+        threads = Path(f"/proc/{pid}/task").glob("*/children")
+        return own + sum(held(int(c)) for t in threads for c in t.read_text().split())
+    return 0
+
+
+def make_models(folder: Path, size: str, layers: int | None) -> None:
+    """Write base and experts tensor by tensor, unless they are there."""
+    width, depth, inner, narrow, words = SIZES[size]
+    shapes = shapes_of(size, layers)
     told = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": words}
-    told |= {"hidden_size": width, "intermediate_size": inner, "num_hidden_layers": layers}
-    told |= {"num_attention_heads": 32, "num_key_value_heads": 4, "tie_word_embeddings": True}
-    g = torch.Generator().manual_seed(0)
-    shapes = {"model.embed_tokens.weight": (words, width), "model.norm.weight": (width,)}
-    for i in range(layers):
-        head = f"model.layers.{i}"
-        rows = {"q": width, "k": 256, "v": 256, "o": width}
-        shapes |= {f"{head}.self_attn.{p}_proj.weight": (n, width) for p, n in rows.items()}
-        shapes |= {f"{head}.mlp.{p}_proj.weight": (inner, width) for p in ("gate", "up")}
-        shapes |= {f"{head}.mlp.down_proj.weight": (width, inner)}
-        shapes |= {f"{head}.{p}_layernorm.weight": (width,) for p in ("input", "post_attention")}
-    base = {n: torch.randn(s, generator=g) * 0.02 for n, s in shapes.items()}
-    total = 0
-    for name in ("base", *WEIGHTS):
-        (folder / name).mkdir()
-        (folder / name / "config.json").write_text(json.dumps(told))
-        change = 0.0 if name == "base" else 0.001
-        tensors = {
-            n: (t + change * torch.randn(t.shape, generator=g)).bfloat16() for n, t in base.items()
-        }
-        file = folder / name / "model.safetensors"
-        save_file(tensors, file, {"format": "pt"})
-        total += file.stat().st_size
-    return total
+    told |= {"hidden_size": width, "intermediate_size": inner}
+    told |= {"num_hidden_layers": min(depth, layers or depth), "num_attention_heads": width // 64}
+    told |= {"num_key_value_heads": narrow // 64}
+    told |= {"tie_word_embeddings": "lm_head.weight" not in shapes}
+    planned = [(name, "BF16", shape) for name, shape in shapes.items()]
+    if (folder / MODELS[-1]).exists():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, model in enumerate(MODELS):
+        base, own = (torch.Generator().manual_seed(seed) for seed in (0, number))
+        with Writer(folder / model, planned, SHARD, force=True) as writer:
+            for name, _, shape in planned:
+                tensor = torch.randn(shape, generator=base) * 0.02
+                if number:
+                    tensor += 0.001 * torch.randn(shape, generator=own)
+                writer.write(name, 0, tensor.bfloat16().view(-1, shape[-1]))
+            (writer.folder / "config.json").write_text(json.dumps(told))
+            writer.commit()
 
 
-def disk(folder: Path, operator: str) -> None:
+def files_of(folder: Path, operator: str) -> list[Path]:
+    """Return the files that a merge reads."""
+    models = MODELS[operator == "linear" :]
+    return [file for model in models for file in sorted((folder / model).glob("*.safetensors"))]
+
+
+def disk(folder: Path, inputs: list[Path]) -> None:
     """Read all inputs and write one output's bytes, fsync: what nobody can be faster than."""
     buffer = bytearray(8 << 20)
-    for name in WEIGHTS if operator == "linear" else ("base", *WEIGHTS):
-        with (folder / name / "model.safetensors").open("rb", buffering=0) as file:
+    for name in inputs:
+        with name.open("rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
-    out = folder / "floor.bin"
-    left = (folder / "base" / "model.safetensors").stat().st_size
-    with out.open("wb", buffering=0) as file:
+    left = sum(file.stat().st_size for file in (folder / "base").glob("*.safetensors"))
+    with (folder / "floor.bin").open("wb", buffering=0) as file:
         while left > 0:
             left -= file.write(buffer[: min(left, len(buffer))])
         os.fsync(file.fileno())
-    out.unlink()
+    (folder / "floor.bin").unlink()
 
 
 def plain(folder: Path, name: str) -> None:
     """Merge as a short script would: whole tensors in float32, a full sort for TIES."""
-    files = {n: safe_open(folder / n / "model.safetensors", "pt") for n in ("base", *WEIGHTS)}
+    files = {n: [safe_open(f, "pt") for f in (folder / n).glob("*.safetensors")] for n in MODELS}
     made = {}
-    for tensor in files["base"].keys():  # noqa: SIM118 - no mapping
-        base = files["base"].get_tensor(tensor).float()
-        experts = torch.stack([files[n].get_tensor(tensor).float() for n in WEIGHTS])
-        w = torch.tensor(list(WEIGHTS.values())).view(-1, *[1] * base.dim())
-        made[tensor] = _plain(name, base, experts, w).bfloat16()
+    for shard, opened in enumerate(files["base"]):
+        for tensor in opened.keys():  # noqa: SIM118 - no mapping
+            base = opened.get_tensor(tensor).float()
+            experts = torch.stack([files[n][shard].get_tensor(tensor).float() for n in WEIGHTS])
+            w = torch.tensor(list(WEIGHTS.values())).view(-1, *[1] * base.dim())
+            made[tensor] = _plain(name, base, experts, w).bfloat16()
     save_file(made, folder / "plain.safetensors")
     with (folder / "plain.safetensors").open("rb") as file:
         os.fsync(file.fileno())
@@ -168,40 +228,6 @@ def write_config(folder: Path, name: str) -> Path:
     told |= {} if name == "linear" else {"base_model": str(folder / "base")}
     (folder / f"{name}.yml").write_text(yaml.safe_dump(told))
     return folder / f"{name}.yml"
-
-
-def merge(config: Path, memory: str) -> tuple[float, int, float]:
-    """Run the command; return seconds of the merge, peak resident kilobytes, seconds in all."""
-    code = (
-        "import sys, time, json; from merger.cli.app import app; import merger.cli;"
-        "import torch, merger.engine; start = time.perf_counter();"
-        "app(sys.argv[1:], standalone_mode=False);"
-        # VmHWM, not ru_maxrss: the latter is inherited from the process that started this one.
-        "told = dict(l.split(':') for l in open('/proc/self/status').read().splitlines());"
-        "peak = int(told['VmHWM'].split()[0]);"
-        "print(json.dumps([time.perf_counter() - start, peak]))"
-    )
-    out = config.parent / "out"
-    run = [sys.executable, "-c", code, "merge", str(config), str(out), "--memory", memory]
-    start = time.perf_counter()
-    told = subprocess.run([*run, "--force"], check=True, capture_output=True, text=True).stdout
-    seconds, peak = json.loads(told.splitlines()[-1])
-    return seconds, peak, time.perf_counter() - start
-
-
-def mergekit(config: Path, program: Path, flags: list[str]) -> tuple[float, int]:
-    """Run mergekit on the same config; return its seconds in all and peak resident kilobytes."""
-    start, peak = time.perf_counter(), 0
-    run = [str(program), str(config), str(config.parent / "theirs"), *flags, "--quiet"]
-    with subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-        status = Path(f"/proc/{child.pid}/status")
-        while child.poll() is None:
-            told = [line.split()[1] for line in status.read_text().splitlines() if "VmHWM" in line]
-            peak = max([peak, *map(int, told)])
-            time.sleep(0.02)
-    if child.returncode:
-        raise SystemExit(f"{' '.join(run)} failed: run it by hand to see why")
-    return time.perf_counter() - start, peak
 
 
 if __name__ == "__main__":
