@@ -152,16 +152,16 @@ class ModuleSink:
 
     def _check(self, plan: Plan) -> None:
         for step in plan.steps:
-            live = self._state.get(step.name)
+            live, law = self._state.get(step.name), ""
             if live is None:
                 law = f"the model has no tensor named {step.name}"
-                raise MismatchError(law, "Load the module from the base's own folder.")
-            if tuple(live.shape) != step.shape:
+            elif tuple(live.shape) != step.shape:
                 law = f"{step.name} is {list(live.shape)} in the model, {list(step.shape)} merged"
-                raise MismatchError(law, "Load the module from the base's own folder.")
-            if not _holds(live.dtype, step.dtype):
+            elif not _holds(live.dtype, step.dtype):
                 law = f"{step.name} is {live.dtype} in the model, and merged as {step.dtype}"
                 raise MismatchError(law, "Load the module in the dtype that merges are written in.")
+            if law:
+                raise MismatchError(law, "Load the module from the base's own folder.")
         made = {self._state[s.name].data_ptr() for s in plan.steps}
         stale = [n for n, t in self._state.items() if t.numel() and t.data_ptr() not in made]
         if stale:

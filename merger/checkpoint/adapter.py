@@ -22,7 +22,6 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from merger.checkpoint.dtypes import ITEMSIZE
 from merger.checkpoint.folder import inside, read_json
 from merger.checkpoint.header import TensorInfo
 from merger.checkpoint.reader import Checkpoint, FolderCheckpoint, out_of_rows
@@ -144,8 +143,7 @@ class AdapterCheckpoint(Checkpoint):
     def _info(self, info: TensorInfo) -> TensorInfo:
         if info.name not in self._deltas and info.name not in self._whole:
             return info
-        size = info.numel * ITEMSIZE["F32"]
-        return replace(info, dtype="F32", nbytes=size, file=self._file.path, offset=0)
+        return replace(info, dtype="F32", file=self._file.path, offset=0)
 
     def entries(self, name: str, start: int, end: int) -> Tensor:
         """Return entries [start, end): float32 where the adapter changes the tensor."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from merger.checkpoint.dtypes import ITEMSIZE, dtype_code, torch_dtype
+from merger.checkpoint.dtypes import dtype_code, torch_dtype
 from merger.checkpoint.header import TensorInfo
 from merger.checkpoint.reader import Checkpoint, out_of_rows
 
@@ -44,9 +44,7 @@ class GatheredCheckpoint(Checkpoint):
         for one in rows:  # a fallback of a finer format must not be rounded
             wide = torch.promote_types(wide, torch_dtype(one.checkpoint.tensors[info.name].dtype))
         shape = (rows[0].places.numel(), *info.shape[1:])
-        code = dtype_code(wide)
-        found = replace(info, dtype=code, shape=shape)
-        return replace(found, nbytes=found.numel * ITEMSIZE[code])
+        return replace(info, dtype=dtype_code(wide), shape=shape)
 
     def entries(self, name: str, start: int, end: int) -> Tensor:
         """Return entries [start, end) of the tensor as the target orders its rows."""

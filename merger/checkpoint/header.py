@@ -26,9 +26,15 @@ _AGAIN = "The file is damaged or is no safetensors file: fetch or export it agai
 
 
 class Shaped:
-    """What follows from a shape, seen as rows of its last axis, a vector being a single row."""
+    """What follows from shape and format; rows are of the last axis, a vector is a single row."""
 
+    dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements as they are stored."""
+        return self.numel * ITEMSIZE[self.dtype]
 
     @property
     def numel(self) -> int:
@@ -53,7 +59,6 @@ class TensorInfo(Shaped):
     name: str
     dtype: str
     shape: tuple[int, ...]
-    nbytes: int
     file: Path
     offset: int  # of the first byte, from the start of the file
 
@@ -148,11 +153,11 @@ def _entry(name: str, entry: object, file: Path, start: int) -> TensorInfo:
         _refuse(file, f"gives {name!r} the data_offsets {str(span)[:80]}")
     if not isinstance(dtype, str) or dtype not in ITEMSIZE:
         _refuse_dtype(file, name, dtype)
-    nbytes = math.prod(shape) * ITEMSIZE[dtype]
-    if span[1] - span[0] != nbytes:
-        law = f"gives {name!r} {span[1] - span[0]:,} bytes, but {dtype} {shape} needs {nbytes:,}"
-        _refuse(file, law)
-    return TensorInfo(name, dtype, tuple(shape), nbytes, file, start + span[0])
+    info, told = TensorInfo(name, dtype, tuple(shape), file, start + span[0]), span[1] - span[0]
+    if told != info.nbytes:
+        needed = f"{dtype} {shape} needs {info.nbytes:,}"
+        _refuse(file, f"gives {name!r} {told:,} bytes, but {needed}")
+    return info
 
 
 def _refuse_dtype(file: Path, name: str, dtype: object) -> NoReturn:

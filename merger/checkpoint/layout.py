@@ -10,7 +10,7 @@ import json
 import math
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from merger.checkpoint.dtypes import ITEMSIZE
@@ -65,18 +65,18 @@ def _groups(planned: Iterable[Planned], shard_size: int) -> list[list[Planned]]:
 
 def _shard(name: str, group: list[Planned], folder: Path) -> Shard:
     table: dict[str, object] = {"__metadata__": {"format": "pt"}}  # transformers asks for it
-    end = 0
-    spans = []
+    infos, end = [], 0
     for tensor, dtype, shape in sorted(group, key=lambda p: -ITEMSIZE[p[1]]):
-        begin, end = end, end + math.prod(shape) * ITEMSIZE[dtype]
-        table[tensor] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
-        spans.append((tensor, dtype, tuple(shape), begin, end))
+        info = TensorInfo(tensor, dtype, tuple(shape), folder / name, end)
+        infos.append(info)
+        spans = [end, end := end + info.nbytes]
+        table[tensor] = {"dtype": dtype, "shape": list(shape), "data_offsets": spans}
     text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER:
         raise OutputError(
             f"the header of {name} passes {MAX_HEADER:,} bytes", "Use smaller shards."
         )
-    start, file = 8 + len(text), folder / name
-    infos = tuple(TensorInfo(n, d, s, e - b, file, start + b) for n, d, s, b, e in spans)
-    return Shard(name, struct.pack("<Q", len(text)) + text, infos, start + end)
+    start = 8 + len(text)
+    placed = tuple(replace(info, offset=start + info.offset) for info in infos)
+    return Shard(name, struct.pack("<Q", len(text)) + text, placed, start + end)

@@ -10,10 +10,8 @@ from pathlib import Path
 from merger.checkpoint import Checkpoint, open_models
 from merger.checkpoint.align import Aligned, align
 from merger.checkpoint.vocab import check_vocabularies
-from merger.errors import SpecError
 from merger.experts import resolve
 from merger.plan import Plan, make_plan
-from merger.registry import unknown
 from merger.spec import MergeSpec
 
 
@@ -62,9 +60,6 @@ def _aligned(spec: MergeSpec, inputs: Mapping[str, Checkpoint]) -> Aligned:
         return align(inputs, spec.donor, "error")
     if source in ("base", "union"):
         return align(inputs, spec.donor, source)
-    if source not in inputs:
-        wrong = unknown("model", source, ("base", "union", *inputs))
-        raise SpecError(f"tokenizer_source: {wrong.law} in this merge", wrong.remedy)
     return align(inputs, source, "base")
 
 

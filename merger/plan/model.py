@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from merger.checkpoint import ITEMSIZE
 from merger.checkpoint.header import Shaped
 from merger.spec import MergeSpec
 
@@ -31,11 +30,6 @@ class Step(Shaped):
     dtype: str  # header code of the written tensor
     shape: tuple[int, ...]
     keys: tuple[int, ...] = ()  # random streams, one per source
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the written tensor."""
-        return self.numel * ITEMSIZE[self.dtype]
 
     @property
     def inputs(self) -> tuple[Source, ...]:
