@@ -4,10 +4,14 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo test fast check format clean
+.PHONY: demo report test fast check format clean
 
 demo: .venv/ready
 	$(BIN)/merger search --experts ded,ind,abd --trials 24 --items 50+150
+
+report: .venv/ready
+	$(BIN)/merger search --experts ded,ind,abd --trials 24 --items 50+100 --seed 0 --out runs/demo
+	$(BIN)/merger ablate runs/demo
 
 test: .venv/ready
 	$(BIN)/python -m pytest -m "not gpu"

@@ -24,7 +24,7 @@ from search.effects import (
     spread,
     value,
 )
-from search.format import Section, column, grid, section
+from search.format import Section, columns, grid, section
 from search.objective import Scores
 from search.starts import average
 from search.variant import Merge
@@ -126,7 +126,7 @@ def _scales(a: Ablation) -> dict[str, Path]:
 
 
 def _between(a: Ablation) -> dict[str, Path]:
-    """Return the straight ways base → expert, and expert ↔ expert (from the best, above four)."""
+    """Return the straight ways base → expert, and expert ↔ expert (from the first, above four)."""
     ways: dict[str, Path] = {}
     inner = [x for x in a.effort.curve if x < 1] or list(a.effort.between)
     for name in a.experts:
@@ -134,7 +134,7 @@ def _between(a: Ablation) -> dict[str, Path]:
         ways[f"base→{name}"] = [(x, scaled(alone, x)) for x in (0.0, *inner, 1.0)]
     pairs = list(combinations(a.experts, 2))
     if len(a.experts) > 4:
-        pairs = [(a.best, name) for name in a.experts if name != a.best]
+        pairs = [(a.experts[0], name) for name in a.experts[1:]]
     for one, other in pairs:
         steps = [(x, Candidate.of({one: 1 - x, other: x})) for x in (0.0, *a.effort.between, 1.0)]
         ways[f"{one}↔{other}"] = [(x, merge) for x, merge in steps]
@@ -187,12 +187,11 @@ def _ways(a: Ablation, found: Found, ways: Mapping[str, Path], name: str) -> Sec
         blind(rows, a.margin),
     )
     made["tables"] = [
-        grid([EFFECT[0], column("x", "at", "number"), *EFFECT[1:3],
-              column("nll", "NLL", "number"), *EFFECT[3:]], rows),
-        grid([column("name", "way"), column("at", "at", "number"),
-              column("barrier", "barrier", "signed"), column("ci95", "interval", "between"),
-              column("nll", "in NLL", "number"), column("nll_low", "from", "number"),
-              column("nll_high", "to", "number")],
+        grid(columns("name:way, x:at:number, n::count*, score::points*, nll:NLL:number, "
+                     "difference:Δ:signed, ci95:95 % paired:between, won:won/lost:won*, p::p*, "
+                     "p_holm:p Holm:p, mde:sees:points*, verdict"), rows),
+        grid(columns("name:way, at::number, barrier::signed, ci95:interval:between, "
+                     "nll:in NLL:number, nll_low:from:number, nll_high:to:number"),
              [_barrier(w, marks[w], read.get(w), a) for w in marks], "Barriers"),
     ]  # fmt: skip
     made["points"] = [

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from evals.stats import holm
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
 from search.complement import agreement, joined, oracle, who_solves
 from search.designs import averages, coalition, renormalised, renormalises, without
@@ -24,7 +23,7 @@ from search.effects import (
     per_task,
     value,
 )
-from search.format import Section, column, grid, section
+from search.format import Column, Section, columns, grid, section
 from search.objective import Scores
 from search.shapley import MAX_EXACT, arrivals, orders, sampled, shapley, subsets, synergy
 from search.starts import average
@@ -129,12 +128,10 @@ def _shares(a: Ablation, found: Found, players: tuple[str, ...], name: str) -> S
     return made
 
 
-def _gains(a: Ablation) -> list[list[Any]]:
+def _gains(a: Ablation) -> list[Column]:
     tasks = per_task(a.objective.tasks, {t.name: t.alias for t in a.world.tasks})
-    both = [column("value", "all", "signed"), column("ci95", "95 %", "between")]
-    return [column("name", "who"), *tasks, *both, column("p_holm", "p Holm", "p"),
-            column("n", "n", "count", wide=True),
-            column("mde", "sees", "points", wide=True)]  # fmt: skip
+    rest = "value:all:signed, ci95:95 %:between, p_holm:p Holm:p, n::count*, mde:sees:points*"
+    return [*columns("name:who"), *tasks, *columns(rest)]
 
 
 def _links(a: Ablation, values: Mapping[str, Any], players: tuple[str, ...]) -> Rows:
@@ -173,7 +170,6 @@ def who_solves_(a: Ablation, found: Found) -> Section:
     alone = {name: scores(found[name]) for name in a.experts}
     merged = scores(found["winner"])
     n, cells, pairs = len(joined(merged)), who_solves(alone, merged), agreement(alone)
-    adjusted = holm([r["p"] for r in pairs])
     new = next(r["merged"] for r in cells if r["name"] == "none")
     lost = sum(r["lost"] for r in cells if r["name"] != "none")
     kept = sum(r["merged"] for r in cells if r["name"] != "none")
@@ -182,14 +178,11 @@ def who_solves_(a: Ablation, found: Found) -> Section:
         f"{new} new ones. 95 %: Wilson's interval of the share kept.",
         "Yule's Q: +1 the same items, 0 independent, −1 each what the other does not.",
     )
-    ends = [column("items", "items", "count"), column("merged", "merge solves", "count")]
-    ends += [column("lost", "not", "count"), column("kept", "kept", "share")]
-    about = [column("pair", "pair"), column("only", "only one solves", "won")]
-    about += [column("p_holm", "p Holm", "p"), column("q", "Yule's Q", "number")]
     made["tables"] = [
-        grid([column("name", "solved by"), *ends, column("ci95", "95 %", "interval")], cells),
-        grid(about, [r | {"p_holm": p} for r, p in zip(pairs, adjusted, strict=True)],
-             "Do the experts differ"),
+        grid(columns("name:solved by, items::count, merged:merge solves:count, lost:not:count, "
+                     "kept::share, ci95:95 %:interval"), cells),
+        grid(columns("pair, only:only one solves:won, p_holm:p Holm:p, q:Yule's Q:number"),
+             holmed(pairs), "Do the experts differ"),
     ]  # fmt: skip
     bars = [{"label": r["name"], "value": r["items"], "part": r["merged"]} for r in cells]
     title = "Items by who solves them; filled: the merge solves them too"
@@ -230,9 +223,7 @@ def oracle_(a: Ablation, found: Found) -> Section:
         f"that experts know different things. n={row['n']}, p: sign-flip test.",
     )
     made["tables"] = [
-        grid([column("name", "comparison"), column("oracle", "oracle", "points"),
-              column("pass", f"pass@{k}", "points"), column("value", "excess", "signed"),
-              column("ci95", "95 % paired", "between"), column("p", "p", "p"),
-              column("mde", "sees", "points")], [row])
+        grid(columns(f"name:comparison, oracle::points, pass:pass@{k}:points, value:excess:signed, "
+                     "ci95:95 % paired:between, p::p, mde:sees:points"), [row])
     ]  # fmt: skip
     return made

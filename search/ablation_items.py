@@ -13,7 +13,7 @@ import numpy as np
 from merger.errors import SearchError
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
 from search.effects import EFFECT, Rows, blind, effects, forest, value
-from search.format import Section, column, grid, section
+from search.format import Section, box, columns, grid, section
 from search.objective import Scores
 from search.scorers import Scorer
 from search.starts import average
@@ -81,13 +81,12 @@ def items(a: Ablation, found: Found) -> Section:
         for side, by_task in told.items()
         for item in [i for turn in zip_longest(*by_task) for i in turn if i][:SHOWN]
     ]
-    columns = [column("name", "task"), column("n", "n", "count"), column("won", "won", "count")]
     made = section(
         f"Against {best.removeprefix('expert ')}, the best expert on search items. The texts of up "
         f"to {SHOWN} items won and {SHOWN} lost, tasks in turn, are in report.html and .json.",
         items=shown,
     )
-    made["tables"] = [grid([*columns, column("lost", "lost", "count")], rows)]
+    made["tables"] = [grid(columns("name:task, n::count, won::count, lost::count"), rows)]
     return made
 
 
@@ -135,9 +134,8 @@ def robustness(a: Ablation, found: Found) -> Section:
         "items, and signs of the winner's Δ that are the same.",
         blind(found_, a.margin),
     )
-    columns = [column("name", "asked with"), column("tau", "Kendall τ", "number")]
-    columns += [column("p", "p", "p"), column("held", "signs that hold")]
-    made["tables"] = [grid(columns, ranks)]
+    ranking = "name:asked with, tau:Kendall τ:number, p::p, held:signs that hold"
+    made["tables"] = [grid(columns(ranking), ranks)]
     for i, words in enumerate(settings.values()):
         own = found_[i * len(names[1:]) : (i + 1) * len(names[1:])]
         made["tables"].append(grid(EFFECT, own, f"The winner minus each: {words}"))
@@ -182,10 +180,8 @@ def domain(a: Ablation, found: Found) -> Section:
         f"Share of right answers in training, means of a tenth of the {steps} steps before the "
         "step named; intervals over seeds (Welch).", warning,
     )  # fmt: skip
-    columns = [column("name", "starts"), column("step", "step", "count")]
-    columns += [column("ours", first[:10], "points"), column("theirs", "other", "points")]
-    columns += [column("difference", "Δ", "signed"), column("ci95", "95 %", "between")]
-    made["tables"] = [grid([*columns, column("seeds", "seeds")], rows)]
+    shown = "name:starts, step::count, ours:first:points, theirs:other:points, difference:Δ:signed"
+    made["tables"] = [grid(columns(f"{shown}, ci95:95 %:between, seeds"), rows)]
     lines = [
         {"label": f"{name} {i + 1}" if len(runs) > 1 else name,
          "points": [{"x": j + 1, "y": y} for j, y in enumerate(_smooth(run))]}
@@ -251,10 +247,8 @@ def method(a: Ablation, found: Found) -> Section:
         "every other run on this ledger. The more looks, the more of what is best on them is luck.",
     )
     made["tables"] = [
-        grid([column("name", ""), column("value", "")],
-             [{"name": k, "value": v} for k, v in facts.items()]),
-        grid([column("name", "weights"), column("about", "merge"),
-              column("answers", "answers", "count")], seen,
+        box(facts),
+        grid(columns("name:weights, about:merge, answers::count"), seen,
              "Every evaluation ever made on confirm items") | {"wide": True},
     ]  # fmt: skip
     return made

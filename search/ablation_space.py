@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from merger.errors import SearchError
 from search.ablation import Ablation, Absent, Found, part
 from search.candidate import OWN, Candidate
-from search.format import Section, column, grid, section
+from search.format import Section, columns, grid, section
 from search.posterior import FEWEST, Posterior
 from search.space import Choice, Params, Space
 from search.starts import average, references
@@ -133,9 +133,8 @@ def importance(a: Ablation, found: Found) -> Section:
         f"knob is known, from a Gaussian process through n={len(trials)} trials on search items; "
         "intervals from trials drawn anew. With few trials they are wide, and that is the finding.",
     )
-    columns = [column("name", "knob"), column("value", "index", "share")]
-    columns += [column("ci95", "95 %", "shares"), column("n", "n", "count")]
-    made["tables"] = [grid(columns, rows)]
+    shown = columns("name:knob, value:index:share, ci95:95 %:shares, n::count")
+    made["tables"] = [grid(shown, rows)]
     made["figures"] = [{"kind": "forest", "name": "importance", "title": "Total-effect index",
                         "rows": [r | {"label": r["name"]} for r in rows]}]  # fmt: skip
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from search.ablation import Ablation, Absent, Found, part
-from search.format import Section, column, grid, section
+from search.format import Section, columns, grid, section
 
 FIGURES = {
     "relative": "Relative length",
@@ -29,21 +29,18 @@ def geometry(a: Ablation, found: Found) -> Section:
         "base. bf16 kept: changed entries that still differ after base and expert are cast; error: "
         "what the cast takes of the change's length.",
     )
-    columns = [column("name", "expert"), column("norm", "norm", "number")]
-    columns += [column("relative", "relative", "number"), column("changed", "changed", "share")]
-    columns += [column("bf16_survive", "bf16 kept", "share")]
-    columns += [column("bf16_error", "bf16 error", "share")]
-    pairs = [column("name", "pair"), column("cosine", "cosine", "number")]
-    pairs += [column("conflict", "opposed signs", "share"), column("overlap", "overlap", "share")]
+    shown = columns("name:expert, norm::number, relative::number, changed::share, "
+                    "bf16_survive:bf16 kept:share, bf16_error:bf16 error:share")  # fmt: skip
+    pairs = columns("name:pair, cosine::number, conflict:opposed signs:share, overlap::share")
     rows = [
         {"name": f"{layer}: {e}", **_of(figures, i)}
         for layer, figures in by_layer.items()
         for i, e in enumerate(a.experts)
     ]
     made["tables"] = [
-        grid(columns, [{"name": e, **_of(total, i)} for i, e in enumerate(a.experts)]),
+        grid(shown, [{"name": e, **_of(total, i)} for i, e in enumerate(a.experts)]),
         grid(pairs, _pairs(a, total), "Pairs of task vectors"),
-        grid(columns, rows, "By layer") | {"wide": True},
+        grid(shown, rows, "By layer") | {"wide": True},
         grid(pairs, [{**r, "name": f"{name}: {r['name']}"} for name, f in by_layer.items()
                      for r in _pairs(a, f)], "Pairs by layer") | {"wide": True},
     ]  # fmt: skip

@@ -15,22 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.stats import holm, mde, sign_flip
-from search.format import Column, Section, column
+from search.format import Column, Section, columns
 from search.objective import Objective, Scores, means
 from search.paired import SAME, Comparison, corrected, resampled, versus
 
-EFFECT: list[Column] = [
-    column("name", "merge"),
-    column("n", "n", "count", wide=True),
-    column("score", "score", "points", wide=True),
-    column("difference", "Δ", "signed"),
-    column("ci95", "95 % paired", "between"),
-    column("won", "won/lost", "won"),
-    column("p", "p", "p", wide=True),
-    column("p_holm", "p Holm", "p"),
-    column("mde", "sees", "points", wide=True),
-    column("verdict", "verdict"),
-]
+EFFECT = columns(
+    "name:merge, n::count*, score::points*, difference:Δ:signed, ci95:95 % paired:between, "
+    "won:won/lost:won, p::p*, p_holm:p Holm:p, mde:sees:points*, verdict"
+)
 Rows = list[dict[str, Any]]
 
 
@@ -59,7 +51,9 @@ def _row(found: Comparison, draws: NDArray[np.float64], margin: float) -> dict[s
     low, high = np.quantile(draws, (0.05, 0.95))
     verdict = found.verdict
     if verdict == SAME:
-        verdict = "equal" if -margin < low and high < margin else "unclear"
+        # Rule of three: what none of n items has shown may still be a share of 3 / n.
+        ends = min(low, -3 / found.n), max(high, 3 / found.n)
+        verdict = "equal" if -margin < ends[0] and ends[1] < margin else "unclear"
     facts = found.to_mapping() | {"name": found.reference, "won": [found.wins, found.losses]}
     return facts | {"ci90": [float(low), float(high)], "verdict": verdict}
 
@@ -127,7 +121,7 @@ def per_task(
     tasks: Sequence[str], aliases: Mapping[str, str], kind: str = "signed"
 ) -> list[Column]:
     """Return a column for each task of a gain."""
-    return [column(f"task {t}", aliases[t][:7], kind) for t in tasks]
+    return [[f"task {t}", aliases[t][:7], kind, False] for t in tasks]
 
 
 def forest(name: str, title: str, rows: Rows, key: str = "difference") -> Section:

@@ -26,14 +26,27 @@ class Table:
     notes: Sequence[str] = field(default_factory=tuple)
 
 
-def column(key: str, label: str, kind: str = "text", *, wide: bool = False) -> Column:
-    """Describe a column; a wide one is left out where a line has 80 characters."""
-    return [key, label, kind, wide]
+def columns(text: str) -> list[Column]:
+    """Read columns, `key:label:kind, …`: the label is the key and the kind text where left out.
+
+    A `*` behind a column leaves it out where a line has 80 characters.
+    """
+    made = []
+    for one in text.split(", "):
+        key, label, kind = [*one.rstrip("*").split(":"), "", ""][:3]
+        made.append([key, label or key, kind or "text", one.endswith("*")])
+    return made
 
 
 def grid(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], title: str = "") -> Section:
     """Return a table as data; rows are looked up by the columns' keys and may hold more."""
     return {"title": title, "columns": list(columns), "rows": [dict(row) for row in rows]}
+
+
+def box(facts: Mapping[str, str]) -> Section:
+    """Return facts by name as a table without heads."""
+    return grid([["name", "", "text", False], ["value", "", "text", False]],
+                [{"name": name, "value": text} for name, text in facts.items()])  # fmt: skip
 
 
 def section(*notes: str, title: str = "", **facts: Any) -> Section:

@@ -14,8 +14,8 @@ from typing import Any
 from search.candidate import Candidate
 from search.draw_figures import save_figures
 from search.draw_html import html
-from search.effects import EFFECT, interval, value
-from search.format import Section, column, grid, section
+from search.effects import EFFECT, interval, per_task, value
+from search.format import Section, box, columns, grid, section
 from search.objective import Objective, means
 from search.paired import SAME
 from search.protocol import Search
@@ -38,8 +38,7 @@ def search_report(search: Search, confirmed: Mapping[str, Any]) -> dict[str, Any
     board["tables"] = [score_table(found, about, search.objective, search.world.tasks)]
     facts = method_facts(search.run, search.world, search.study.sampler_name)
     method = section(title="Method")
-    method["tables"] = [grid([column("name", ""), column("value", "")],
-                             [{"name": k, "value": v} for k, v in facts.items()])]  # fmt: skip
+    method["tables"] = [box(facts)]
     sections = {
         "verdict": _verdict(confirmed),
         "scoreboard": board,
@@ -105,11 +104,9 @@ def score_table(
                 **health(answers),
             }
         )
-    columns = [column("name", "recipe"), column("about", "merge", wide=True)]
-    columns += [column(f"task {t.name}", t.alias[:7], "points") for t in tasks]
-    columns += [column("value", "all", "points"), column("ci95", "95 %", "interval")]
-    columns += [column("n", "n", "count", wide=True), column("tokens", "tokens", "number")]
-    return grid([*columns, column("truncated", "cut", "share")], rows)
+    by_task = per_task([t.name for t in tasks], {t.name: t.alias for t in tasks}, "points")
+    rest = "value:all:points, ci95:95 %:interval, n::count*, tokens::number, truncated:cut:share"
+    return grid([*columns("name:recipe, about:merge*"), *by_task, *columns(rest)], rows)
 
 
 def _verdict(confirmed: Mapping[str, Any]) -> Section:
@@ -141,7 +138,7 @@ def _comparisons(family: Sequence[Mapping[str, Any]]) -> Section:
         f"p: exact paired tests, Holm over {len(rows)}.",
         title="The frozen winner against its references",
     )  # fmt: skip
-    made["tables"] = [grid([column("name", "winner minus"), *EFFECT[1:2], *EFFECT[3:]], rows)]
+    made["tables"] = [grid([*columns("name:winner minus"), *EFFECT[1:2], *EFFECT[3:]], rows)]
     return made
 
 
@@ -158,9 +155,8 @@ def _shrinkage(search: Search, confirmed: Mapping[str, Any]) -> Section:
         "It was chosen for its score on the first two pools; only the last is a fair one.",
         title="The winner's score on each pool",
     )
-    made["tables"] = [grid([column("name", "items"), column("n", "n", "count"),
-                            column("value", "score", "points"),
-                            column("ci95", "95 %", "interval")], rows)]  # fmt: skip
+    shown = columns("name:items, n::count, value:score:points, ci95:95 %:interval")
+    made["tables"] = [grid(shown, rows)]
     return made
 
 
@@ -188,9 +184,8 @@ def _trials(search: Search) -> Section:
         title="Best trials on search items",
         trials=rows,
     )
-    columns = [column("number", "#", "count"), column("source", "source")]
-    columns += [column("about", "candidate"), column("values", "score", "values")]
-    made["tables"] = [grid(columns, best[:BEST])]
+    shown = columns("number:#:count, source, about:candidate, values:score:values")
+    made["tables"] = [grid(shown, best[:BEST])]
     return made
 
 

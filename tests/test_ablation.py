@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from merger.errors import SearchError, UnknownNameError
-from search.ablation import FULL, QUICK, Ablation, Absent, Facts, affordable, section_names
+from search.ablation import (
+    FULL,
+    QUICK,
+    Ablation,
+    Absent,
+    Facts,
+    affordable,
+    check_experts,
+    section_names,
+)
 from search.ablation import parts as every_part
 from search.ablation_curves import barrier, tune
 from search.ablation_items import read_curve
@@ -217,3 +226,27 @@ def test_an_unknown_section_is_named():
     assert section_names("shapley, oracle") == ["shapley", "oracle"]
     with pytest.raises(UnknownNameError, match="shaply"):
         section_names("shaply")
+
+
+@pytest.mark.parametrize("experts", [("ded", "ind"), (*EXPERTS, "v", "w", "x", "y", "z")])
+def test_two_to_eight_experts(experts, tmp_path):
+    """Sections on experts take two experts, and eight, whose shares are sampled and still sum."""
+    world = synthetic.world(tmp_path / "l.sqlite", n=6, confirm=9)
+    world.pools.sealed.clear()
+    winner = Candidate.of(dict.fromkeys(experts, 1.0), scale=1.2)
+    goal = parse("mean", [t.name for t in synthetic.TASKS])
+    made = Ablation(world, winner, experts, goal, QUICK)
+    *rows, total = made.section("shapley")["tables"][0]["rows"]
+    assert sum(r["value"] for r in rows) == pytest.approx(total["value"])
+    assert len(rows) == len(experts)
+    assert made.section("leave_one_out")["tables"][0]["rows"]
+    cells = made.section("who_solves")["tables"][0]["rows"]
+    assert sum(r["items"] for r in cells) == 27
+    assert made.section("simplex")["missing"]
+
+
+def test_nine_experts_are_refused():
+    """An ablation takes 2 to 8 experts, and says so before any work."""
+    with pytest.raises(SearchError, match="9 experts"):
+        check_experts("abcdefghi")
+    check_experts("ab")

@@ -120,3 +120,23 @@ def test_an_adapter_is_an_expert_of_the_live_model(family):
     live.apply(merge_spec("linear", {"lora": 1.0}, base="base", dtype="float32"))
     for name, tensor in live.module.state_dict().items():
         torch.testing.assert_close(tensor, ends[1].read(name).view(tensor.shape).float())
+
+
+def test_a_change_fades_toward_a_model(family):
+    """Factor 0 is the base's own tensor, 1 leaves it, 1.5 goes beyond; a new merge forgets it."""
+    live, spec = resident(family), specs()[0]
+    mark = live.apply(spec)
+    before = {n: t.clone() for n, t in live.module.state_dict().items()}
+    base = open_checkpoint(family / "base")
+    kept = {"mlp": 0.0, "self_attn": 1.5}
+
+    def factor(name):
+        return next((v for part, v in kept.items() if part in name), 1.0)
+
+    assert live.fade("base", factor) == live.fingerprint() != mark
+    for name in base.tensors:
+        ground = base.read(name).view(before[name].shape)
+        moved = ground.float() + factor(name) * (before[name].float() - ground.float())
+        made = live.module.state_dict()[name]
+        assert torch.equal(made, (before[name] if factor(name) == 1 else moved.to(made.dtype)))
+    assert live.apply(spec) == mark

@@ -38,6 +38,9 @@ def ablate(
     items: Annotated[int, typer.Option(min=2, help="Of a config: items per task.")] = 100,
     seed: Annotated[int, typer.Option(help="Of intervals, orders and fresh items.")] = 0,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Show every column and table, as markdown.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Report where a gain comes from: experts, operators, scales, layers; and how sure that is.
@@ -45,12 +48,13 @@ def ablate(
     What is scored already is read from the ledger; what is missing is scored on the confirm items
     after its cost is printed. Writes report.json, report.md, report.html and figures/ into the run.
     """
-    from merger.cli.console import data, say
+    from merger.cli.console import data, out, say
     from merger.cli.pausing import pausing
     from merger.cli.screen import Screen, show
     from search.ablation_run import Wanted, run_of_config
     from search.ablation_run import ablate as taken_apart
     from search.asked import Asked
+    from search.tables import markdown
 
     screen, folder = Screen(), run
     wanted = Wanted(sections, quick, samples, temperature, margin, max_evals, plan, seed, device,
@@ -65,5 +69,5 @@ def ablate(
     if as_json:
         data(document)
     elif not plan:
-        show(document)
+        out(markdown(document)) if verbose else show(document)
         say(f"the whole report: {folder / 'report.html'}")
