@@ -45,10 +45,12 @@ _SYSTEM = {
 }
 
 # By name, for sqlalchemy and optuna are not loaded here.
-_DATABASE = dict.fromkeys(
-    ("sqlalchemy.exc.OperationalError", "sqlalchemy.exc.DatabaseError")
-    + ("sqlalchemy.exc.InterfaceError", "optuna.exceptions.StorageInternalError"),
-    "See to its server, file and disk; what was committed is kept, and the same command goes on.",
+_DATABASE = (
+    *(f"sqlalchemy.exc.{kind}Error" for kind in ("Operational", "Database", "Interface")),
+    "optuna.exceptions.StorageInternalError",
+)
+_GOES_ON = (
+    "See to its server, file and disk; what was committed is kept, and the same command goes on."
 )
 
 
@@ -92,7 +94,7 @@ def main(words: Sequence[str] | None = None) -> None:
         kind = f"{type(error).__module__}.{type(error).__name__}"
         if kind not in _DATABASE:
             raise
-        _fail(MergerError(f"the database gave up: {str(error).splitlines()[0]}", _DATABASE[kind]))
+        _fail(MergerError(f"the database gave up: {str(error).splitlines()[0]}", _GOES_ON))
 
 
 def _fail(mistake: MergerError) -> None:
