@@ -183,9 +183,10 @@ def test_what_cannot_be_compared_is_named(tmp_path):
 
 def test_strangers_in_name_are_an_error(tmp_path):
     """Models that share no tensor cannot be compared at all."""
-    found = opened(tmp_path, {"base": llama_tensors(), "a": {"x": torch.ones(2)}})
-    with pytest.raises(MismatchError, match="share no tensor"):
-        measure(found["base"], {"a": found["a"]})
+    models = {"base": llama_tensors(), "a": {"x": torch.ones(2)}, "b": llama_tensors(1)}
+    found = opened(tmp_path, models)
+    with pytest.raises(MismatchError, match="base and a share no tensor"):
+        measure(found["base"], {n: found[n] for n in "ab"})
 
 
 def test_half_formats_are_compared_in_float32(tmp_path):

@@ -121,13 +121,15 @@ def said(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         law = f"{out} cannot be written: {error.strerror or error}"
-        if full:
+        remedy = "Check the place."
+        if error.errno == errno.EFBIG:
+            remedy = "Raise the limit of a file's size (ulimit -f), or give a smaller --shard-size."
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "Free some space, or choose another disk."
             with suppress(OSError):
                 free = shutil.disk_usage(next(p for p in out.parents if p.exists())).free
                 law += f" ({free:,} bytes free)"
-        remedy = "Free some space, or choose another disk." if full else "Check the place."
         raise OutputError(law, remedy) from error
 
 

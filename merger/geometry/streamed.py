@@ -86,7 +86,10 @@ def measure(
             [f"{expert}: {len(extra)} tensors the base lacks ({extra[0]})"] if extra else []
         )
     if not found.tensors:
-        law = f"{base_name} and {', '.join(experts)} share no tensor of one name and shape"
+        fitting = {(n, i.shape) for n, i in base.tensors.items() if i.is_float}
+        shared = {e: {(n, i.shape) for n, i in c.tensors.items()} for e, c in experts.items()}
+        strange = [e for e, theirs in shared.items() if not theirs & fitting] or list(experts)
+        law = f"{base_name} and {', '.join(strange)} share no tensor of one name and shape"
         raise MismatchError(law, "Compare models of one architecture; see `merger inspect`.")
     return found
 
