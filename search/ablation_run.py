@@ -33,10 +33,11 @@ from search.candidate import Candidate
 from search.likelihood import Likelihood
 from search.live import find_models
 from search.prepare import clock, prepare
-from search.protocol import Screen, Search
+from search.protocol import Search
 from search.report import method_facts, write
 from search.run import Run
 from search.scorers import Scorer
+from search.screen import Screen
 from search.setup import create, open_search
 from search.starts import references
 from search.variant import AT_BASE, Merge, Variant

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ def this_worker() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def alive(worker: str) -> bool:
-    """Say whether a trial's process may still run; of other hosts nothing is known, so yes."""
+def alive(worker: str, begun: datetime | None = None) -> bool:
+    """Say whether a trial's process may still run; of other hosts nothing is known, so yes.
+
+    A trial that names none is given a minute from when it begun.
+    """
     host, _, pid = worker.rpartition(":")
     if not pid:
-        return False
+        return begun is not None and (datetime.now(begun.tzinfo) - begun).total_seconds() < 60
     if host != socket.gethostname():
         return True
     try:

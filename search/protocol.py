@@ -12,57 +12,34 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from merger.errors import SearchError
-from search.candidate import Candidate
+from search.candidate import OWN, Candidate
 from search.confirm import (
     STAGE_1,
     best_expert,
-    confirm,
-    confirm_references,
     freeze,
-    in_words,
-    kept,
-    overall,
     select,
     shortlist,
 )
 from search.contest import Contest
-from search.objective import Objective, means
+from search.objective import Objective
 from search.posterior import fit
 from search.prepare import announce, cost, prepare
 from search.run import Options, Run
+from search.samplers import derive_seed
+from search.screen import Screen, Told
 from search.space import Space
 from search.spaces import Box, Depth, Operators
 from search.starts import Start, fill, references, warm_starts
-from search.study import NAME, Study, derive_seed
+from search.study import NAME, Study
 from search.trial import Proposal, Trial, best_of
-from search.world import World, scores
+from search.verdict import conclude
+from search.world import World
 
-# Called with a finished trial, or one under way, and the best one so far.
-Told = Callable[[Trial, Trial | None], None]
+STAGE_2 = "stage2"  # the name of its study
 OUTLOOK = 5  # full trials between two looks at what the best one is worth
-
-
-class Steps(Protocol):
-    """A piece of work that moves on by steps."""
-
-    def step(self, n: int = 1, note: str = "") -> None:
-        """Move on by n and show a note of a few words."""
-
-
-class Screen(Protocol):
-    """What a search needs of whoever shows it."""
-
-    def say(self, text: str) -> None:
-        """Show a line."""
-
-    def progress(self, label: str, total: int) -> AbstractContextManager[Steps]:
-        """Show the progress of work with a known number of steps."""
-
-    def trials(self, done: int, total: int, about: str = "") -> AbstractContextManager[Told]:
-        """Show the trials as they go; the manager gives what is called with each."""
 
 
 @dataclass
@@ -124,7 +101,7 @@ class Search:
             self._search(prepared)
             self._select()
         self.world.pools.sealed.discard("confirm")
-        return self.run.read("confirm.json") or self._confirm()
+        return self.run.read("confirm.json") or conclude(self)
 
     def work(self, told: Told) -> None:
         """Take trials of the studies that are open, as one worker of several."""
@@ -238,7 +215,7 @@ class Search:
         )
         best = first | {"best_expert": best_expert(self.world, o.experts, self.objective)}
         winner = Candidate.from_mapping(best["candidate"])
-        if o.stage2 and winner.weights and winner.plain | (winner.method == "consensus"):
+        if o.stage2 and winner.method == OWN and min(winner.shares.values(), default=0) > 0:
             best = self._stage2(best)
             winner = Candidate.from_mapping(best["candidate"])
         freeze(self.run, self.world, winner, best)
@@ -276,59 +253,6 @@ class Search:
             self.screen.say("stage 2: nothing better than stage 1")
             return first
         return first | second | {"stage1": first["candidate"]}
-
-    def _confirm(self) -> dict[str, Any]:
-        """Compare the frozen winner with its references and write down what stands."""
-        frozen = self.run.read("frozen.json")
-        winner = Candidate.from_mapping(frozen["candidate"])
-        rivals = confirm_references(frozen["best_expert"], self.options.experts)
-        if "stage1" in frozen:
-            rivals[STAGE_1] = Candidate.from_mapping(frozen["stage1"])
-        total = (1 + len(rivals)) * self.options.n_confirm * len(self.world.tasks)
-        with self.screen.progress("confirm", total) as steps:
-            family = confirm(self.world, winner, rivals, self.objective, steps.step)
-        same = rivals.keys() - {c.reference for c in family}
-        stands = kept(family, same, self.options.prefer)
-        final = rivals.get(stands, winner)
-        document = {
-            "schema": "merger.confirm/1",
-            "verdict": overall(family, same),
-            "words": in_words(family, stands, same),
-            "kept": stands,
-            "winner": _stated(final, self.world),
-            "frozen": _stated(winner, self.world),
-            "references": {name: _stated(c, self.world) for name, c in rivals.items()},
-            "best_expert": frozen["best_expert"],
-            "objective": str(self.objective),
-            "confirm": [c.to_mapping() for c in family],
-            "guard": self._guard({"winner": winner} | rivals),
-        }
-        self.run.write("confirm.json", document)
-        return document
-
-    def _guard(self, finalists: dict[str, Candidate]) -> dict[str, dict[str, float]]:
-        """Score the finalists on the tasks that were never searched on; name -> task -> mean."""
-        if self.guards is None:
-            return {}
-        self.guards.pools.sealed.clear()
-        table = {}
-        with self.screen.progress("guard", len(finalists)) as steps:
-            for name, candidate in finalists.items():
-                table[name] = means(scores(self.guards.answers(candidate, "confirm")))
-                steps.step(1, name)
-        for task in self.guards.tasks:
-            told = ", ".join(f"{n} {100 * row[task.name]:.1f}" for n, row in table.items())
-            self.screen.say(f"guard {task.alias}: {told}")
-        return table
-
-
-STAGE_2 = "stage2"
-
-
-def _stated(candidate: Candidate, world: World) -> dict[str, Any]:
-    facts: dict[str, Any] = {"name": candidate.describe(), "key": candidate.key}
-    facts["fingerprint"] = world.fingerprint(candidate)
-    return candidate.to_mapping() | {"shares": candidate.shares} | facts
 
 
 def _under_way(proposal: Proposal, items: int) -> Trial:

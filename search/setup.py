@@ -23,8 +23,9 @@ from search.live import (
     tasks_of,
 )
 from search.prepare import plan
-from search.protocol import Screen, Search
+from search.protocol import Search
 from search.run import Options, Run
+from search.screen import Screen
 from search.space import Space
 from search.study import Study
 from search.tasks import deal

@@ -11,10 +11,8 @@ interrupted is enqueued again, a torn last line of the journal is cut off before
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +21,7 @@ from merger.errors import SearchError, SpecError, UsageError
 from merger.registry import unknown
 from search.candidate import Candidate
 from search.crash import alive, mend_journal, this_worker
+from search.samplers import SAMPLERS, derive_seed, suited
 from search.space import Choice, Params, Range, Space
 from search.starts import Start
 from search.trial import Evaluate, Outcome, Proposal, Trial
@@ -31,10 +30,8 @@ if TYPE_CHECKING:
     import optuna
 
 NAME = "merge"
-SAMPLERS = ("auto", "gp", "tpe", "cmaes", "nsga", "random")
 MAX_RETRIES = 3
 MAX_FAILURES = 3
-MAX_KNOBS, MAX_POINTS = 12, 150  # of a Gaussian process
 
 
 class Study:
@@ -96,8 +93,7 @@ class Study:
 
         count = 0
         for trial in self._study.get_trials(False, (optuna.trial.TrialState.RUNNING,)):
-            worker = trial.user_attrs.get("worker") or _unnamed(trial)
-            if not alive(worker):
+            if not alive(trial.user_attrs.get("worker", ""), trial.datetime_start):
                 try:
                     self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
                 except (ValueError, RuntimeError):  # another worker was quicker
@@ -230,13 +226,7 @@ class Study:
         """The sampler in use; `auto` is resolved by the size of the problem as it stands."""
         if self._sampler != "auto":
             return self._sampler
-        # A Gaussian process fits in 0.1–0.2 s here and wins below these sizes; beyond, TPE scales.
-        knobs = self.space.knobs()
-        if len(knobs) <= MAX_KNOBS and self.finished() < MAX_POINTS:
-            return "gp"
-        words = any(isinstance(knob, Choice) for knob in knobs.values())
-        plain = not words and self._directions == 1 and find_spec("cmaes") is not None
-        return "cmaes" if plain else "tpe"
+        return suited(self.space.knobs(), self.finished(), self._directions)
 
     def _renew(self) -> None:
         """Make the sampler in use, unless the study has it."""
@@ -248,18 +238,6 @@ class Study:
         if name != self._made:
             self._study.sampler = _sampler(name, derive_seed(self._seed, self.finished()))
             self._made = name
-
-
-def _unnamed(trial: optuna.trial.FrozenTrial) -> str:
-    """Return a worker for a trial that names none: for its first minute one may still do so."""
-    begun = trial.datetime_start
-    young = begun and (datetime.now(begun.tzinfo) - begun).total_seconds() < 60
-    return "unknown:1" if young else ""
-
-
-def derive_seed(*parts: object) -> int:
-    """Return a 32-bit seed from anything printable, without the collisions of sums."""
-    return int(hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:8], 16)
 
 
 def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:

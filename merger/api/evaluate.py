@@ -24,7 +24,7 @@ from merger.checkpoint import open_checkpoint
 from merger.device import check_device
 
 if TYPE_CHECKING:
-    from search.protocol import Screen
+    from search.screen import Screen
 
 Scores = Mapping[str, Sequence[Row]]
 

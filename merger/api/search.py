@@ -15,9 +15,9 @@ from search.ablation_run import Wanted
 from search.ablation_run import ablate as ablate_run
 from search.ask import options_of, seconds_of
 from search.asked import Asked
-from search.protocol import Screen
 from search.report import search_report
 from search.run import Run
+from search.screen import Screen
 from search.setup import create, extend, open_search
 from search.winner import save_model, write_winner
 
