@@ -1,8 +1,9 @@
 """What a killed write leaves behind, so that its finished shards need not be made again.
 
-OUT.partial holds a small journal: a key of the work (the spec's hash and the layout) and one empty
-marker per finished shard. Markers are separate files so that several processes can finish shards of
-one folder without talking to each other. A different key refuses to resume.
+OUT.partial holds a small journal: a key of the work (the spec's hash and the layout) and a marker
+per finished shard, with the time of its last write: a shard touched since is made again. Markers
+are separate files so that several processes can finish shards of one folder without talking to each
+other. A different key refuses to resume.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from merger.checkpoint.folder import read_json
 from merger.checkpoint.layout import Shard
-from merger.checkpoint.place import sync_folder
+from merger.checkpoint.place import sync
 from merger.errors import CheckpointError, OutputError
 
 FILE = ".merger-journal.json"
@@ -44,13 +45,13 @@ def finished(folder: Path, key: str, shards: Sequence[Shard]) -> set[str]:
     if found != key:
         law = f"{folder} was begun with another spec, other inputs or another shard size"
         raise OutputError(law, "Start anew with --force, or choose another OUT.")
-    return {s.name for s in shards if (folder / f"{_DONE}{s.name}").exists() and _whole(folder, s)}
+    return {s.name for s in shards if _whole(folder, s)}
 
 
 def mark(folder: Path, shard: Shard) -> None:
     """Note that a shard is whole and on the disk."""
-    (folder / f"{_DONE}{shard.name}").touch()
-    sync_folder(folder)
+    (folder / f"{_DONE}{shard.name}").write_text(_written(folder / shard.name))
+    sync(folder)
 
 
 def erase(folder: Path) -> None:
@@ -60,5 +61,11 @@ def erase(folder: Path) -> None:
 
 
 def _whole(folder: Path, shard: Shard) -> bool:
-    file = folder / shard.name
-    return file.is_file() and not file.is_symlink() and file.stat().st_size == shard.size
+    file, marker = folder / shard.name, folder / f"{_DONE}{shard.name}"
+    if not (marker.is_file() and file.is_file()) or file.is_symlink():
+        return False
+    return file.stat().st_size == shard.size and marker.read_text() == _written(file)
+
+
+def _written(file: Path) -> str:
+    return str(file.stat().st_mtime_ns)
