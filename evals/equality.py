@@ -27,7 +27,7 @@ def grade_math(answer: str, item: Item) -> Verdict:
         raise EvalError("--check math needs math-verify", "pip install 'merger[math]'")
     if not answer.strip() or len(answer) > _LONGEST:
         return Verdict(parsed=False, correct=False)
-    said = limited(equal, item.answer, answer)
+    said = limited("math_verify", equal, item.answer, answer)
     return Verdict(parsed=said is not None, correct=bool(said))
 
 

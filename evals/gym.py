@@ -82,7 +82,7 @@ def grade(answer: str, item: Item) -> Verdict:
     if len(answer) > _LONGEST:
         return Verdict(parsed=False, correct=False)
     name = item.task.removeprefix(PREFIX)
-    said = limited(right, name, answer.strip(), item.data["entry"])
+    said = limited("reasoning_gym", right, name, answer.strip(), item.data["entry"])
     return Verdict(parsed=said is not None, correct=bool(said))
 
 

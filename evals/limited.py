@@ -10,6 +10,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable
 from functools import cache
+from importlib import import_module
 from multiprocessing import TimeoutError as Late
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
@@ -19,17 +20,21 @@ SECONDS = 5.0
 MEMORY = 4 << 30  # bytes of address space, libraries included
 
 
-def limited(function: Callable[..., bool], *args: Any, seconds: float = SECONDS) -> bool | None:
+def limited(
+    package: str, function: Callable[..., bool], *args: Any, seconds: float = SECONDS
+) -> bool | None:
     """Return what a module's function says of its arguments; None if it raises or takes too long.
 
-    `function` and `args` are pickled by reference and by value; never a pickle of a stranger's.
+    `package` is what the function imports, which may take longer than it may itself. The function
+    goes over by its name and `args` by value: no stranger's pickle is ever read.
     """
     pool = _worker()
-    pool.apply(_ready, (function,))  # imports are not counted
+    pool.apply(_load, (package,))
     try:
         return bool(pool.apply_async(function, args).get(seconds))
     except Late:
         pool.terminate()
+        pool.join()
         _worker.cache_clear()
         return None
     except Exception:  # noqa: BLE001  whatever a library raises on text, the text is not readable
@@ -46,5 +51,5 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
 
 
-def _ready(function: Callable[..., bool]) -> None:
-    """Do nothing; the function's module is imported on the way here."""
+def _load(package: str) -> None:
+    import_module(package)

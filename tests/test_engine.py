@@ -213,7 +213,7 @@ def test_lora_writes_merged_weights_and_an_adapter_that_merges_as_an_expert(base
 
 
 def test_two_processes_train_as_one(base, tmp_path):
-    """Two processes give the same answers and, over the whole batch, the same advantages as one."""
+    """Two processes give the answers, the batch's advantages and the gradient that one gives."""
     lines = [json.dumps({"prompt": p, "answer": "7"}) for p in ("abc", "bcd", "cde", "def")]
     (tmp_path / "items.jsonl").write_text("\n".join(lines))
     words = ["-m", "merger.cli", "align", "base", "--task", "items.jsonl", "--steps", "1"]
@@ -230,6 +230,8 @@ def test_two_processes_train_as_one(base, tmp_path):
     assert one["completion"].tolist() == two["completion"].tolist()
     assert one["correct"].nunique() == 2
     assert one["advantage"].tolist() == pytest.approx(two["advantage"].tolist(), abs=1e-6)
+    norms = [curve(tmp_path / out)[0]["grad_norm"] for out in ("one", "two")]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)  # Adam would hide a gradient's scale
 
 
 def test_digits_are_learned_in_sixty_steps(tmp_path):
