@@ -27,7 +27,7 @@ from evals.asking import answer_all, ask_of
 from evals.generate import Answerer, Completion, Settings
 from evals.ledger import Cell, Ledger, Row
 from evals.runner import Progress
-from evals.samples import metric_of
+from evals.samples import metric_of, sample_row
 from merger.errors import EvalError
 from merger.registry import unknown
 
@@ -277,12 +277,9 @@ def _row(
             f"{name} has no metric {wanted.metric or 'that is a number'!r}",
             f"It reports {', '.join(sample['metrics'])}.",
         ) from error
-    first = sample["resps"][0][0]
-    text = first if isinstance(first, str) else json.dumps(sample["resps"], default=str)
-    answered = not any("[invalid]" in str(r) for r in sample["filtered_resps"])
-    item = f"{sample['doc_id']}#{sample['doc_hash'][:12]}"
-    said = made.get((sample["arguments"][0][0], text), Completion(text, 0, "stop"))
-    return Row(item, 0, text, said.finish, said.n_tokens, True, answered, score, "lm_eval")
+    row = sample_row(sample, score)
+    said = made.get((sample["arguments"][0][0], row.text))
+    return replace(row, finish=said.finish, n_tokens=said.n_tokens) if said else row
 
 
 def _first_line(error: BaseException) -> str:

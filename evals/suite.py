@@ -8,11 +8,12 @@ there, so a search can say what it will cost.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
+from evals.command import check_command, command_rows
 from evals.generate import Answerer, Settings
 from evals.ledger import Ledger, Row
 from evals.own import FILES, read_items
@@ -43,23 +44,20 @@ class Subject:
         return self.answerer
 
 
-class Scorer(Protocol):
-    """What gives an entry's rows for a subject, from the ledger where they are there."""
-
-    def __call__(
-        self, subject: Subject, ledger: Ledger, settings: Settings, progress: Progress | None, /
-    ) -> list[Row]:
-        """Return a row for each item and sample."""
-
-
 @dataclass(frozen=True)
 class Entry:
-    """One thing to evaluate on: the name results are shown under, its size if known, its scorer."""
+    """One thing to evaluate on, under the name its results have: a task, lm-eval's or a command.
+
+    `size` is the number of items if known, `own` what the entry makes of the settings asked for.
+    """
 
     name: str
-    size: int
-    scorer: Scorer
+    size: int = 0
+    task: Task | None = None
     items: Sequence[Item] = ()
+    own: Callable[[Settings], Settings] = lambda asked: asked
+    options: Mapping[str, Any] = field(default_factory=dict)
+    command: str | None = None
 
     def rows(
         self,
@@ -70,68 +68,32 @@ class Entry:
         progress: Progress | None = None,
     ) -> list[Row]:
         """Return the rows of all items, from the ledger where they are there."""
-        return self.scorer(subject, ledger, settings, progress)
-
-
-def task_entry(
-    task: Task, drawn: Sequence[Item], own: Callable[[Settings], Settings] = lambda asked: asked
-) -> Entry:
-    """Return an entry for a task with its items drawn; `own` is what it makes of the settings."""
-
-    def score(
-        subject: Subject, ledger: Ledger, settings: Settings, progress: Progress | None
-    ) -> list[Row]:
-        return evaluate(
-            subject.live,
-            subject.fingerprint,
-            task,
-            drawn,
-            ledger=ledger,
-            settings=own(settings),
-            progress=progress,
-        )
-
-    return Entry(task.name, len(drawn), score, drawn)
-
-
-def lm_eval_entry(name: str, limit: int | None = None, include_path: str | None = None) -> Entry:
-    """Return an entry for a task of lm-eval: its own prompts and metrics, on the live model."""
-
-    def score(
-        subject: Subject, ledger: Ledger, settings: Settings, progress: Progress | None
-    ) -> list[Row]:
+        if self.command is not None:
+            return self._commanded(self.command, subject, ledger)
+        kept: dict[str, Any] = {"ledger": ledger, "progress": progress}
+        model, mark = subject.live, subject.fingerprint
+        if self.task:
+            return evaluate(model, mark, self.task, self.items, settings=self.own(settings), **kept)
         from evals.harness import evaluate_lm_eval
 
-        return evaluate_lm_eval(
-            subject.live,
-            subject.fingerprint,
-            name.removeprefix(LM_EVAL),
-            ledger=ledger,
-            limit=limit,
-            include_path=include_path,
-            progress=progress,
-        )
+        name = self.name.removeprefix(LM_EVAL)
+        return evaluate_lm_eval(model, mark, name, **self.options, **kept)
 
-    return Entry(name, limit or 0, score)
+    def _commanded(self, command: str, subject: Subject, ledger: Ledger) -> list[Row]:
+        if subject.path is None:
+            raise UsageError("a command needs a model in a folder", "Save the model first.")
+        return command_rows(command, subject.fingerprint, subject.path, ledger)
+
+
+def task_entry(task: Task, drawn: Sequence[Item], **more: Any) -> Entry:
+    """Return an entry for a task with its items drawn."""
+    return Entry(task.name, len(drawn), task, drawn, **more)
 
 
 def command_entry(command: str) -> Entry:
     """Return an entry for a command that scores a folder (evals/command.py)."""
-    from evals.command import check_command, command_rows
-
     check_command(command)
-
-    def score(
-        subject: Subject, ledger: Ledger, settings: Settings, progress: Progress | None
-    ) -> list[Row]:
-        if subject.path is None:
-            raise UsageError("a command needs a model in a folder", "Save the model first.")
-        rows = command_rows(command, subject.fingerprint, subject.path, ledger)
-        if progress:
-            progress(len(rows), "command")
-        return rows
-
-    return Entry("command", 0, score)
+    return Entry("command", command=command)
 
 
 def parse_suite(
@@ -154,11 +116,12 @@ def parse_suite(
     entries: list[Entry] = []
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name.startswith(LM_EVAL):
-            entries.append(lm_eval_entry(name, n, include_path))
+            options = {"limit": n, "include_path": include_path}
+            entries.append(Entry(name, n or 0, options=options))
         elif name.partition(":")[0] == SUITE:
             for one in suite_names(name):
                 benchmark, found = read_benchmark(one, data)
-                entries.append(task_entry(benchmark, found[:n], partial(paper_settings, one)))
+                entries.append(task_entry(benchmark, found[:n], own=partial(paper_settings, one)))
         elif name.endswith(FILES):
             path = Path(name.removeprefix(V0))
             file_task, found = read_v0(path) if name.startswith(V0) else read_items(path, check)

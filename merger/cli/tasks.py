@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from merger.cli.app import app
-
-if TYPE_CHECKING:
-    from evals.task import Item
 
 tasks = typer.Typer(no_args_is_help=True, help="The tasks: what they ask, their items, checking.")
 app.add_typer(tasks, name="tasks")
@@ -46,6 +43,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a task's prompt contract, an example, and how blind strategies score."""
+    from evals.itemfile import item_document
     from evals.task import capacity, draw_item, get_task, items
     from merger.cli.console import data, out
 
@@ -64,7 +62,7 @@ def show(
         data(
             facts
             | contract
-            | {"item": document(item), "baselines": blind}
+            | {"item": item_document(item), "baselines": blind}
             | {"capacity": room._asdict()}
         )
         return
@@ -91,6 +89,7 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write items to a file: id, task, version, level, split, prompt, answer, certificate."""
+    from evals.itemfile import item_document
     from evals.jsonl import write_table
     from evals.suite import parse_levels
     from evals.task import get_task, items
@@ -98,7 +97,7 @@ def export(
 
     found = get_task(task)
     drawn = items(found, n=n, split=split, seed=seed, levels=parse_levels(level))
-    write_table(out, [document(item) for item in drawn])
+    write_table(out, [item_document(item) for item in drawn])
     if as_json:
         data({"task": found.name, "n": len(drawn), "out": str(out)})
     else:
@@ -171,13 +170,6 @@ def lm_eval_path(
 
     levels = parse_levels(level)
     emit(str(write_folder(out, n=n, split=split, seed=seed, levels=levels, budget=max_new_tokens)))
-
-
-def document(item: Item) -> dict[str, Any]:
-    """Return an item as the JSON object of an exported line."""
-    from evals.itemfile import item_document
-
-    return item_document(item)
 
 
 def _range(levels: Any) -> str:
