@@ -9,7 +9,7 @@ because a folder of the same name wins over an alias.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -137,23 +137,23 @@ def read_family(file: Path) -> Family:
 
 
 def _levels(table: Any, experts: Mapping[str, str], file: Path) -> dict[str, list[int]]:
-    good = isinstance(table, dict) and all(
-        expert in experts and isinstance(steps, list) and all(type(s) is int for s in steps)
-        for expert, steps in table.items()
-    )
-    if not good:
-        remedy = "Write `levels: {EXPERT: [1, 2]}` with the experts' aliases."
-        raise SpecError(f"{file}: levels is no mapping from experts to lists", remedy)
-    return dict(table)
+    def fits(expert: Any, steps: Any) -> bool:
+        whole = isinstance(steps, list) and all(type(s) is int for s in steps)
+        return whole and expert in experts
+
+    law = f"{file}: levels is no mapping from experts to lists"
+    return _checked(table, fits, law, "Write `levels: {EXPERT: [1, 2]}` with the experts' aliases.")
 
 
 def _aliases(table: Any, file: Path) -> dict[str, str]:
-    good = isinstance(table, dict) and all(
-        isinstance(k, str) and isinstance(v, str) for k, v in table.items()
-    )
-    if not good:
-        remedy = "Write one `alias: folder-or-Hub-id` per line."
-        raise SpecError(f"{file} holds no mapping from aliases to models", remedy)
+    law = f"{file} holds no mapping from aliases to models"
+    remedy = "Write one `alias: folder-or-Hub-id` per line."
+    return _checked(table, lambda *both: all(isinstance(x, str) for x in both), law, remedy)
+
+
+def _checked(table: Any, fits: Callable[[Any, Any], bool], law: str, remedy: str) -> dict[Any, Any]:
+    if not isinstance(table, dict) or not all(fits(k, v) for k, v in table.items()):
+        raise SpecError(law, remedy)
     return dict(table)
 
 

@@ -53,23 +53,18 @@ def write_provenance(
     *,
     base: str | None = None,
     notes: Iterable[str] = (),
-    selection: Mapping[str, Any] | None = None,
-    output: str | None = None,
 ) -> None:
     """Write merger.yaml and README.md into a model folder.
 
     `spec` is the merge as `MergeSpec.to_mapping()` gives it; `base` the name of its base; `notes`
-    what was dropped, copied or cast; `output` the fingerprint of the weights written. Hashes every
-    input, which reads it once if the merge has not.
+    what was dropped, copied or cast. Hashes every input, which reads it once if the merge has not.
     """
     places = {one.name: one.place for one in inputs}
     facts: dict[str, Any] = {
         "inputs": {one.name: _facts(one) for one in inputs},
-        "versions": versions(),
+        "versions": {package: version(package) for package in _PACKAGES},
     }
-    facts |= {"output": output} if output else {}
     facts |= {"notes": told} if (told := list(notes)) else {}
-    facts |= {"selected_on": dict(selection)} if selection else {}
     document = {**_renamed(dict(spec), places), "provenance": facts}
     (folder / FILE).write_text(_dump(document), encoding="utf-8")
     card = _card(folder.name.removesuffix(".partial"), spec, inputs, base, facts)
@@ -119,11 +114,6 @@ def check_inputs(facts: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]
         law = f"the inputs have changed since this model was made: {', '.join(changed)}"
         remedy = "Use the recorded models, or remove `provenance` to merge these instead."
         raise MismatchError(law, remedy)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that the numbers depend on."""
-    return {package: version(package) for package in _PACKAGES}
 
 
 def _facts(one: Input) -> dict[str, Any]:

@@ -99,12 +99,12 @@ def take_place(partial: Path, out: Path) -> None:
             old.rename(out)
             raise
         shutil.rmtree(old)
-    sync_folder(out.parent)
+    sync(out.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable."""
+    fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
     except OSError as error:

@@ -29,7 +29,7 @@ from merger.checkpoint.place import (
     hold,
     partial_of,
     said,
-    sync_folder,
+    sync,
     take_place,
 )
 from merger.errors import OutputError
@@ -185,8 +185,8 @@ class Writer:
             journal.erase(self.folder)
             for file in self.folder.rglob("*"):
                 if file.is_file() and not file.name.endswith(".safetensors"):
-                    _sync(file)
-            sync_folder(self.folder)
+                    sync(file)
+            sync(self.folder)
             take_place(self.folder, self.out)
         self.close()
         return self.out
@@ -241,11 +241,3 @@ def _pwrite(fd: int, raw: memoryview, offset: int) -> None:
     done = 0
     while done < len(raw):
         done += os.pwrite(fd, raw[done:], offset + done)
-
-
-def _sync(file: Path) -> None:
-    fd = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

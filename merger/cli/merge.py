@@ -188,17 +188,11 @@ def _report(models: Opened, merged: Merged, doubts: list[str], *, as_json: bool)
 
     plan = models.plan
     if as_json:
-        dropped = [vars(d) for d in plan.dropped]
-        counts = {"merged": len(plan.merged), "copied": len(plan.copied), "dropped": dropped}
-        counts |= {"inputs": dict(plan.fates)}
-        told = {
-            "out": str(merged.out),
-            "bytes": plan.nbytes,
-            **counts,
-            "notes": merged.notes,
-            "lineage": doubts,
-        }
-        data(told | {"models": {m: str(c.path) for m, c in models.checkpoints.items()}})
+        told = {"out": str(merged.out), "bytes": plan.nbytes, "inputs": dict(plan.fates)}
+        told |= {"merged": len(plan.merged), "copied": len(plan.copied)}
+        told |= {"dropped": [vars(d) for d in plan.dropped], "notes": merged.notes}
+        found = {m: str(c.path) for m, c in models.checkpoints.items()}
+        data(told | {"lineage": doubts, "models": found})
         return
     for line in (*drops_text(plan), *merged.notes):
         say(line)

@@ -197,12 +197,9 @@ class _Parser:
         return {n: self.setting(v, (*path, n)) for n, v in table.items() if n not in quiet}
 
     def setting(self, value: Any, path: Path_) -> Setting:
-        by_filter = isinstance(value, Mapping) or (
-            isinstance(value, list) and any(isinstance(v, Mapping) for v in value)
-        )
-        if not by_filter:
-            return Setting((Rule(self.values(value, path)),))
         entries = value if isinstance(value, list) else [value]
+        if not any(isinstance(entry, Mapping) for entry in entries):
+            return Setting((Rule(self.values(value, path)),))
         rules = []
         for i, entry in enumerate(entries):
             here = (*path, i) if isinstance(value, list) else path
