@@ -5,6 +5,7 @@ import json
 import pytest
 
 from merger.errors import SearchError, UnknownNameError, UsageError
+from search.candidate import Candidate
 from search.crash import mend_journal
 from search.samplers import derive_seed
 from search.space import Space
@@ -280,3 +281,26 @@ def test_every_objective_ends_with_a_verdict(tmp_path, objective):
     trials = search.study.trials()
     assert {len(t.values) for t in trials} == {3 if objective == "pareto" else 1}
     assert any(t.facts["raced_out"] for t in trials) == (objective != "pareto")
+
+
+def test_a_front_of_features_ends_with_a_verdict(tmp_path):
+    """Other operators, floors and a second stage in one run: each leaves its trace."""
+    extra = {"operators": ("ties", "della", "sce"), "stage2": 4, "floor": 5.0}
+    search = synthetic.search(tmp_path / "r", trials=24, **extra)
+    document = search.go()
+    methods = [t.candidate.method for t in search.trials() if t.state == "COMPLETE"]
+    assert {"ties", "della", "sce", "consensus"} <= set(methods)
+    assert methods.count("consensus") >= 12
+    assert all("floor:first" in t.facts["floors"] for t in search.trials() if t.full)
+    assert any(t.candidate.knobs for t in search.studies[-1].trials())
+    frozen = Candidate.from_mapping(search.run.read("frozen.json")["candidate"])
+    assert frozen == Candidate.from_mapping(document["frozen"])
+
+
+def test_floors_come_before_scores(tmp_path):
+    """The best trial keeps every task above its floor, whatever those below it score."""
+    search = synthetic.search(tmp_path / "r", trials=12, floor=0.0)
+    search._search(search._prepare())
+    best, base = search.best(), search.run.manifest["prepared"]["base"]
+    assert best.short == 0
+    assert all(best.facts["means"][task] >= floor for task, floor in base.items())
