@@ -60,7 +60,7 @@ class Budget:
             name = max(long, key=long.__getitem__)
             law = f"{plan.spec.method} needs whole rows, and one of {name} takes {long[name]:,} "
             law += f"bytes of the {budget.share:,} there are ({len(long)} such tensors)"
-            needed = -(-(long[name] + taken) // 10**8) / 10
+            needed = -(-(long[name] + taken + LEAST) // 10**8) / 10
             raise UsageError(law, f"Give --memory {needed:g}GB.")
         return budget
 

@@ -56,21 +56,17 @@ def between(
     return torch.stack(masks)
 
 
-sparse(
-    "breadcrumbs",
-    between,
-    "Add the changes of middling size.",
-    elect=False,
-    cuts=both_cuts,
-    defaults={"rescale": False},
-    paper=_PAPER,
-)
-sparse(
-    "breadcrumbs_ties",
-    between,
-    "Add those changes of middling size that share the elected sign.",
-    elect=True,
-    cuts=both_cuts,
-    defaults={"rescale": False},
-    paper=_PAPER,
-)
+_NAMES = {  # -> whether it elects, and what it does
+    "breadcrumbs": (False, "Add the changes of middling size."),
+    "breadcrumbs_ties": (True, "Add those changes of middling size that share the elected sign."),
+}
+for _name, (_elect, _doc) in _NAMES.items():
+    sparse(
+        _name,
+        between,
+        _doc,
+        elect=_elect,
+        cuts=both_cuts,
+        defaults={"rescale": False},
+        paper=_PAPER,
+    )

@@ -36,19 +36,12 @@ def bernoulli(
     return torch.stack(masks)
 
 
-sparse(
-    "dare_linear",
-    bernoulli,
-    "Add the changes left after dropping at random.",
-    elect=False,
-    laws=Laws(random=True),
-    paper=_PAPER,
-)
-sparse(
-    "dare_ties",
-    bernoulli,
-    "Add those changes left after dropping at random that share the elected sign.",
-    elect=True,
-    laws=Laws(random=True),
-    paper=_PAPER,
-)
+_NAMES = {  # -> whether it elects, and what it does
+    "dare_linear": (False, "Add the changes left after dropping at random."),
+    "dare_ties": (
+        True,
+        "Add those changes left after dropping at random that share the elected sign.",
+    ),
+}
+for _name, (_elect, _doc) in _NAMES.items():
+    sparse(_name, bernoulli, _doc, elect=_elect, laws=Laws(random=True), paper=_PAPER)

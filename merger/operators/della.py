@@ -73,20 +73,14 @@ def by_rank(
     return bernoulli(changes, cuts, place, density=shares, seed=seed)
 
 
-sparse(
-    "della",
-    by_rank,
-    "Average those changes left after dropping by rank that share the elected sign.",
-    elect=True,
-    laws=_LAWS,
-    defaults={"normalize": True},
-    paper=_PAPER,
-)
-sparse(
-    "della_linear",
-    by_rank,
-    "Add the changes left after dropping by rank.",
-    elect=False,
-    laws=_LAWS,
-    paper=_PAPER,
-)
+_NAMES = {  # -> whether it elects, and what it does
+    "della": (
+        True,
+        "Average those changes left after dropping by rank that share the elected sign.",
+    ),
+    "della_linear": (False, "Add the changes left after dropping by rank."),
+}
+for _name, (_elect, _doc) in _NAMES.items():
+    sparse(
+        _name, by_rank, _doc, elect=_elect, laws=_LAWS, defaults={"normalize": _elect}, paper=_PAPER
+    )

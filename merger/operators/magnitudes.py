@@ -126,7 +126,7 @@ class _Seek:
         wanted = self.found.range
         everything = widest(wanted.stream, tally.dtype)
         found = tally.find(wanted, self.k)
-        if found is None and wanted == everything and tally.saw(wanted):
+        if found is None and wanted == everything and wanted in tally.seen:
             # Fewer than k numbers in all of the tensor: the rest is NaN, let through on purpose.
             found = Found(everything, 1, 1)
         self.found = found or Found(everything, 0)

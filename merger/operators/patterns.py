@@ -122,7 +122,7 @@ class Tally:
         relative: bool = False,
     ) -> None:
         self._streams = streams
-        self._seen = {wanted: Histogram(wanted) for wanted in ranges}
+        self.seen = {wanted: Histogram(wanted) for wanted in ranges}
         self._relative = relative
         self.nonzero: list[int] = []
         self.dtype = torch.float32
@@ -135,24 +135,20 @@ class Tally:
         if self._relative:
             for i, row in enumerate(entries):
                 self.nonzero[i] += int(torch.count_nonzero(row))
-        for wanted, histogram in self._seen.items():
+        for wanted, histogram in self.seen.items():
             histogram.add(entries[wanted.stream])
 
     def _begin(self, entries: Tensor) -> None:
         self.nonzero, self.dtype = [0] * len(entries), entries.dtype
-        if not self._seen:
+        if not self.seen:
             everything = (widest(i, self.dtype) for i in range(len(entries)))
-            self._seen = {wanted: Histogram(wanted) for wanted in everything}
-
-    def saw(self, wanted: Range) -> bool:
-        """Say whether a range was looked into."""
-        return wanted in self._seen
+            self.seen = {wanted: Histogram(wanted) for wanted in everything}
 
     def find(self, wanted: Range, k: int) -> Found | None:
         """Return where the k-th largest of its stream lies; None if not in this range."""
-        if not self.saw(wanted):
+        if wanted not in self.seen:
             return None
-        histogram = self._seen[wanted]
+        histogram = self.seen[wanted]
         k -= histogram.above
         bins, counts = histogram.counted()
         from_top = counts[::-1].cumsum()

@@ -7,6 +7,7 @@ would dilute what only one of them learned (Reinforced Agent Merging). A change 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -26,12 +27,16 @@ def activity(changes: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     return active, active.sum(0)
 
 
+def shared_out(base: Tensor, changes: Tensor, epsilon: float, factors: Sequence[float]) -> Tensor:
+    """Average each entry over the experts that changed it; lone changes times their factor."""
+    active, count = activity(changes, epsilon)
+    own, total = count == 1, torch.zeros_like(base, dtype=torch.float64)
+    for change, mask, factor in zip(changes.double(), active, factors, strict=True):
+        total.add_(torch.where(own, change * factor, change).mul_(mask))
+    return rounded(total.div_(count.clamp(min=1)).add_(base), base)
+
+
 @operator("ram", laws=Laws(elementwise=True), paper="https://arxiv.org/abs/2601.13572")
 def ram(experts: Tensor, base: Tensor, *, epsilon: Epsilon) -> Tensor:
     """Average each entry's change over the experts that changed it."""
-    changes = experts - base
-    active, count = activity(changes, epsilon)
-    total = torch.zeros_like(base, dtype=torch.float64)
-    for change, mask in zip(changes, active, strict=True):
-        total.add_(change * mask)
-    return rounded(total.div_(count.clamp(min=1)).add_(base), base)
+    return shared_out(base, experts - base, epsilon, [1.0] * len(experts))

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from merger.operators.base import Knob, operator
-from merger.operators.ram import Epsilon, activity
-from merger.operators.span import rounded
+from merger.operators.ram import Epsilon, activity, shared_out
 from merger.operators.survey import Block, Size, Survey
 from merger.operators.tiles import Sums
 
@@ -47,11 +46,4 @@ def ramplus_tl(
     facts: Sequence[float],
 ) -> Tensor:
     """Average shared changes, and raise those that one expert alone made."""
-    changes = experts - base
-    active, count = activity(changes, epsilon)
-    own = count == 1
-    total = torch.zeros_like(base, dtype=torch.float64)
-    for change, mask, factor in zip(changes, active, facts, strict=True):
-        raised = torch.where(own, change.double() * factor, change.double())
-        total.add_(raised.mul_(mask))
-    return rounded(total.div_(count.clamp(min=1)).add_(base), base)
+    return shared_out(base, experts - base, epsilon, facts)
