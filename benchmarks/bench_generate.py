@@ -3,7 +3,7 @@
 The same prompts and token budget for all three, greedy, one thread; speed is tokens per second of
 processor time, so that a busy machine does not decide. Texts of the first two must be equal. Give a
 trained model: where answers end at different lengths, dropping finished rows is half of the gain.
-Usage: python benchmarks/bench_generate.py MODEL [--items 256] [--budget 160] [--task ind]
+Usage: python benchmarks/bench_generate.py MODEL [--task ind] [--items 256] [--budget 160] [--batch 64]
 Prints one JSON line; dated rows are kept in benchmarks/results.md.
 """
 
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=256)
     parser.add_argument("--budget", type=int, default=160)
     parser.add_argument("--task", default="ind")
+    parser.add_argument("--batch", type=int, default=64, help="of lm-eval; its own default is 1")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     model, tokenizer = load_model(asked.model)
@@ -38,7 +39,7 @@ def main() -> None:
     fast.answer(prompts[:8], Settings(max_new_tokens=8))  # warm
     answers, seconds = timed(lambda: fast.answer(prompts, settings))
     others, generate = timed(lambda: plain.answer(prompts, settings))
-    _, harness = timed(lambda: lm_eval(fast, prompts, asked.budget))
+    _, harness = timed(lambda: lm_eval(fast, prompts, asked.budget, asked.batch))
     tokens = sum(a.n_tokens for a in answers)
     row = {"model": asked.model, "items": len(prompts), "mean_tokens": tokens / len(prompts)}
     row |= {"same_texts": sum(a == b for a, b in zip(answers, others, strict=True))}
@@ -46,7 +47,11 @@ def main() -> None:
         "fast_tokens_s": round(tokens / seconds),
         "times_generate": round(generate / seconds, 1),
     }
-    row |= {"times_lm_eval": round(harness / seconds, 1), "cores": os.cpu_count()}
+    row |= {
+        "times_lm_eval": round(harness / seconds, 1),
+        "its_batch": asked.batch,
+        "cores": os.cpu_count(),
+    }
     print(json.dumps(row | {"machine": platform.processor(), "torch": torch.__version__}))
 
 
@@ -57,11 +62,11 @@ def timed(work):  # noqa: ANN001, ANN201  any call, its value and its processor 
     return value, time.process_time() - start
 
 
-def lm_eval(answerer: Answerer, prompts: list[str], budget: int) -> list[str]:
-    """Answer through lm-eval's HFLM with batches of 64 (its default is 1)."""
+def lm_eval(answerer: Answerer, prompts: list[str], budget: int, batch: int) -> list[str]:
+    """Answer through lm-eval's HFLM with batches of this size."""
     from lm_eval.models.huggingface import HFLM
 
-    lm = HFLM(pretrained=answerer.model, tokenizer=answerer.tokenizer, batch_size=64)
+    lm = HFLM(pretrained=answerer.model, tokenizer=answerer.tokenizer, batch_size=batch)
     options = {"until": [], "do_sample": False, "max_gen_toks": budget}
     requests = [SimpleNamespace(args=(prompt, dict(options))) for prompt in prompts]
     return list(lm.generate_until(requests, disable_tqdm=True))
