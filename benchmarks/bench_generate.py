@@ -3,8 +3,8 @@
 The same prompts and token budget for all three, greedy, one thread; speed is tokens per second of
 processor time, so that a busy machine does not decide. Texts of the first two must be equal. Give a
 trained model: where answers end at different lengths, dropping finished rows is half of the gain.
-Usage: python benchmarks/bench_generate.py MODEL [--task ind] [--items 256] [--budget 160] [--batch 64]
-Prints one JSON line; dated rows are kept in benchmarks/results.md.
+Usage: python benchmarks/bench_generate.py MODEL [--task ind] [--items 256] [--budget 160]
+[--batch 64]. Prints one JSON line; dated rows are kept in benchmarks/results.md.
 """
 
 import argparse
