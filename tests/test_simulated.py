@@ -11,15 +11,17 @@ BUDGET, WORLDS = 8000, 30
 @pytest.mark.slow
 def test_the_default_beats_random_search_and_argmax():
     """Half the true regret or less for the same answers, and a reported score without optimism."""
-    ours, theirs, optimism, flattered = [], [], [], []
+    ours, theirs, optimism, flattered, spared = [], [], [], [], []
     for seed in range(WORLDS):
-        world, chosen, reported, _ = searched(seed, BUDGET)
+        world, chosen, reported, saved = searched(seed, BUDGET)
         _, lucky, claimed = argmax(seed, BUDGET)
         best = world.best()
+        spared.append(saved)
         ours.append(best - world.truth(chosen))
         theirs.append(best - world.truth(lucky))
         optimism.append(reported - world.truth(chosen))
         flattered.append(claimed - world.truth(lucky))
     assert 2 * np.mean(ours) <= np.mean(theirs)
-    assert abs(np.mean(optimism)) <= np.std(optimism) / np.sqrt(WORLDS)
+    assert abs(np.mean(optimism)) <= 2 * np.std(optimism) / np.sqrt(WORLDS)
     assert np.mean(flattered) > 0.02
+    assert np.mean(spared) > 0.3
