@@ -184,15 +184,15 @@ def weights_of(path: Path) -> Path:
 def _refuse_kinds(path: Path, settings: Mapping[str, Any]) -> None:
     kind = str(settings.get("peft_type", "")).upper()
     start = str(settings.get("init_lora_weights", True)).lower()
-    found = ""
-    if kind != "LORA":
-        found = f"a {kind or 'nameless'} adapter"
-    elif settings.get("use_dora"):
-        found = "a DoRA adapter (use_dora)"
-    elif settings.get("lora_bias"):
-        found = "an adapter with biases of its own (lora_bias)"
-    elif start.startswith(_CHANGES_BASE):
-        found = f"an adapter whose start changed the base (init_lora_weights={start})"
+    marks = {
+        f"a {kind or 'nameless'} adapter": kind != "LORA",
+        "a DoRA adapter (use_dora)": settings.get("use_dora"),
+        "an adapter with biases of its own (lora_bias)": settings.get("lora_bias"),
+        f"an adapter whose start changed the base (init_lora_weights={start})": start.startswith(
+            _CHANGES_BASE
+        ),
+    }
+    found = next((what for what, so in marks.items() if so), "")
     if found:
         code = "from peft import AutoPeftModelForCausalLM as M; "
         code += f"M.from_pretrained('{path}').merge_and_unload().save_pretrained('{path}-merged')"

@@ -102,7 +102,8 @@ class FolderCheckpoint(Checkpoint):
         self._lock = threading.Lock()
         folder = path if path.is_dir() else path.parent
         files, index = weight_files(path)
-        self.config = _config(folder)
+        told = os.path.lexists(folder / "config.json")
+        self.config = read_json(inside(folder, "config.json")) if told else None
         refuse_quantised(folder, self.config)
         try:
             self.tensors = self._tensors(files)
@@ -155,22 +156,9 @@ class FolderCheckpoint(Checkpoint):
                 os.close(fd)
             self._files.clear()
 
-    def __enter__(self) -> FolderCheckpoint:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def __del__(self) -> None:
         if hasattr(self, "_lock"):
             self.close()
-
-
-def _config(folder: Path) -> dict[str, Any] | None:
-    file = folder / "config.json"
-    if not os.path.lexists(file):
-        return None
-    return read_json(inside(folder, file.name))
 
 
 def _check_index(path: Path, tensors: Mapping[str, TensorInfo], index: Mapping[str, str]) -> None:

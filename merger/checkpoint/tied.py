@@ -43,7 +43,8 @@ def ends_of(checkpoint: Checkpoint) -> Ends:
     """
     embed = _find(checkpoint, _EMBED)
     head = _find(checkpoint, _HEAD)
-    said = _config_says(checkpoint)
+    said = stating(checkpoint.config, _TIE).get(_TIE)
+    said = said if isinstance(said, bool) else None
     if head is None or embed is None:
         return Ends(embed, head, tied=said is not False and head is None, copy=False)
     if said and not _equal(checkpoint, embed, head):
@@ -89,11 +90,6 @@ def _find(checkpoint: Checkpoint, endings: tuple[str, ...]) -> str | None:
             if name == ending or name.endswith("." + ending):
                 return name
     return None
-
-
-def _config_says(checkpoint: Checkpoint) -> bool | None:
-    said = stating(checkpoint.config, _TIE).get(_TIE)
-    return said if isinstance(said, bool) else None
 
 
 def _equal(checkpoint: Checkpoint, one: str, two: str) -> bool:

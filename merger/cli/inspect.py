@@ -60,11 +60,6 @@ def _row(info: Any) -> dict[str, Any]:
     return {"name": info.name, "dtype": info.dtype, "shape": list(info.shape), "bytes": info.nbytes}
 
 
-def _title(model: str) -> str:
-    """Return a title of one line: the end of a long path."""
-    return model if len(model) <= 72 else f"…{model[-71:]}"
-
-
 def _show(facts: dict[str, Any], checkpoint: Checkpoint, *, tensors: bool) -> None:
     from merger.cli.console import say, table
 
@@ -74,14 +69,12 @@ def _show(facts: dict[str, Any], checkpoint: Checkpoint, *, tensors: bool) -> No
     rows += [["tokenizer", ", ".join(facts["tokenizer"]) or "none"]]
     rows += [["chat_template", "yes" if facts["chat_template"] else "none"]]
     rows += [["note", note] for note in facts["notes"]]
-    table(_title(facts["model"]), ["", ""], rows)
-    shown = [
-        [f"all, {facts['tensors']} tensors", facts["parameters"], sum(facts["bytes"].values())]
-    ]
-    shown += [[code, count, facts["bytes"][code]] for code, count in facts["per_dtype"].items()]
-    shown += [[name, count, ""] for name, count in facts["per_module"].items()]
-    shown += [[name, count, ""] for name, count in _runs(facts["per_layer"])]
-    cells = [[str(name), *(f"{n:,}" if n != "" else "" for n in more)] for name, *more in shown]
+    table(facts["model"][-72:], ["", ""], rows)
+    total = [f"all, {facts['tensors']} tensors", facts["parameters"], sum(facts["bytes"].values())]
+    shown = [total, *([code, n, facts["bytes"][code]] for code, n in facts["per_dtype"].items())]
+    cells = [[name, f"{count:,}", f"{size:,}"] for name, count, size in shown]
+    parts = (*facts["per_module"].items(), *_runs(facts["per_layer"]))
+    cells += [[name, f"{count:,}", ""] for name, count in parts]
     table("", ["of", ">parameters", ">bytes"], cells)
     if tensors:
         infos = checkpoint.tensors.values()

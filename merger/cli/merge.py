@@ -6,6 +6,7 @@ import shlex
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -88,7 +89,7 @@ def merge(
         if dry_run:
             show(models, limit, as_json=as_json, device=asked.device)
             return
-        options: dict[str, object] = {"memory": limit, "device": asked.device, "threads": threads}
+        options: dict[str, Any] = {"memory": limit, "device": asked.device, "threads": threads}
         options["allow_nan"] = allow_nan
         if not discard:
             options |= {"shard_size": shards, "resume": resume, "force": force}
@@ -140,7 +141,7 @@ def spec_of(config: str | None, asked: Asked) -> MergeSpec:
 def _write(
     models: Opened,
     out: Path | None,
-    options: dict[str, object],
+    options: dict[str, Any],
     *,
     verbose: bool,
     as_json: bool,
@@ -152,7 +153,7 @@ def _write(
 
     team = Team.launched()
     if team.rank and out is not None:  # the first process does the talking
-        merge_to_folder(models, out, team=team, **options)  # type: ignore[arg-type]
+        merge_to_folder(models, out, team=team, **options)
         return
     for choice in models.choices.values():
         say(choice)
@@ -163,10 +164,8 @@ def _write(
     kept = pausing(f"merger {shlex.join(words)}", "what is finished") if out else nullcontext()
     with kept, progress(f"merge ({models.plan.spec.method})", len(models.plan.steps)) as bar:
         options["progress"] = lambda step: bar.step(note=step.name if verbose else "")
-        if out is None:
-            merged = merge_to_nothing(models, **options)
-        else:
-            merged = merge_to_folder(models, out, team=team, **options)  # type: ignore[arg-type]
+        work = partial(merge_to_folder, out=out, team=team) if out else merge_to_nothing
+        merged = work(models, **options)
     _report(models, merged, doubts, as_json=as_json)
 
 

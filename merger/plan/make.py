@@ -115,13 +115,12 @@ class _Maker:
 
     def knobs(self, row: Row, experts: tuple[ExpertSpec, ...]) -> dict[str, Any]:
         """Return the resolved value of every knob for one tensor."""
-        resolved: dict[str, Any] = {}
-        for name, knob in self.spec.operator.knobs.items():
-            if knob.each:
-                resolved[name] = tuple(self.value(row, e, name) for e in experts)
-            else:
-                resolved[name] = self.value(row, None, name)
-        return resolved
+        return {
+            name: tuple(self.value(row, e, name) for e in experts)
+            if knob.each
+            else self.value(row, None, name)
+            for name, knob in self.spec.operator.knobs.items()
+        }
 
     def value(self, row: Row, expert: ExpertSpec | None, name: str) -> Any:
         """Return a knob's value for one tensor: expert, slice, whole merge, default."""
@@ -148,26 +147,23 @@ class _Maker:
 
     def fates(self, steps: tuple[Step, ...]) -> tuple[list[Drop], Counter[str]]:
         """Say of every input tensor what becomes of it: the drops by name, all by their count."""
-        merged = {s for step in steps if step.operator for s in step.inputs}
-        copied = {s for step in steps if not step.operator for s in step.inputs}
-        listed = {s.model for s in merged or copied}
+        known = {s: "copied" for step in steps if not step.operator for s in step.inputs}
+        known |= {s: "merged" for step in steps if step.operator for s in step.inputs}
+        # A base that takes no part is only asked for what is copied.
+        listed = {s.model for s, fate in known.items() if fate == "merged"} or {*self.tables}
         # A copied tensor is the same fact in every model, so the others' are not called dropped.
         same = {step.name for step in steps if not step.operator}
         reason = f"not in {self.spec.donor}"
         if self.spec.parts:
             laid = "" in self.spec.modules
             reason = "outside the slices" if laid else "not asked for by its module"
-        drops, fates = [], Counter[str]()
+        drops, fates = [], Counter({"dropped": 0})
         for source in (Source(m, name) for m, table in self.tables.items() for name in table):
-            if source in merged:
-                fates["merged"] += 1
-            elif source in copied or source.tensor in same:
-                fates["copied"] += 1
-            elif source.model in listed:
+            left = "dropped" if source.model in listed else "not asked for"
+            fate = known.get(source, "copied" if source.tensor in same else left)
+            fates[fate] += 1
+            if fate == "dropped":
                 drops.append(Drop(source.model, source.tensor, reason))
-            else:
-                fates["not asked for"] += 1  # of a base that takes no part
-        fates["dropped"] = len(drops)
         return drops, fates
 
     def notes(self, steps: tuple[Step, ...]) -> list[str]:
