@@ -18,9 +18,10 @@ from merger.errors import SearchError
 from merger.registry import unknown
 from search.candidate import BASE
 from search.confirm import best_expert
-from search.format import Section, section
+from search.effects import EFFECT, Rows, blind, effects, forest
+from search.format import Section, grid, section
 from search.likelihood import Likelihood
-from search.objective import Objective
+from search.objective import Objective, Scores
 from search.starts import average, references
 from search.tables import ORDER
 from search.trial import Trial
@@ -198,6 +199,20 @@ class Ablation:
             return part.make(self, found) | {"title": part.title}
         except Absent as reason:
             return section(str(reason), title=part.title, missing=True)
+
+    def effects(self, pairs: Mapping[str, tuple[Scores, Scores]]) -> Rows:
+        """Return a row for each name: the first scores minus the second, with all statistics."""
+        return effects(pairs, self.objective, margin=self.margin, seed=self.seed)
+
+    def compared(
+        self, name: str, title: str, pairs: Mapping[str, tuple[Scores, Scores]], *notes: str
+    ) -> Section:
+        """Return a section that is one family of differences: notes, table and figure."""
+        rows = self.effects(pairs)
+        made = section(*notes, blind(rows, self.margin))
+        made["tables"] = [grid(EFFECT, rows)]
+        made["figures"] = [forest(name, title, rows)]
+        return made
 
     def _plan(self, name: str) -> Needs:
         try:

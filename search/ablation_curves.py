@@ -14,12 +14,9 @@ from search.ablation import Ablation, Absent, Found, Need, Needs, part
 from search.candidate import OWN, Candidate
 from search.designs import by_operator, scaled, variant
 from search.effects import (
-    EFFECT,
     against,
     blind,
     bootstrapped,
-    effects,
-    forest,
     interval,
     spread,
     value,
@@ -52,18 +49,17 @@ def operators(a: Ablation, found: Found) -> Section:
     reference = marks[REFERENCE][1.0]
     pairs = {f"{n} ×1": marks[n][1.0] for n in names if n != REFERENCE}
     pairs |= {f"{n} tuned ×{best[n]:g}": tuned[n] for n in names}
-    rows = effects(against(pairs, reference), a.objective, margin=a.margin, seed=a.seed)
-    made = section(
+    made = a.compared(
+        "operators",
+        "Operators against the plain average",
+        against(pairs, reference),
         f"Δ against the plain average ({100 * value(reference, a.objective):.1f}), equal shares, "
         "half the density where there is one. Scale multiplies the whole change. Tuned: the scale "
         f"is chosen among {', '.join(f'{s:g}' for s in a.effort.scales)} on {FOLDS - 1} of "
         f"{FOLDS} folds of the items and scored on the other, so its luck is not in Δ; × names "
         "the choice on all items.",
-        blind(rows, a.margin),
     )
-    made["tables"] = [grid(EFFECT, rows)]
-    made["figures"] = [
-        forest("operators", "Operators against the plain average", rows),
+    made["figures"] += [
         curves("operator_scales", "Score over scale", "scale", a,
                {n: list(c.items()) for n, c in marks.items()}),
     ]  # fmt: skip
@@ -104,16 +100,16 @@ def density(a: Ablation, found: Found) -> Section:
     marks = {key: scores(found[f"{key[0]} {key[1]:g}"]) for key in _densities(a)}
     first = marks["mean", max(a.effort.density)]
     others = {f"{r}, {d:g}": m for (r, d), m in marks.items() if m is not first}
-    rows = effects(against(others, first), a.objective, margin=a.margin, seed=a.seed)
-    made = section(
+    made = a.compared(
+        "density_effects",
+        "Densities against all changes kept",
+        against(others, first),
         f"Winner's shares; Δ against mean at density {max(a.effort.density):g} "
         f"({100 * value(first, a.objective):.1f}). Density counts each expert's changed entries, "
         "largest first (sign: of those, the experts that agree with the elected sign).",
-        blind(rows, a.margin),
     )
-    made["tables"] = [grid(EFFECT, rows)]
     series = {r: [(d, marks[r, d]) for d in sorted(a.effort.density)] for r in ("mean", "sign")}
-    made["figures"] = [curves("density", "Score over relative density", "density", a, series)]
+    made["figures"] += [curves("density", "Score over relative density", "density", a, series)]
     return made
 
 
@@ -173,7 +169,7 @@ def _ways(a: Ablation, found: Found, ways: Mapping[str, Path], name: str) -> Sec
         read = {}  # no expert solved any item of a task, so there is nothing to read
     points = {f"{w} {x:g}": m for w, p in marks.items() for x, m in p}
     start = {f"{w} {x:g}": (m, marks[w][0][1]) for w, p in marks.items() for x, m in p[1:]}
-    rows = effects(start, a.objective, margin=a.margin, seed=a.seed)
+    rows = a.effects(start)
     nats = {f"{w} {x:g}": -value(m, a.objective) for w, p in read.items() for x, m in p}
     for row in rows:
         row["nll"] = nats.get(row["name"])
@@ -277,8 +273,6 @@ def resets(a: Ablation, found: Found) -> Section:
     """Say where in the network the gain lies: what is lost when a part is the base's again."""
     marks = {name: scores(rows) for name, rows in found.items()}
     whole = marks.pop("winner")
-    rows = effects(against(marks, whole), a.objective, margin=a.margin, seed=a.seed)
-    made = section("Δ below 0: the gain needs this part's change.", blind(rows, a.margin))
-    made["tables"] = [grid(EFFECT, rows)]
-    made["figures"] = [forest("resets", "What the winner loses without a part's change", rows)]
-    return made
+    title = "What the winner loses without a part's change"
+    note = "Δ below 0: the gain needs this part's change."
+    return a.compared("resets", title, against(marks, whole), note)

@@ -12,11 +12,8 @@ from search.ablation import Ablation, Absent, Found, Need, Needs, part
 from search.complement import agreement, joined, oracle, who_solves
 from search.designs import averages, coalition, renormalised, renormalises, without
 from search.effects import (
-    EFFECT,
     Rows,
     against,
-    blind,
-    effects,
     forest,
     gain,
     holmed,
@@ -49,15 +46,13 @@ def leave_one_out(a: Ablation, found: Found) -> Section:
     """Return what each expert's absence costs, under both readings of absence."""
     marks = {name: scores(rows) for name, rows in found.items()}
     whole = marks.pop("winner")
-    rows = effects(against(marks, whole), a.objective, margin=a.margin, seed=a.seed)
-    made = section(
+    return a.compared(
+        "leave_one_out",
+        "What each expert's absence changes",
+        against(marks, whole),
         f"Winner: {a.winner.describe()}. Δ below 0: the expert is missed. To base: the "
         "others' coefficients stay; rest to 1: their shares grow to 1 (renormalised).",
-        blind(rows, a.margin),
     )
-    made["tables"] = [grid(EFFECT, rows)]
-    made["figures"] = [forest("leave_one_out", "What each expert's absence changes", rows)]
-    return made
 
 
 def _sets(a: Ablation, players: tuple[str, ...]) -> list[frozenset[str]]:

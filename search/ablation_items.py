@@ -12,9 +12,10 @@ import numpy as np
 
 from merger.errors import SearchError
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
-from search.effects import EFFECT, Rows, blind, effects, forest, value
+from search.effects import EFFECT, Rows, blind, value
 from search.format import Section, box, columns, grid, section
 from search.objective import Scores
+from search.report import score_table
 from search.scorers import Scorer
 from search.starts import average
 from search.world import Answers, health, scores
@@ -34,21 +35,11 @@ def scoreboard(a: Ablation, found: Found) -> Section:
     marks = {name: scores(rows) for name, rows in found.items()}
     whole = marks.pop("winner")
     pairs = {name: (whole, theirs) for name, theirs in marks.items()}
-    rows = effects(pairs, a.objective, margin=a.margin, seed=a.seed)
-    made = board(a, found, about)
-    made["notes"].append(blind(rows, a.margin))
-    made["tables"].append(grid(EFFECT, rows, "The winner minus each"))
-    made["figures"] = [forest("scoreboard", "The winner minus each", rows)]
-    return made
-
-
-def board(a: Ablation, found: Mapping[str, Answers], about: Mapping[str, str]) -> Section:
-    """Return a section with the scores of several merges on the same items."""
-    from search.report import score_table
-
-    made = section(f"Winner: {about['winner']}. cut: answers that ran out of tokens.")
-    made["tables"] = [score_table(found, about, a.objective, a.world.tasks, a.seed)]
-    return made
+    title, note = "The winner minus each", "cut: answers that ran out of tokens."
+    made = a.compared("scoreboard", title, pairs, f"Winner: {about['winner']}. {note}")
+    (family,) = made["tables"]
+    board = score_table(found, about, a.objective, a.world.tasks, a.seed)
+    return made | {"tables": [board, family | {"title": title}]}
 
 
 def _plan_items(a: Ablation) -> Needs:
@@ -60,27 +51,28 @@ def _plan_items(a: Ablation) -> Needs:
 @part("Items won and lost against the best single expert", _plan_items)
 def items(a: Ablation, found: Found) -> Section:
     """Return how many items the merge wins and loses, and some of them with all texts."""
-    best = f"expert {a.best}"
-    told: dict[str, list[list[dict[str, Any]]]] = {"won": [], "lost": []}
-    rows = []
+    best, flips, rows = f"expert {a.best}", list[dict[str, Any]](), []
     for task in a.world.tasks:
         facts = {} if isinstance(task, Scorer) else a.world.ledger.items(task.name, task.version)
-        flips: dict[str, list[dict[str, Any]]] = {"won": [], "lost": []}
-        for ours, theirs in zip(found["winner"][task.name], found[best][task.name], strict=True):
-            if (ours.correct >= 0.5) != (theirs.correct >= 0.5):
-                side = flips["won" if ours.correct >= 0.5 else "lost"]
-                texts = {"winner": ours.text, best: theirs.text}
-                known = {k: facts.get(ours.item, {}).get(k, "") for k in ("prompt", "answer")}
-                side.append({"task": task.name, "item": ours.item, "texts": texts} | known)
-        counts = {side: len(taken) for side, taken in flips.items()}
-        rows.append({"name": task.name, "n": len(found["winner"][task.name]), **counts})
-        for way, taken in flips.items():
-            told[way].append(taken)
-    shown = [
-        item | {"side": side}
-        for side, by_task in told.items()
-        for item in [i for turn in zip_longest(*by_task) for i in turn if i][:SHOWN]
-    ]
+        pairs = list(zip(found["winner"][task.name], found[best][task.name], strict=True))
+        flips += [
+            {
+                "task": task.name,
+                "side": "won" if ours.correct > theirs.correct else "lost",
+                "item": ours.item,
+                "prompt": facts.get(ours.item, {}).get("prompt", ""),
+                "answer": facts.get(ours.item, {}).get("answer", ""),
+                "texts": {"winner": ours.text, best: theirs.text},
+            }
+            for ours, theirs in pairs
+            if ours.correct != theirs.correct
+        ]
+        counts = {side: len(_side(flips, side, task.name)) for side in ("won", "lost")}
+        rows.append({"name": task.name, "n": len(pairs), **counts})
+    shown = []
+    for side in ("won", "lost"):
+        turns = zip_longest(*(_side(flips, side, task.name) for task in a.world.tasks))
+        shown += [item for turn in turns for item in turn if item][:SHOWN]
     made = section(
         f"Against {best.removeprefix('expert ')}, the best expert on search items. The texts of up "
         f"to {SHOWN} items won and {SHOWN} lost, tasks in turn, are in report.html and .json.",
@@ -88,6 +80,10 @@ def items(a: Ablation, found: Found) -> Section:
     )
     made["tables"] = [grid(columns("name:task, n::count, won::count, lost::count"), rows)]
     return made
+
+
+def _side(flips: list[dict[str, Any]], side: str, task: str) -> list[dict[str, Any]]:
+    return [f for f in flips if (f["side"], f["task"]) == (side, task)]
 
 
 def _settings(a: Ablation) -> dict[str, str]:
@@ -127,8 +123,7 @@ def robustness(a: Ablation, found: Found) -> Section:
             {"name": words, "tau": float(tau.statistic), "p": float(tau.pvalue), "held": held}
         )
     told = {" ".join(key): pair for key, pair in rows.items()}
-    found_ = effects(told, a.objective, margin=a.margin, seed=a.seed)
-    found_ = [r | {"name": name} for r, (_, name) in zip(found_, rows, strict=True)]
+    found_ = [r | {"name": n} for r, (_, n) in zip(a.effects(told), rows, strict=True)]
     made = section(
         "Δ: the winner minus each, asked again. Kendall's τ of the ranking with that on confirm "
         "items, and signs of the winner's Δ that are the same.",

@@ -8,6 +8,7 @@ ablation the rest. docs/report.md describes the schema.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,18 +57,28 @@ def write(
     """Put sections into the run's report, beside those that are there, and draw all its forms."""
     known = run.read("report.json") or {}
     kept = known.get("sections", {}) if known.get("schema") == SCHEMA else {}
-    document = {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
         "run": run.path.name,
         "objective": str(objective),
         "tasks": [{"name": t.name, "alias": t.alias} for t in world.tasks],
         "sections": kept | dict(sections),
     }
+    document = _strict(document)
     run.write("report.json", document)
     run.write_text("report.md", markdown(document))
     run.write_text("report.html", html(document))
     save_figures(document, run.path / "figures")
     return document
+
+
+def _strict(data: Any) -> Any:
+    """Return data with null for numbers that are not finite: JSON has no word for them."""
+    if isinstance(data, Mapping):
+        return {key: _strict(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_strict(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
 def contenders(confirmed: Mapping[str, Any]) -> dict[str, Candidate]:

@@ -148,10 +148,36 @@ def test_a_search_from_start_to_model(family):
     assert code == 0, err
     assert mark(family / "again") == mark(family / "m") == found["winner"]["fingerprint"]
     assert "drawn after freezing" in (family / "m" / "README.md").read_text()
-    code, out, err = merger("ablate", "r", cwd=family)
+    sections = "leave_one_out,shapley,scale,geometry,resets,items,method"
+    code, out, err = merger("ablate", "r", "--quick", "--sections", sections, cwd=family)
     assert code == 0, err
-    assert "Exact Shapley" in out
+    assert "Shapley: who gave what" in out
     assert max(map(len, out.splitlines())) <= 80
+    code, _, err = merger("ablate", "r", "--plan", "--sections", sections, "--quick", cwd=family)
+    assert "Cost: 0 merges, 0 answers" in err
+
+
+@pytest.mark.slow
+def test_a_config_is_taken_apart_without_a_search(family):
+    """A merge config gets a run of its own, asked for twice it costs nothing; a base is needed."""
+    text = "merge_method: ties\nbase_model: base\nmodels:\n"
+    text += "".join(f"  - {{model: {n}, parameters: {{weight: 1}}}}\n" for n in ("ded", "ind"))
+    (family / "ties.yaml").write_text(text + "parameters: {density: 0.5}\n")
+    words = ["ablate", "ties.yaml", "--out", "c", "--items", 4, "--levels", "1", "--quick",
+             "--sections", "leave_one_out,shapley,simplex"]  # fmt: skip
+    code, out, err = merger(*words, "--json", cwd=family)
+    assert code == 0, err
+    found = json.loads(out)["sections"]
+    assert [r["name"] for r in found["shapley"]["tables"][0]["rows"]][:2] == ["ded", "ind"]
+    assert found["simplex"]["missing"]
+    code, _, err = merger(*words, "--plan", cwd=family)
+    assert (code, "Cost: 0 merges, 0 answers" in err) == (0, True), err
+    (family / "bare.yaml").write_text(
+        text.replace("base_model: base\n", "").replace("ties", "linear")
+    )
+    code, _, err = merger("ablate", "bare.yaml", "--out", "d", cwd=family)
+    assert code == 2
+    assert "--base" in err
 
 
 def mark(folder):
