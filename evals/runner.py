@@ -151,12 +151,19 @@ def summarize(rows: Sequence[Row]) -> Summary:
     return Summary(
         n=len(values),
         mean=sum(values) / max(len(values), 1),
-        ci95=wilson(int(sum(values)), len(values)) if binary else mean_interval(values),
+        ci95=wilson(int(sum(values)), len(values)) if binary else _clipped(values),
         truncated=sum(r.truncated for r in rows) / n,
         no_answer=sum(not r.parsed for r in rows) / n,
         format=sum(r.format for r in rows) / n,
         tokens=sum(r.n_tokens for r in rows) / n,
     )
+
+
+def _clipped(values: Sequence[float]) -> Interval:
+    """Return the interval of a mean, inside [0, 1] where all the scores are."""
+    low, high = mean_interval(values)
+    shares = all(0 <= value <= 1 for value in values)
+    return Interval(max(low, 0.0), min(high, 1.0)) if shares else Interval(low, high)
 
 
 def item_means(rows: Sequence[Row]) -> dict[str, float]:

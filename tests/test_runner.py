@@ -166,3 +166,11 @@ def test_samples_are_averaged_before_items():
 def test_no_rows_are_no_claim():
     """An empty evaluation claims nothing."""
     assert summarize([]).ci95 == (0.0, 1.0)
+
+
+def test_the_interval_of_shares_stays_between_nought_and_one():
+    """One item sampled several times tells nothing of other items; a metric beyond 1 is left."""
+    some = [Row("i", k, "", "stop", 1, True, True, k % 2, "s") for k in range(4)]
+    assert summarize(some).ci95 == (0.0, 1.0)
+    graded = [Row(str(k), 0, "", "stop", 1, True, True, 30.0 + k, "s") for k in range(4)]
+    assert summarize(graded).ci95.high > 31
