@@ -242,3 +242,12 @@ def test_digits_are_learned_in_sixty_steps(tmp_path):
     first, last = (sum(r["correct"] for r in part) / 10 for part in (rows[:10], rows[-10:]))
     assert first < 0.3
     assert last > 0.6
+
+
+def test_without_a_limit_a_process_that_holds_much_can_merge(monkeypatch, tmp_path):
+    """The command bounds the whole process; a merge inside a long run gets a gigabyte of its own."""
+    monkeypatch.setattr("merger.engine.budget.resident_bytes", lambda: 5_000_000_000)
+    with opened(spec("linear", out_dtype="float32")) as models:
+        assert Budget.of(None, models.plan).working > LEAST
+        with pytest.raises(UsageError, match="are taken before"):
+            Budget.of(1_000_000_000, models.plan)

@@ -40,7 +40,8 @@ def test_an_import_is_not_counted(tmp_path, monkeypatch):
     """A package that takes longer to import than a call may take is no reason to end the call."""
     (tmp_path / "sluggish.py").write_text("import time; time.sleep(1.5)")
     monkeypatch.syspath_prepend(tmp_path)
-    _worker().terminate()
+    _worker().kill()
+    _worker().communicate()
     _worker.cache_clear()  # a new worker takes the path over
     assert limited("sluggish", slow_start, 0, seconds=1.0) is True
 
