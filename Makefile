@@ -23,6 +23,7 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python benchmarks/count_lines.py
 
 format: .venv/ready
 	$(BIN)/ruff format .

@@ -23,7 +23,12 @@ def follow(page):
             ran += 1
         elif not write_file(text):
             for words in commands(text):
-                run([*smaller(words, SIZES), *(["--quick"] if words[0] == "ablate" else [])])
+                run(
+                    [
+                        *smaller(words, SIZES),
+                        *(["--quick", "--max-evals", "8"] if words[0] == "ablate" else []),
+                    ]
+                )
                 ran += 1
     return ran
 

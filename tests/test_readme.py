@@ -14,7 +14,7 @@ from tests.blocks import ROOT, blocks, commands, run, smaller, write_file
 SIZES = {"--trials": "6", "--items": "4+4", "--n": "3", "--steps": "1", "--prompts": "2"}
 SIZES |= {"--group": "2"}
 SMALL = {name: ["--max-new-tokens", "8"] for name in ("search", "eval", "align", "domain")}
-SMALL["ablate"] = ["--quick"]
+SMALL["ablate"] = ["--quick", "--max-evals", "8"]
 
 
 def answers(place):
