@@ -212,25 +212,27 @@ def test_lora_writes_merged_weights_and_an_adapter_that_merges_as_an_expert(base
     assert all(torch.allclose(after[k], merged[k], atol=1e-6) for k in after)
 
 
-def test_two_processes_train_as_one(base, tmp_path):
+def test_two_processes_train_as_one(base, tmp_path, monkeypatch):
     """Two processes give the answers, the batch's advantages and the gradient that one gives."""
     lines = [json.dumps({"prompt": p, "answer": "7"}) for p in ("abc", "bcd", "cde", "def")]
     (tmp_path / "items.jsonl").write_text("\n".join(lines))
-    words = ["-m", "merger.cli", "align", "base", "--task", "items.jsonl", "--steps", "1"]
-    words += ["--set", "check=tests.toys:begins_with_digit", "--set", "temperature=1.0"]
-    words += ["--prompts", "4", "--group", "6", "--max-new-tokens", "6", "--device", "cpu"]
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    monkeypatch.chdir(tmp_path)
+    told = {"check": "tests.toys:begins_with_digit", "steps": 1, "temperature": 1.0, "group": 6}
+    told |= {"prompts_per_step": 4, "max_new_tokens": 6, "device": "cpu"}
+    align(base, Path("one"), make_settings(STAGE_A, {"task": "items.jsonl", **told}))
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    words += ["-m", "merger.cli", "align", "base", "--task", "items.jsonl", "--out", "two"]
+    words += [word for key, value in told.items() for word in ("--set", f"{key}={value}")]
     env = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
-    tables = []
-    for out, start in (("one", []), ("two", launch)):
-        line = [sys.executable, *start, *words, "--out", out]
-        subprocess.run(line, cwd=tmp_path, env=env, check=True, capture_output=True)
-        tables.append(read_parquet(tmp_path / out / "completions" / "completions_00001.parquet"))
-    one, two = tables
+    subprocess.run([sys.executable, *words], env=env, check=True, capture_output=True)
+    one, two = (
+        read_parquet(Path(out) / "completions" / "completions_00001.parquet")
+        for out in ("one", "two")
+    )
     assert one["completion"].tolist() == two["completion"].tolist()
     assert one["correct"].nunique() == 2
     assert one["advantage"].tolist() == pytest.approx(two["advantage"].tolist(), abs=1e-6)
-    norms = [curve(tmp_path / out)[0]["grad_norm"] for out in ("one", "two")]
+    norms = [curve(Path(out))[0]["grad_norm"] for out in ("one", "two")]
     assert norms[0] == pytest.approx(norms[1], rel=1e-4)  # Adam would hide a gradient's scale
 
 
@@ -242,12 +244,3 @@ def test_digits_are_learned_in_sixty_steps(tmp_path):
     first, last = (sum(r["correct"] for r in part) / 10 for part in (rows[:10], rows[-10:]))
     assert first < 0.3
     assert last > 0.6
-
-
-def test_without_a_limit_a_process_that_holds_much_can_merge(monkeypatch, tmp_path):
-    """The command bounds the whole process; a merge inside a long run gets a gigabyte of its own."""
-    monkeypatch.setattr("merger.engine.budget.resident_bytes", lambda: 5_000_000_000)
-    with opened(spec("linear", out_dtype="float32")) as models:
-        assert Budget.of(None, models.plan).working > LEAST
-        with pytest.raises(UsageError, match="are taken before"):
-            Budget.of(1_000_000_000, models.plan)
