@@ -44,7 +44,7 @@ def inspect(
 
 
 _ELSEWHERE = {"model", "choice", "tensors", "parameters", "bytes", "tokenizer", "chat_template"}
-_ELSEWHERE |= {"notes", "per_dtype", "per_module", "per_layer"}
+_ELSEWHERE |= {"notes", "per_dtype", "per_module", "per_layer", "target_modules"}
 
 
 def _runs(layers: dict[str, int]) -> Iterator[tuple[str, int]]:
@@ -65,7 +65,8 @@ def _show(facts: dict[str, Any], checkpoint: Checkpoint, *, tensors: bool) -> No
 
     say(facts["choice"])
     shorter = {k: v[:16] for k, v in facts.items() if k.endswith("sha256")}
-    rows = [[k, str(v)] for k, v in (facts | shorter).items() if k not in _ELSEWHERE]
+    known = {k: v for k, v in (facts | shorter).items() if v is not None}
+    rows = [[k, str(v)] for k, v in known.items() if k not in _ELSEWHERE]
     rows += [["tokenizer", ", ".join(facts["tokenizer"]) or "none"]]
     rows += [["chat_template", "yes" if facts["chat_template"] else "none"]]
     rows += [["note", note] for note in facts["notes"]]
