@@ -213,7 +213,7 @@ def _model(answerer: Answerer) -> Any:
         made: dict[tuple[str, str], Completion]
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-            asked = [ask_of(context, _normal(options)) for context, options in _args(requests)]
+            asked = [ask_of(context, _normal(how)) for context, how in (r.args for r in requests)]
             if None in asked:  # an option that only `generate` knows
                 return list(super().generate_until(requests, disable_tqdm))
             known = [ask for ask in asked if ask is not None]
@@ -229,10 +229,6 @@ def _model(answerer: Answerer) -> Any:
     )
     live.made = {}
     return live
-
-
-def _args(requests: Sequence[Any]) -> list[tuple[str, dict[str, Any]]]:
-    return [request.args for request in requests]
 
 
 def _normal(options: dict[str, Any]) -> dict[str, Any]:
