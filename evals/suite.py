@@ -106,13 +106,16 @@ def parse_suite(
     check: str = "exact",
     include_path: str | None = None,
     data: Path | None = None,
+    command: str | None = None,
 ) -> list[Entry]:
     """Read a comma-separated list of tasks, suites and files, n items of each.
 
     Without n: 100 of our own tasks, all of the others. `levels` are those of every task of ours, or
     by task name (a task that is not named gets all of its levels); `data` is the folder of a
-    suite's files.
+    suite's files. A `command` that scores a folder stands instead of all tasks.
     """
+    if command is not None:
+        return [command_entry(command)]
     entries: list[Entry] = []
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name.startswith(LM_EVAL):

@@ -15,7 +15,7 @@ from evals.ledger import Ledger, Row
 from evals.paired import Comparison, compare_rows
 from evals.paper import LEFT_OUT, SUITE
 from evals.runner import summarize
-from evals.suite import Subject, command_entry, parse_levels, parse_suite
+from evals.suite import Subject, parse_levels, parse_suite
 from evals.task import get_task
 from evals.threads import best_threads
 from merger import experts
@@ -102,18 +102,8 @@ def evaluate(
         screen.say(one.choice)
         open_checkpoint(one.path).close()
     wanted = parse_levels(levels) or trained_levels(models, family, screen)
-    how_drawn: dict[str, Any] = {
-        "split": split,
-        "n": n,
-        "seed": seed,
-        "levels": wanted,
-        "check": check,
-    }
-    entries = (
-        [command_entry(objective_cmd)]
-        if objective_cmd
-        else parse_suite(tasks, include_path=include_path, data=data, **how_drawn)
-    )
+    told: dict[str, Any] = {"include_path": include_path, "data": data, "command": objective_cmd}
+    entries = parse_suite(tasks, split=split, n=n, seed=seed, levels=wanted, check=check, **told)
     if SUITE in tasks.split(","):
         screen.say(LEFT_OUT)
     ledger = Ledger(store)
