@@ -56,8 +56,8 @@ def _table(table: Section) -> str:
     columns: Sequence[Column] = table["columns"]
     title = f"<caption>{escape(table['title'])}</caption>" if table["title"] else ""
     heads = "".join(
-        f'<th scope="col"><button type="button">{escape(label)}</button></th>'
-        for _, label, _, _ in columns
+        f'<th scope="col"{_right(kind)}><button type="button">{escape(label)}</button></th>'
+        for _, label, kind, _ in columns
     )
     rows = "".join(
         "<tr>" + "".join(_cell(row, key, kind) for key, _, kind, _ in columns) + "</tr>"
@@ -72,6 +72,9 @@ def _table(table: Section) -> str:
 def _cell(row: Mapping[str, Any], key: str, kind: str) -> str:
     value = row.get(key)
     first = value[0] if isinstance(value, list) and value else value
-    right = "" if kind == "text" else ' class="n"'
     sort = "" if first is None else f' data-v="{escape(str(first))}"'
-    return f"<td{right}{sort}>{escape(cell(kind, value))}</td>"
+    return f"<td{_right(kind)}{sort}>{escape(cell(kind, value))}</td>"
+
+
+def _right(kind: str) -> str:
+    return "" if kind == "text" else ' class="n"'

@@ -48,7 +48,7 @@ def ablate(
     What is scored already is read from the ledger; what is missing is scored on the confirm items
     after its cost is printed. Writes report.json, report.md, report.html and figures/ into the run.
     """
-    from merger.cli.console import data, out, say
+    from merger.cli import console
     from merger.cli.pausing import pausing
     from merger.cli.screen import Screen, show
     from search.ablation_run import Wanted, run_of_config
@@ -67,7 +67,7 @@ def ablate(
     with pausing(f"merger ablate {folder}"):
         document = taken_apart(folder, wanted, screen)
     if as_json:
-        data(document)
+        console.data(document)
     elif not plan:
-        out(markdown(document)) if verbose else show(document)
-        say(f"the whole report: {folder / 'report.html'}")
+        console.out(markdown(document)) if verbose else show(document)
+        console.say(f"the whole report: {folder / 'report.html'}")
