@@ -24,10 +24,20 @@ def answers(place):
     Path(place).write_text("\n".join(lines))
 
 
+def questions(place):
+    """Write the data set that the 7B recipe asks its user to put there."""
+    from datasets import Dataset
+
+    Path(place).parent.mkdir()
+    Dataset.from_list([{"question": "2 + 2 = ?", "answer": "4"}]).to_parquet(place)
+
+
 def prepared(words):
     """Return a command of the README in its quick form."""
     if words[:2] == ["tasks", "check"]:
         answers(words[3])
+    if words[1] == "meta-ability-7b":
+        questions("data/math.parquet")
     if words[0] == "run":
         return [*words, *([] if "--dry-run" in words else ["--dry-run"])]
     small = SMALL.get(words[0], []) if "--resume" not in words else []
