@@ -36,7 +36,7 @@ def prepared(words):
     """Return a command of the README in its quick form."""
     if words[:2] == ["tasks", "check"]:
         answers(words[3])
-    if words[1] == "meta-ability-7b":
+    if words[1:2] == ["meta-ability-7b"]:
         questions("data/math.parquet")
     if words[0] == "run":
         return [*words, *([] if "--dry-run" in words else ["--dry-run"])]
