@@ -37,6 +37,7 @@ class Landscape:
         self.drawn = dict(
             zip(("search", "select", "confirm"), np.split(order, ends)[:3], strict=True)
         )
+        self.rest = order[2 * n :]
         self.tasks = (SimpleNamespace(name="t", alias="t"),)
         self.pools = SimpleNamespace(sizes={"search": n, "select": n, "confirm": confirm})
         self.paid, self._seen = 0, set()
@@ -50,8 +51,8 @@ class Landscape:
         return (self.ease[items] + hill + self.response[items] @ waves > 0).astype(float)
 
     def truth(self, candidate):
-        """Return the score on all items."""
-        return float(self.solved(candidate, np.arange(ITEMS)).mean())
+        """Return the score on all items but those that a candidate is chosen on."""
+        return float(self.solved(candidate, self.rest).mean())
 
     def best(self):
         """Return about the best true score there is."""
