@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from merger.engine import Merged, merge_to_folder, opened
-from merger.engine.run import MEMORY
 from merger.plan import Plan, Step
 from merger.spec import MergeSpec, load_spec, spec_from_mapping
 
@@ -32,7 +31,7 @@ def merge(
     out: str | PathLike[str],
     *,
     family: str | None = None,
-    memory: int = MEMORY,
+    memory: int | None = None,
     device: str = "cpu",
     threads: int = 1,
     resume: bool = False,
@@ -46,7 +45,7 @@ def merge(
         config: mergekit's YAML as a path, the same as a mapping, or a `MergeSpec`.
         out: the folder to make; it has its name only when it is whole.
         family: bundled family whose aliases are tried first.
-        memory: bytes that the process may hold.
+        memory: bytes that the process may hold; by default a gigabyte more than it does now.
         device: where the arithmetic runs (float32; float64 where a law needs it).
         threads: torch threads; the result does not depend on them.
         resume: go on with what a killed merge of the same inputs has left.

@@ -26,7 +26,6 @@ from merger.plan import Plan, Step
 
 Facts = MutableMapping[tuple[Any, ...], Any]
 Put = Callable[[Step, int, Tensor], None]
-MEMORY = 1_000_000_000
 _HANDED_ON = 1 << 19  # entries that go to the sink at once: small writes cost more
 
 
@@ -35,7 +34,7 @@ def run_plan(
     checkpoints: Mapping[str, Checkpoint],
     sink: Sink,
     *,
-    memory: int = MEMORY,
+    memory: int | None = None,
     budget: Budget | None = None,
     device: str = "cpu",
     threads: int | None = None,
@@ -49,7 +48,7 @@ def run_plan(
         plan: what to make.
         checkpoints: the models, by the names that the plan gives them.
         sink: takes the rows; tensors it has finished are left out.
-        memory: bytes that the whole process may hold.
+        memory: bytes that the whole process may hold; by default a gigabyte more than it does now.
         budget: overrides `memory` by rows and shares worked out already.
         device: where the arithmetic runs.
         threads: tensors made at a time, as far as memory lets; by default as there are cores. The
