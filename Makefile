@@ -14,10 +14,10 @@ report: .venv/ready
 	$(BIN)/merger ablate runs/demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest -m "not gpu"
+	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile
 
 fast: .venv/ready
-	$(BIN)/python -m pytest -m "not gpu and not slow"
+	$(BIN)/python -m pytest -m "not gpu and not slow" -n 2 --dist loadfile
 
 check: .venv/ready
 	$(BIN)/ruff format --check .
