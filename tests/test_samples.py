@@ -45,5 +45,5 @@ def test_a_metric_that_is_no_number_is_passed_over():
 @pytest.mark.parametrize("line", ["{", '{"acc": 1}', "[]", '{"doc_id": 1, "metrics": []}'])
 def test_a_line_that_is_no_sample_is_named(tmp_path, line):
     """Another kind of file is told with its line."""
-    with pytest.raises(EvalError, match=":2: .*no (sample|JSON)"):
+    with pytest.raises(EvalError, match=r":2: .*no (sample|JSON)"):
         read_samples(write(tmp_path, "", line))

@@ -63,7 +63,7 @@ def test_a_head_that_one_lacks_is_refused(tmp_path):
     write_model(tmp_path / "a", {EMBED: torch.ones(4, 2)}, tie_word_embeddings=False)
     models = {"bare": open_checkpoint(tmp_path / "a"), "whole": model(tmp_path / "b", "untied")}
     for names in (("bare", "whole"), ("whole", "bare")):
-        with pytest.raises(MismatchError, match="bare without .*, which whole has"):
+        with pytest.raises(MismatchError, match=r"bare without .*, which whole has"):
             agree({n: models[n] for n in names})
 
 
