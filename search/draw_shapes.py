@@ -92,7 +92,7 @@ def png(canvas: Canvas, place: Path) -> None:
     axes.set_axis_off()
     for s in canvas.shapes:
         colour = PALETTE[int(s.look[1:])] if s.look[1:].isdigit() else "#334155"
-        faint = 0.3 if s.look == "faint" else s.shade
+        faint = 0.3 if s.look == "faint" else min(1.0, s.shade)  # rounding
         if s.kind == "text":
             side = {"start": "left", "middle": "center", "end": "right"}[s.anchor]
             axes.text(s.at[0], s.at[1], s.text, ha=side, fontsize=8.5, parse_math=False)
