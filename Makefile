@@ -32,7 +32,7 @@ format: .venv/ready
 # The constraints pin every version; the extra `rl` is what Stage A and C of the recipes need.
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[rl,math,postgres,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[rl,math,gym,plots,cmaes,postgres,dev]"
 	touch $@
 
 clean:

@@ -41,7 +41,7 @@ def test_every_word_has_its_help(name):
         assert len(told) < 160, f"{name} {flag}"
 
 
-@pytest.mark.parametrize("name", set(COMMANDS) - {"worker", "tasks lm-eval-path"})
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"worker", "tasks lm-eval-path"}))
 def test_every_result_can_be_json(name):
     """--json gives one document on stdout."""
     assert "--json" in flags(COMMANDS[name])
