@@ -29,7 +29,7 @@ MATH = (
 )
 LOGIC = (
     *("knights_knaves", "syllogism", "zebra_puzzles", "circuit_logic", "self_reference"),
-    *("family_relationships", "aiw", "mini_sudoku", "list_functions", "acre"),
+    *("family_relationships", "aiw", "mini_sudoku", "acre"),
 )
 _LONGEST = 400  # characters of an answer; the longest right one has some 60
 _RIGHT = 0.999

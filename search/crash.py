@@ -30,7 +30,16 @@ def alive(worker: str, begun: datetime | None = None) -> bool:
         return False
     except PermissionError:
         return True
-    return int(pid) != os.getpid()
+    return int(pid) != os.getpid() and not _ended(int(pid))
+
+
+def _ended(pid: int) -> bool:
+    """Say whether a process has ended and its parent has not yet asked how."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except (OSError, IndexError):
+        return False
+    return state == "Z"
 
 
 def mend_journal(path: Path, lock: Any) -> int:

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import time
 from contextlib import closing, suppress
 
@@ -96,3 +97,11 @@ def test_only_the_dead_are_buried():
     assert not alive("")
     assert not alive(this_worker())
     assert not alive(this_worker().rpartition(":")[0] + ":4194305")
+
+
+def test_a_process_that_only_waits_to_be_asked_is_gone():
+    """A killed worker stays in the table of processes until its parent looks."""
+    child = forked(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    while alive(f"{socket.gethostname()}:{child}"):
+        time.sleep(0.01)
+    assert waited(child) == -signal.SIGKILL

@@ -138,7 +138,7 @@ def test_an_existing_output_is_refused(base, tmp_path):
 
 def test_advantages_are_those_of_the_specification(base, tmp_path):
     """What the trainer puts into a batch is the token-weighted whitening of its rewards."""
-    made = trainer(base, tmp_path / "out", settings(reward="paper"))
+    made = trainer(base, tmp_path / "out", settings(reward="paper", max_new_tokens=40))
     batch = batch_of(made, range(4))
     lengths = batch["completion_mask"].sum(1)
     want = objectives.reinforce_pp_advantage(made._seen[:, 0], lengths)

@@ -180,7 +180,7 @@ def test_blind_strategies_stay_blind(name, level):
 
     Induction level 1 states 35 %: the step seen last is half of a cycle of two, and all of one.
     """
-    task, some = TASKS[name], list(drafts(name, level, 400 if level < 4 else 120))
+    task, some = TASKS[name], list(drafts(name, level, 400 if level < 4 else 250))
     share = Counter(item.answer for item in some).most_common(1)[0][1] / len(some)
     found = {
         strategy: sum(task.grade(guess(item), item).correct for item in some) / len(some)

@@ -45,7 +45,8 @@ def merge(
         config: mergekit's YAML as a path, the same as a mapping, or a `MergeSpec`.
         out: the folder to make; it has its name only when it is whole.
         family: bundled family whose aliases are tried first.
-        memory: bytes that the process may hold; by default a gigabyte more than it does now.
+        memory: bytes that the process may hold; by default a gigabyte, and half a one more than a
+            process that holds much already.
         device: where the arithmetic runs (float32; float64 where a law needs it).
         threads: torch threads; the result does not depend on them.
         resume: go on with what a killed merge of the same inputs has left.

@@ -32,10 +32,11 @@ def explain(
     if (config is None) == (asked.method is None):
         raise UsageError("give either a config or --method", "merger explain --help")
     with opened(spec_of(config, asked), family=asked.family) as models:
-        show(models, size(asked.memory, "--memory"), as_json=as_json, device=asked.device)
+        limit = size(asked.memory, "--memory") if asked.memory else None
+        show(models, limit, as_json=as_json, device=asked.device)
 
 
-def show(models: Opened, memory: int, *, as_json: bool, device: str) -> None:
+def show(models: Opened, memory: int | None, *, as_json: bool, device: str) -> None:
     """Print a plan: table and totals for people, or one JSON document."""
     from merger.cli.console import data, out, say, table
     from merger.engine.budget import Budget

@@ -44,7 +44,7 @@ class Asked:
         typer.Option("--set", metavar="KNOB=VALUE", help="A knob; NAME.KNOB=VALUE for one expert."),
     ] = None
     dtype: Annotated[str | None, "Dtype to write: bf16, fp16, fp32."] = None
-    memory: Annotated[str, "Memory the whole process may hold."] = "1GB"
+    memory: Annotated[str | None, "Memory the whole process may hold (1GB)."] = None
     family: Annotated[str | None, "Family whose aliases are used first."] = None
     vocab: Annotated[str, "Tokenizers that differ: error, base (by token) or union."] = "error"
     seed: Annotated[int | None, "Seed of operators that draw at random."] = None
@@ -84,7 +84,8 @@ def merge(
     asked = Asked(**flags)
     config, out = _places(places or [], asked.method, optional=dry_run or discard)
     spec = spec_of(config, asked)
-    limit, shards = size(asked.memory, "--memory"), size(shard_size, "--shard-size")
+    limit = size(asked.memory, "--memory") if asked.memory else None
+    shards = size(shard_size, "--shard-size")
     with opened(spec, family=asked.family) as models:
         if dry_run:
             show(models, limit, as_json=as_json, device=asked.device)

@@ -17,7 +17,7 @@ from merger.errors import UsageError
 from merger.operators import OPERATORS
 from merger.plan import Plan, Step
 
-MEMORY = 1_000_000_000  # bytes beyond what the process holds, where no limit is given
+MEMORY = 1_000_000_000  # bytes of a process, where no limit is given
 CACHE_BLOCK = 1 << 17  # entries of one expert in a block: what was fastest with 1 MiB of L2
 DEVICE_BLOCK = 1 << 24
 LEAST = 32 << 20
@@ -41,7 +41,7 @@ class Budget:
     ) -> Budget:
         """Return the budget that a limit on the whole process leaves for a plan.
 
-        Without one, a plan has a gigabyte beyond what the process holds when the merge begins.
+        Without one it is a gigabyte; half a one more than a process that holds much already.
         As many tensors are made at a time as `threads` says (by default, as there are cores; two
         at least, that reading and arithmetic overlap) and as the limit lets.
 
@@ -49,7 +49,7 @@ class Budget:
             UsageError: nearly nothing is left, or a row that must be whole does not fit.
         """
         check_device(device)
-        memory = memory or resident_bytes() + MEMORY
+        memory = memory or max(MEMORY, resident_bytes() + MEMORY // 2)
         block = CACHE_BLOCK if device == "cpu" else DEVICE_BLOCK
         most = min(threads or max(2, cores()), _MOST_WORKERS)
         tried = (cls._left(memory, plan, block, n) for n in range(most, 0, -1))

@@ -48,7 +48,8 @@ def run_plan(
         plan: what to make.
         checkpoints: the models, by the names that the plan gives them.
         sink: takes the rows; tensors it has finished are left out.
-        memory: bytes that the whole process may hold; by default a gigabyte more than it does now.
+        memory: bytes that the whole process may hold; by default a gigabyte, and half a one more
+            than a process that holds much already.
         budget: overrides `memory` by rows and shares worked out already.
         device: where the arithmetic runs.
         threads: tensors made at a time, as far as memory lets; by default as there are cores. The
