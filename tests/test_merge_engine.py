@@ -169,6 +169,7 @@ def test_a_row_too_long_for_the_budget_is_named_in_the_plan(tmp_path, monkeypatc
     The memory it asks for is enough.
     """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("merger.engine.budget.resident_bytes", lambda: 400_000_000)
     header = json.dumps({"b": {"dtype": "BF16", "shape": [10**8], "data_offsets": [0, 2 * 10**8]}})
     for model in ("base", "ded", "ind"):
         (tmp_path / model).mkdir()
