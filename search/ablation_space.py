@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from merger.errors import SearchError
 from search.ablation import Ablation, Absent, Found, part
 from search.candidate import OWN, Candidate
 from search.format import Section, columns, grid, section
@@ -30,7 +29,7 @@ Array = NDArray[np.float64]
 def _known(a: Ablation) -> tuple[Space, list[Trial], list[float]]:
     """Return the space, the trials that lie in it, and their values; Absent for too few."""
     space = Space(a.experts)
-    found = [t for t in a.facts.trials if t.state == "COMPLETE" and _inside(space, t.candidate)]
+    found = [t for t in a.facts.trials if t.state == "COMPLETE" and space.holds(t.candidate)]
     if len(found) < FEWEST:
         raise Absent(f"{len(found)} trials say too little of the space; {FEWEST} are needed.")
     return space, found, [a.goal.value(t.facts["means"]) for t in found]
@@ -39,14 +38,6 @@ def _known(a: Ablation) -> tuple[Space, list[Trial], list[float]]:
 def _surface(space: Space, trials: Sequence[Trial], values: Sequence[float]) -> Posterior:
     errors = [float(t.facts.get("error_of_mean", 0.0)) for t in trials]
     return Posterior(space, [space.params(t.candidate) for t in trials], values, errors)
-
-
-def _inside(space: Space, candidate: Candidate) -> bool:
-    try:
-        space.params(candidate)
-    except SearchError:
-        return False
-    return True
 
 
 @part("Map of the shares")

@@ -149,7 +149,7 @@ class Search:
 
     def _queue(self, study: Study, starts: Sequence[Start], room: int) -> None:
         """Queue the starts that lie in the space, then points spread evenly up to `room` in all."""
-        inside = [s for s in starts if _inside(study.space, s.candidate)][: study.budget]
+        inside = [s for s in starts if study.space.holds(s.candidate)][: study.budget]
         seed = derive_seed(self.options.seed, study.name, "fill")
         study.enqueue(inside, fill(study.space, room - len(inside), seed))
 
@@ -197,7 +197,7 @@ class Search:
         """Return what a surface over the trials says of the best: its value when asked anew."""
         full = [t for t in self.study.trials() if t.full]
         when, known = self._outlook
-        if len(full) >= when + OUTLOOK and _inside(self.study.space, best.candidate):
+        if len(full) >= when + OUTLOOK and self.study.space.holds(best.candidate):
             value = {t.number: self.objective.value(t.facts["means"]) for t in self.study.trials()
                      if "means" in t.facts}  # fmt: skip
             if surface := fit(self.study.space, self.study.trials(), value):
@@ -259,11 +259,3 @@ def _under_way(proposal: Proposal, items: int) -> Trial:
     """Return a trial that has seen so many items, for a screen."""
     p = proposal
     return Trial(p.number, "RUNNING", p.candidate, p.source, (), {"items": items}, 0.0)
-
-
-def _inside(space: Space, candidate: Candidate) -> bool:
-    try:
-        space.params(candidate)
-    except SearchError:
-        return False
-    return True

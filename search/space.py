@@ -84,6 +84,14 @@ class Space:
         point: Params = self._sticks_of(candidate) | {"scale": candidate.scale}
         return self.inside(candidate, point | self._cut_at(candidate))
 
+    def holds(self, candidate: Candidate) -> bool:
+        """Say whether a candidate lies in the space."""
+        try:
+            self.params(candidate)
+        except SearchError:
+            return False
+        return True
+
     def inside(self, candidate: Candidate, point: Params) -> Params:
         """Return the point if it is the candidate's and lies in the space, else SearchError."""
         stray = set(candidate.experts) - set(self.experts)
