@@ -108,8 +108,8 @@ def check_inputs(facts: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]
         if found is None:
             continue
         now = found.fingerprint()
-        if now != recorded.get("sha256"):
-            changed.append(f"{name} ({now[:12]} now, {str(recorded.get('sha256'))[:12]} then)")
+        if now != recorded.get("fingerprint"):
+            changed.append(f"{name} ({now[:12]} now, {str(recorded.get('fingerprint'))[:12]} then)")
     if changed:
         law = f"the inputs have changed since this model was made: {', '.join(changed)}"
         remedy = "Use the recorded models, or remove `provenance` to merge these instead."
@@ -117,7 +117,7 @@ def check_inputs(facts: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]
 
 
 def _facts(one: Input) -> dict[str, Any]:
-    told = {"place": one.place, "sha256": one.checkpoint.fingerprint()}
+    told = {"place": one.place, "fingerprint": one.checkpoint.fingerprint()}
     return told | ({"chosen": one.choice} if one.choice else {})
 
 
@@ -150,7 +150,7 @@ def _card(
     }
     rows = [
         f"| {'base' if one.name == base else 'expert'} | {_short(one.place)} "
-        f"| `{facts['inputs'][one.name]['sha256'][:16]}` |"
+        f"| `{facts['inputs'][one.name]['fingerprint'][:16]}` |"
         for one in inputs
     ]
     notes = [f"- {note}" for note in facts.get("notes", [])]
@@ -158,9 +158,9 @@ def _card(
         f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
         f"# {title}",
         f"Merged by merger {facts['versions']['merger']} with `{spec.get('merge_method')}`.",
-        "\n".join(["| role | model | sha256 of the weights |", "|---|---|---|", *rows]),
+        "\n".join(["| role | model | fingerprint |", "|---|---|---|", *rows]),
         f"```yaml\n{yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True)}```",
-        f"`merger merge {FILE} OUT` rebuilds it from inputs of these hashes.",
+        f"`merger merge {FILE} OUT` rebuilds it from inputs of these fingerprints.",
         "## Weights selected on",
         f"{_BEGIN}\n{_selected(facts.get('selected_on'))}\n{_END}",
     ]

@@ -45,7 +45,7 @@ def test_merger_yaml_is_a_spec(merged):
     assert (spec.method, spec.base) == ("task_arithmetic", str(inputs[spec.base].path))
     assert spec.models == ("tiny:ded", spec.base)
     facts = document["provenance"]
-    assert facts["inputs"]["tiny:ded"]["sha256"] == inputs["tiny:ded"].fingerprint()
+    assert facts["inputs"]["tiny:ded"]["fingerprint"] == inputs["tiny:ded"].fingerprint()
     assert facts["versions"].keys() >= {"merger", "torch"}
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, torch_dtype
-from merger.checkpoint.fingerprint import digest_of, fingerprint_of
+from merger.checkpoint.fingerprint import Follower, digest_of, fingerprint_of
 from merger.checkpoint.folder import inside, read_json, weight_files
 from merger.checkpoint.handles import allow_many_files
 from merger.checkpoint.header import TensorInfo, read_header
@@ -40,7 +40,7 @@ class Checkpoint(ABC):
 
     @abstractmethod
     def digest(self, name: str) -> str:
-        """Return the sha256 of what one tensor's bytes follow from, the bytes for a folder."""
+        """Return the digest of what one tensor's bytes follow from: for a folder, the bytes."""
 
     @abstractmethod
     def close(self) -> None:
@@ -73,7 +73,7 @@ class Checkpoint(ABC):
     def fingerprint(self) -> str:
         """Return the sha256 of all names, dtypes, shapes and bytes, the same for any sharding.
 
-        Reads everything once, then remembers it.
+        Reads what no merge has read yet once, then remembers it.
         """
         infos = self.tensors.values()
         return fingerprint_of((i.name, i.dtype, i.shape, self.digest(i.name)) for i in infos)
@@ -99,7 +99,7 @@ class FolderCheckpoint(Checkpoint):
         self.path = path
         self.notes: list[str] = []
         self._files: dict[Path, int] = {}
-        self._lock = threading.Lock()
+        self._lock, self._follower = threading.Lock(), Follower()
         folder = path if path.is_dir() else path.parent
         files, index = weight_files(path)
         told = os.path.lexists(folder / "config.json")
@@ -140,12 +140,13 @@ class FolderCheckpoint(Checkpoint):
         """Return entries [start, end) of a tensor, read from their place in its file."""
         info = self.tensors[name]
         found = torch.empty(end - start, dtype=torch_dtype(info.dtype))
-        offset = info.offset + start * ITEMSIZE[info.dtype]
-        _fill(self._fd(info.file), bytes_of(found), offset, info)
+        raw, fd, first = bytes_of(found), self._fd(info.file), start * ITEMSIZE[info.dtype]
+        _fill(fd, raw, info.offset + first, info)
+        self._follower.see(fd, info, first, raw)
         return found
 
     def digest(self, name: str) -> str:
-        """Return the sha256 of one tensor's bytes: read once, then remembered."""
+        """Return the digest of one tensor's bytes: read once, then remembered."""
         info = self.tensors[name]
         return digest_of(self._fd(info.file), info)
 

@@ -35,7 +35,7 @@ def inspect(
     checkpoint = open_checkpoint(found.path, bare=True)
     facts = {"model": model, "choice": found.choice, **facts_of(checkpoint)}
     if content or sum(facts["bytes"].values()) < _CHEAP:
-        facts["sha256"] = checkpoint.fingerprint()
+        facts["fingerprint"] = checkpoint.fingerprint()
     if json_:
         listed = [_row(info) for info in checkpoint.tensors.values()] if tensors else None
         data(facts | ({"list": listed} if listed else {}))
@@ -64,7 +64,7 @@ def _show(facts: dict[str, Any], checkpoint: Checkpoint, *, tensors: bool) -> No
     from merger.cli.console import say, table
 
     say(facts["choice"])
-    shorter = {k: v[:16] for k, v in facts.items() if k.endswith("sha256")}
+    shorter = {k: v[:16] for k, v in facts.items() if k in ("fingerprint", "header_sha256")}
     known = {k: v for k, v in (facts | shorter).items() if v is not None}
     rows = [[k, str(v)] for k, v in known.items() if k not in _ELSEWHERE]
     rows += [["tokenizer", ", ".join(facts["tokenizer"]) or "none"]]

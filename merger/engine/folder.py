@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from merger.checkpoint import Checkpoint, Writer
+from merger.checkpoint import Writer
 from merger.checkpoint.align import add_tokens
 from merger.checkpoint.fingerprint import known, learn
 from merger.checkpoint.folder import stating
@@ -23,8 +22,6 @@ from merger.engine.sinks import DiscardSink, WriterSink
 from merger.engine.team import Team
 from merger.plan import Step
 from merger.provenance import Input, check_inputs, write_provenance
-
-_HASHES_BEHIND = 64
 
 
 class Merged(NamedTuple):
@@ -74,16 +71,12 @@ def merge_to_folder(
         if team.rank:
             team.hear("begun")
         key, share = _identity(models), (team.rank, team.size)
-        with (
-            Writer(
-                out, plan.layout, shard_size, resume=resume, force=force, share=share, spec_hash=key
-            ) as writer,
-            Hashing(models.checkpoints, progress) as hashing,
-        ):
+        with Writer(
+            out, plan.layout, shard_size, resume=resume, force=force, share=share, spec_hash=key
+        ) as writer:
             team.tell("begun")
-            walk |= {"device": team.device(device), "progress": hashing.follow}
+            walk |= {"device": team.device(device), "progress": progress}
             run_plan(plan, models.checkpoints, WriterSink(writer), **walk)
-            hashing.finish()
             if team.rank:
                 team.tell(f"done {team.rank}", known())
                 return Merged(writer.out, notes)
@@ -124,42 +117,6 @@ def _papers(models: Opened, folder: Path, notes: list[str]) -> list[str]:
     told = [*notes, *more, *dropped]
     write_provenance(folder, spec.to_mapping(), inputs, base=spec.base, notes=told)
     return more
-
-
-class Hashing:
-    """Hashes each input tensor in threads right after it was merged, while its bytes are at hand.
-
-    The papers of the merge hold the content hash of every input; taken afterwards it would read
-    all inputs a second time.
-    """
-
-    def __init__(
-        self, checkpoints: Mapping[str, Checkpoint], progress: Callable[[Step], None] | None = None
-    ) -> None:
-        self._checkpoints, self._progress = checkpoints, progress
-        self._pool = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "hash")
-        self._running: list[Future[str]] = []
-
-    def follow(self, step: Step) -> None:
-        """Hash the inputs of a finished step; wait where hashing falls far behind."""
-        while len(self._running) > _HASHES_BEHIND:
-            self._running.pop(0).result()
-        for source in step.inputs:
-            digest = self._checkpoints[source.model].digest
-            self._running.append(self._pool.submit(digest, source.tensor))
-        if self._progress:
-            self._progress(step)
-
-    def finish(self) -> None:
-        """Wait for the hashes under way."""
-        for hashed in self._running:
-            hashed.result()
-
-    def __enter__(self) -> Hashing:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
 
 
 def _identity(models: Opened) -> str:
