@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -22,14 +22,14 @@ from typing import Any
 from evals.itemfile import item_at
 from evals.jsonl import read_objects
 from evals.task import get_task
-from evals.tasks.formulas import Formula, holds, truth, variables
+from evals.tasks.formulas import Formula, full, holds, parse, tables, truth, variables
 from evals.tasks.induction import answers
 from evals.v0 import gold_of
 from merger.errors import EvalError
 
 _LONGEST = 6
-_TOKEN = re.compile(r"[A-Z]+|[¬∧∨→↔⊕()]")
 _LABEL = re.compile(r"([A-Z]+) is (reachable|unreachable)")
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -51,134 +51,94 @@ def audit(path: Path) -> list[Report]:
     files = sorted([*path.rglob("*.parquet"), *path.rglob("*.jsonl")]) if path.is_dir() else [path]
     if not files:
         raise EvalError(f"{path} holds no .parquet or .jsonl file", "Name the folder of the data.")
-    loaded = {file: _read(file) for file in files}
-    questions = {file: [_question(r) for r in rows] for file, rows in loaded.items()}
+    loaded = {file: [row for _, row in read_objects(file, "items")] for file in files}
+    instances = {file: {_instance(row) for row in rows} for file, rows in loaded.items()}
     reports = []
     for file, rows in loaded.items():
-        kind = _kind(file, rows[0])
-        others = {q for f, texts in questions.items() if f != file for q in texts}
-        found = _common(rows, questions[file], others) | _count(_CHECKS[kind], rows)
-        lengths = sorted(map(len, questions[file]))
+        kind, check = _kind(file, rows)
+        others = set().union(*(found for f, found in instances.items() if f != file))
+        counts = Counter(finding for row in rows for finding in check(row))
+        lengths = sorted(len(_question(row)) for row in rows)
         spread = (lengths[len(lengths) // 2], lengths[-1])
+        found = _common(rows, others) | dict(sorted(counts.items()))
         reports.append(Report(str(file), kind, len(rows), spread, found))
     return reports
 
 
-def _read(file: Path) -> list[dict[str, Any]]:
-    rows = [row for _, row in read_objects(file, "items")]
-    if not rows:
-        raise EvalError(f"{file} holds no rows", "Name parquet or JSONL data.")
-    return rows
-
-
-def _kind(file: Path, row: dict[str, Any]) -> str:
-    """Tell the task of a file by the fields of its first row."""
-    if {"id", "certificate"} <= set(row):
-        return "exported"
-    text = str(row.get("puzzle_text", ""))
-    for kind, mark in (
-        ("deduction", "formulas:"),
-        ("induction", "sequence"),
-        ("abduction", "goals:"),
+def _kind(file: Path, rows: Rows) -> tuple[str, Callable[[Any], Iterator[str]]]:
+    """Tell the task of a file by the fields of its first row; return it with its check."""
+    first = rows[0] if rows else {}
+    if {"id", "certificate"} <= set(first):
+        return "exported", _exported
+    for kind, mark, check in (
+        ("deduction", "formulas:", _deduction),
+        ("induction", "sequence", _induction),
+        ("abduction", "goals:", _abduction),
     ):
-        if mark in text:
-            return kind
+        if mark in str(first.get("puzzle_text", "")):
+            return kind, check
     raise EvalError(
         f"{file} is data of no kind that is known",
         "Its rows need `puzzle_text` and `solution_text`, or come from `merger tasks export`.",
     )
 
 
-def _question(row: dict[str, Any]) -> str:
+def _question(row: Mapping[str, Any]) -> str:
     return str(row.get("puzzle_text") or row.get("prompt"))
 
 
-def _common(
-    rows: Sequence[dict[str, Any]], questions: Sequence[str], others: set[str]
-) -> dict[str, int]:
+def _instance(row: Mapping[str, Any]) -> str:
+    """Return what makes a row the same as another: where it is there, the canonical form."""
+    return str(row.get("canonical") or _question(row))
+
+
+def _common(rows: Rows, others: set[str]) -> dict[str, int]:
     """Count what any data set may suffer from."""
-    ids = [str(row.get("id", row.get("problem_id", n))) for n, row in enumerate(rows)]
-    ordered = {"\n".join(sorted(q.splitlines())) for q in questions}
+    asked = list(map(_instance, rows))
+    unordered = ["\n".join(sorted(text.splitlines())) for text in asked]
+    ids = [row.get("id", row.get("problem_id", n)) for n, row in enumerate(rows)]
     return {
-        "question occurs more than once": len(questions) - len(set(questions)),
-        "question occurs more than once but for the order of its lines": len(rows) - len(ordered),
-        "question is in another file": sum(q in others for q in questions),
-        "id occurs more than once": len(ids) - len(set(ids)),
+        "question occurs more than once": _repeats(asked),
+        "question occurs more than once but for the order of its lines": _repeats(unordered),
+        "question is in another file": sum(text in others for text in asked),
+        "id occurs more than once": _repeats(map(str, ids)),
         "right by the commonest answer": Counter(map(gold_of, rows)).most_common(1)[0][1],
     }
 
 
-def _count(
-    check: Callable[[dict[str, Any]], Iterable[str]], rows: Sequence[dict[str, Any]]
-) -> dict[str, int]:
-    """Count the findings that a check yields for each row."""
-    counts = Counter(finding for row in rows for finding in check(row))
-    return {name: counts[name] for name in sorted(counts)}
+def _repeats(texts: Iterable[str]) -> int:
+    return sum(times - 1 for times in Counter(texts).values())
 
 
-def _deduction(row: dict[str, Any]) -> Iterable[str]:
-    formulas = [parse_formula(text) for text in row["puzzle_spec"]["formulas"]]
+def _deduction(row: Mapping[str, Any]) -> Iterator[str]:
+    formulas = [parse(text) for text in row["puzzle_spec"]["formulas"]]
     names = tuple(sorted({v for f in formulas for v in variables(f)}))
-    full = left = (1 << (1 << len(names))) - 1
+    every = left = full(names)
     for formula in formulas:
-        table = truth(formula, names)
+        table = truth(formula, tables(names), every)
         left &= table
-        if table == full:
+        if table == every:
             yield "a formula is always true"
-    if not left:
-        yield "no assignment satisfies"
-    elif left.bit_count() > 1:
-        yield "more than one assignment satisfies"
-    stored = {
-        n for n, value in re.findall(r"([A-Z]) is (True|False)", gold_of(row)) if value == "True"
-    }
+    if left.bit_count() != 1:
+        yield f"{'more than one' if left else 'no'} assignment satisfies"
+    stored = set(re.findall(r"([A-Z]) is True", gold_of(row)))
     if not left >> sum(1 << i for i, n in enumerate(names) if n in stored) & 1:
         yield "stored answer does not satisfy"
 
 
-def parse_formula(text: str) -> Formula:
-    """Read an infix formula of one-letter variables, fully parenthesised, as nested tuples."""
-    tokens = _TOKEN.findall(text)
-    formula, end = _binary(tokens, 0)
-    if end != len(tokens):
-        raise EvalError(f"{text!r} is no formula", "Write it with parentheses around pairs.")
-    return formula
-
-
-def _binary(tokens: list[str], i: int) -> tuple[Formula, int]:
-    left, i = _unary(tokens, i)
-    if i < len(tokens) and tokens[i] in "∧∨→↔⊕":
-        right, j = _unary(tokens, i + 1)
-        return (tokens[i], left, right), j
-    return left, i
-
-
-def _unary(tokens: list[str], i: int) -> tuple[Formula, int]:
-    if i >= len(tokens) or tokens[i] in ")∧∨→↔⊕":
-        raise EvalError(f"{' '.join(tokens)!r} is no formula", "A part is missing.")
-    if tokens[i] == "¬":
-        inner, i = _unary(tokens, i + 1)
-        return ("¬", inner), i
-    if tokens[i] == "(":
-        inner, i = _binary(tokens, i + 1)
-        return inner, i + 1
-    return tokens[i], i + 1
-
-
-def _induction(row: dict[str, Any]) -> Iterable[str]:
+def _induction(row: Mapping[str, Any]) -> Iterator[str]:
     listed = ast.literal_eval(re.findall(r"\[.*\]", row["puzzle_text"])[0])
-    shown: list[int | None] = [None if str(v) == "?" else int(v) for v in listed]
+    shown = [None if str(v) == "?" else int(v) for v in listed]
     gold = int(gold_of(row))
     if _simple(shown) == gold:
         yield "right by one difference or ratio, or the middle of neighbours"
-    for longest in range(1, _LONGEST + 1):
-        if fitting := answers(shown, longest):
-            if len(fitting) > 1:
-                yield "ambiguous under the shortest cycle that fits"
-            elif gold not in fitting:
-                yield "shortest cycle that fits says another answer"
-            return
-    yield "no rule of the class fits"
+    fitting = next(filter(None, (answers(shown, k) for k in range(1, _LONGEST + 1))), set())
+    if not fitting:
+        yield "no rule of the class fits"
+    elif len(fitting) > 1:
+        yield "ambiguous under the shortest cycle that fits"
+    elif gold not in fitting:
+        yield "shortest cycle that fits says another answer"
 
 
 def _simple(shown: list[int | None]) -> int | None:
@@ -199,57 +159,61 @@ def _simple(shown: list[int | None]) -> int | None:
     return None if right is None else (left + right) // 2
 
 
-def _abduction(row: dict[str, Any]) -> Iterable[str]:
-    text = row["puzzle_text"]
+def _abduction(row: Mapping[str, Any]) -> Iterator[str]:
     premises, known, goals = (
-        ast.literal_eval(re.findall(rf"{name}: (\[.*\])", text)[0])
+        ast.literal_eval(re.findall(rf"{name}: (\[.*\])", row["puzzle_text"])[0])
         for name in ("premises", "known_atoms", "goals")
     )
-    rules = [[parse_formula(_words(part)) for part in p.split("=>")] for p in premises]
-    labels = [(goal, label == "reachable") for goal, label in _LABEL.findall(gold_of(row))]
-    reached = _reached(rules, known)
-    if any((goal in reached) != label for goal, label in labels):
+    rules = [tuple(parse(_signs(part)) for part in premise.split("=>")) for premise in premises]
+    labels = {(goal, label == "reachable") for goal, label in _LABEL.findall(gold_of(row))}
+    heads, bodies = {head for _, head in rules}, {v for body, _ in rules for v in variables(body)}
+    if not _labels(labels, _reached(rules, known)):
         yield "stored answer is not what follows"
-    if all((goal in known) == label for goal, label in labels):
-        yield "right by: a goal is reachable when it is a known atom"
-    heads = {head for _, head in rules}
-    if all((goal in heads) == label for goal, label in labels):
-        yield "right by: a goal is reachable when it is the head of a rule"
+    said = {"a known atom": known, "the head of a rule": heads, "in a rule": heads | bodies}
+    for guess, atoms in said.items():
+        if _labels(labels, atoms):
+            yield f"right by: a goal is reachable when it is {guess}"
+    if bodies <= set(known):
+        yield "every atom of a condition is a known atom"
+    if all(goal in _reached(rules, {*known} - {goal}) for goal, label in labels if label):
+        yield "reachable goals follow without being known atoms"
     if len(set(goals)) < len(goals):
         yield "a goal occurs more than once"
 
 
-def _words(text: str) -> str:
+def _labels(labels: set[tuple[str, bool]], reachable: Iterable[Formula]) -> bool:
+    return all((goal in reachable) == label for goal, label in labels)
+
+
+def _signs(text: str) -> str:
     """Write a condition of the authors' with signs."""
     return text.replace("NOT ", "¬").replace(" AND ", "∧").replace(" OR ", "∨")
 
 
-def _reached(rules: Sequence[Sequence[Formula]], known: Iterable[str]) -> set[str]:
+def _reached(rules: Sequence[tuple[Formula, ...]], known: Iterable[str]) -> set[Formula]:
     """Return what follows, an atom being false until it is derived."""
-    true, grew = set(known), True
-    while grew:
+    true: set[Formula] = set(known)
+    while True:
         found = {
-            str(head)
+            head
             for body, head in rules
             if head not in true and holds(body, {v: v in true for v in variables(body)})
         }
-        true, grew = true | found, bool(found)
-    return true
+        if not found:
+            return true
+        true |= found
 
 
-def _exported(row: dict[str, Any]) -> Iterable[str]:
+def _exported(row: Mapping[str, Any]) -> Iterator[str]:
+    """Draw the item anew from its address and prove it; the file's own texts must be its."""
     item = item_at(str(row["id"]))
     task = get_task(item.task)
     if not task.certify(item):
         yield "not certified"
+    if row.get("prompt") != item.prompt:
+        yield "question is not that of its id"
+    if not task.grade(gold_of(row), item).correct:
+        yield "stored answer is wrong"
     for name, guess in task.baselines.items():
         if task.grade(guess(item), item).correct:
             yield f"right by: {name}"
-
-
-_CHECKS: dict[str, Callable[[dict[str, Any]], Iterable[str]]] = {
-    "deduction": _deduction,
-    "induction": _induction,
-    "abduction": _abduction,
-    "exported": _exported,
-}

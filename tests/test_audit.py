@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from evals.audit import audit, parse_formula
+from evals.audit import audit
 from evals.itemfile import item_document
 from evals.task import get_task, items
-from evals.tasks.formulas import show
+from evals.tasks.formulas import parse, show
 from merger.errors import EvalError
 
 
@@ -28,14 +28,14 @@ def sequence(text, solution):
 @pytest.mark.parametrize("text", ["A", "¬A", "(¬A → B) ⊕ ¬(C ↔ A)", "¬(¬A ∧ (B ∨ C))"])
 def test_formulas_read_back(text):
     """A formula prints as it was read."""
-    assert show(parse_formula(text)) == text
+    assert show(parse(text)) == text
 
 
 @pytest.mark.parametrize("text", ["", "A ∧", "(→ B)", "A B", "A ∧ B ∨ C"])
 def test_what_is_no_formula_is_refused(text):
     """Parts that are missing or left over are told."""
     with pytest.raises(EvalError):
-        parse_formula(text)
+        parse(text)
 
 
 @pytest.mark.parametrize(

@@ -11,23 +11,14 @@ python-sat).
 from __future__ import annotations
 
 import re
+from functools import reduce
+from operator import and_
 from random import Random
 from typing import Any, NamedTuple
 
 from evals.answers import Verdict, read_truth
 from evals.task import Draft, Item, Task, register
-from evals.tasks.formulas import (
-    Formula,
-    as_tuples,
-    cnf,
-    draw,
-    holds,
-    negate,
-    rename,
-    show,
-    truth,
-    variables,
-)
+from evals.tasks.formulas import Drawn, Formula, as_tuples, cnf, draw, full, holds, negate, show
 
 
 class Level(NamedTuple):
@@ -46,24 +37,24 @@ LEVELS = {
     5: Level(12, (4, 6), 5),
 }
 UNSAT_SHARE = 0.2
+_NAME = re.compile("[A-Z]")
 
 
-def _unique(rng: Random, names: tuple[str, ...], level: Level) -> list[Formula]:
+def _unique(rng: Random, names: tuple[str, ...], level: Level) -> list[Drawn]:
     """Draw formulas with exactly one common model, each removing some of the remaining ones."""
     while True:
         n = rng.randint(*level.formulas)
         model = rng.randrange(1 << len(names))
-        left = (1 << (1 << len(names))) - 1
-        formulas: list[Formula] = []
+        left, chosen = full(names), []
         for k in range(n):
             target = max(1, round(left.bit_count() ** ((n - k - 1) / (n - k))))
-            chosen = _closest(rng, names, level.depth, model, left, target, last=k == n - 1)
-            if chosen is None:
+            found = _closest(rng, names, level.depth, model, left, target, last=k == n - 1)
+            if found is None:
                 break
-            formulas.append(chosen)
-            left &= truth(chosen, names)
-        if len(formulas) == n and left.bit_count() == 1:
-            return formulas
+            chosen.append(found)
+            left &= found.table
+        if len(chosen) == n and left.bit_count() == 1:
+            return chosen
 
 
 def _closest(
@@ -75,93 +66,81 @@ def _closest(
     target: int,
     *,
     last: bool,
-) -> Formula | None:
+) -> Drawn | None:
     """Draw formulas true in the model and keep the one that leaves nearest to `target` models."""
-    best: tuple[int, Formula] | None = None
-    full = (1 << (1 << len(names))) - 1
+    best, nearest = None, 1 << len(names)
+    every, before = full(names), left.bit_count()
     for _ in range(160 if last else 24):
-        formula = draw(rng, names, depth)
-        table = truth(formula, names)
-        if table in (0, full):
+        drawn = draw(rng, names, depth)
+        if drawn.table in (0, every):
             continue
-        if not table >> model & 1:
-            formula, table = negate(formula), full ^ table
-        count = (left & table).bit_count()
-        if count == left.bit_count():
-            continue  # idle here
-        if best is None or abs(count - target) < best[0]:
-            best = (abs(count - target), formula)
-        if best[0] == 0:
+        if not drawn.table >> model & 1:
+            drawn = _negated(drawn, every)
+        count = (left & drawn.table).bit_count()
+        if count < before and abs(count - target) < nearest:  # else idle, or no better
+            best, nearest = drawn, abs(count - target)
+        if nearest == 0:
             break
-    return best[1] if best else None
+    return best
+
+
+def _negated(drawn: Drawn, every: int) -> Drawn:
+    return Drawn(negate(drawn.formula), every ^ drawn.table, drawn.first)
 
 
 def _minimally_unsat(
-    rng: Random, names: tuple[str, ...], level: Level, formulas: list[Formula]
-) -> list[Formula] | None:
+    rng: Random, names: tuple[str, ...], level: Level, chosen: list[Drawn]
+) -> list[Drawn] | None:
     """Replace one formula so that no model is left, yet every proper subset has one."""
-    full = (1 << (1 << len(names))) - 1
+    every = full(names)
     for _ in range(400):
-        drop = rng.randrange(len(formulas))
-        rest = [f for i, f in enumerate(formulas) if i != drop]
-        left = full
-        for f in rest:
-            left &= truth(f, names)
+        drop = rng.randrange(len(chosen))
+        rest = chosen[:drop] + chosen[drop + 1 :]
+        left = _models(rest, every)
         new = draw(rng, names, level.depth)
-        if left & truth(new, names):
-            new = negate(new)
-        table = truth(new, names)
-        if table in (0, full) or left & table:
+        if left & new.table:
+            new = _negated(new, every)
+        if new.table in (0, every) or left & new.table:
             continue
-        if all(_models([*rest[:i], *rest[i + 1 :], new], names) for i in range(len(rest))):
+        if all(_models([*rest[:i], *rest[i + 1 :], new], every) for i in range(len(rest))):
             return [*rest, new]
     return None
 
 
-def _models(formulas: list[Formula], names: tuple[str, ...]) -> int:
+def _models(chosen: list[Drawn], every: int) -> int:
     """Return the table of the conjunction; its bits are the models."""
-    left = (1 << (1 << len(names))) - 1
-    for f in formulas:
-        left &= truth(f, names)
-    return left
+    return reduce(and_, (drawn.table for drawn in chosen), every)
 
 
-def _canonical(formulas: list[Formula]) -> str:
+def _canonical(lines: list[str]) -> str:
     """Return the formulas with variables renamed in first-seen order after sorting by shape."""
-    shapes = sorted(formulas, key=lambda f: (re.sub("[A-Z]", "x", show(f)), show(f)))
-    order = dict.fromkeys(v for f in shapes for v in variables(f))
+    shapes = sorted(lines, key=lambda line: (_NAME.sub("x", line), line))
+    order = dict.fromkeys(_NAME.findall("".join(shapes)))
     names = {old: f"x{i}" for i, old in enumerate(order)}
-    return ";".join(sorted(show(rename(f, names)) for f in shapes))
+    return ";".join(sorted(_NAME.sub(lambda m: names[m[0]], line) for line in shapes))
 
 
 def draft(rng: Random, level: int) -> Draft:
     """Draw one instance: with a unique model, or (one in five) minimally unsatisfiable."""
     shape = LEVELS[level]
-    names = tuple(chr(ord("A") + i) for i in range(shape.names))
+    names = tuple("ABCDEFGHIJKL"[: shape.names])
     unsat = rng.random() < UNSAT_SHARE
-    while True:
-        formulas = _unique(rng, names, shape)
+    found = None
+    while found is None:
+        found = _unique(rng, names, shape)
         if unsat:
-            other = _minimally_unsat(rng, names, shape, formulas)
-            if other is None:
-                continue
-            formulas = other
-        break
-    rng.shuffle(formulas)
-    left = _models(formulas, names)
-    answer = "UNSAT"
-    if left:
-        model = left.bit_length() - 1
-        values = (model >> i & 1 for i in range(len(names)))
-        answer = " ".join(
-            f"{n}={'true' if v else 'false'}" for n, v in zip(names, values, strict=True)
-        )
-    lines = [f"{i}. {show(f)}" for i, f in enumerate(formulas, 1)]
-    prompt = "\n".join(["Formulas:", *lines, "Variables: " + " ".join(names)])
+            found = _minimally_unsat(rng, names, shape, found)
+    rng.shuffle(found)
+    left = _models(found, full(names))
+    model = left.bit_length() - 1
+    values = (f"{n}={'true' if model >> i & 1 else 'false'}" for i, n in enumerate(names))
+    formulas = [drawn.formula for drawn in found]
+    lines = [show(formula) for formula in formulas]
+    listed = [f"{i}. {line}" for i, line in enumerate(lines, 1)]
     return Draft(
-        prompt=prompt,
-        answer=answer,
-        canonical=_canonical(formulas),
+        prompt="\n".join(["Formulas:", *listed, "Variables: " + " ".join(names)]),
+        answer=" ".join(values) if left else "UNSAT",
+        canonical=_canonical(lines),
         data={"names": list(names), "formulas": formulas},
         certificate={"models": left.bit_count(), "minimal": unsat},
     )

@@ -3,19 +3,36 @@
 A formula is a variable's name, `("¬", f)` or `(op, f, g)` with op one of ∧ ∨ → ↔ ⊕. A truth table
 over n variables is one integer of 2**n bits, bit m being the value under assignment m (variable i
 is true when bit i of m is set), so counting the models of a conjunction is one `&` and one
-`bit_count`. The CNF is Tseitin's (G. S. Tseitin, 1968), used to certify items by a SAT solver
-independently of the tables.
+`bit_count`; one assignment is a table of one bit. The CNF is Tseitin's (G. S. Tseitin, 1968), used
+to certify items by a SAT solver independently of the tables.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from random import Random
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-Formula: TypeAlias = "str | tuple[str, Formula] | tuple[str, Formula, Formula]"
+from merger.errors import EvalError
+
+Formula: TypeAlias = str | tuple[Any, ...]
 OPERATORS = ("∧", "∨", "→", "↔", "⊕")
+_TOKEN = re.compile(r"[A-Z]+|[¬∧∨→↔⊕()]")
+
+
+class Drawn(NamedTuple):
+    """A formula with its table and the variable that is read first."""
+
+    formula: Formula
+    table: int
+    first: str
+
+
+def full(names: Sequence[str]) -> int:
+    """Return the table of what is always true."""
+    return (1 << (1 << len(names))) - 1
 
 
 @lru_cache
@@ -25,33 +42,29 @@ def tables(names: tuple[str, ...]) -> dict[str, int]:
     return {name: sum(1 << m for m in range(size) if m >> i & 1) for i, name in enumerate(names)}
 
 
-def truth(formula: Formula, names: tuple[str, ...]) -> int:
-    """Return the truth table of a formula."""
-    full = (1 << (1 << len(names))) - 1
+def truth(formula: Formula, values: Mapping[str, int], every: int) -> int:
+    """Return a formula's table from those of its variables; `every` is the table of all ones."""
     if isinstance(formula, str):
-        return tables(names)[formula]
+        return values[formula]
     if len(formula) == 2:
-        return full ^ truth(formula[1], names)
+        return every ^ truth(formula[1], values, every)
     op, left, right = formula
-    a, b = truth(left, names), truth(right, names)
+    return _apply(op, truth(left, values, every), truth(right, values, every), every)
+
+
+def _apply(op: str, a: int, b: int, every: int) -> int:
     if op == "∧":
         return a & b
     if op == "∨":
         return a | b
     if op == "→":
-        return (full ^ a) | b
-    return a ^ b if op == "⊕" else full ^ a ^ b
+        return (every ^ a) | b
+    return a ^ b if op == "⊕" else every ^ a ^ b
 
 
 def holds(formula: Formula, values: Mapping[str, bool]) -> bool:
-    """Evaluate a formula under an assignment, by recursion and without tables."""
-    if isinstance(formula, str):
-        return values[formula]
-    if len(formula) == 2:
-        return not holds(formula[1], values)
-    op, left, right = formula
-    a, b = holds(left, values), holds(right, values)
-    return {"∧": a and b, "∨": a or b, "→": b or not a, "↔": a == b, "⊕": a != b}[op]
+    """Evaluate a formula under one assignment."""
+    return bool(truth(formula, values, 1))
 
 
 def variables(formula: Formula) -> list[str]:
@@ -65,49 +78,70 @@ def show(formula: Formula, *, outer: bool = True) -> str:
     """Print a formula; binary ones inside others stand in parentheses."""
     if isinstance(formula, str):
         return formula
-    if len(formula) == 2:
-        return "¬" + show(formula[1], outer=False)
-    op, left, right = formula
-    text = f"{show(left, outer=False)} {op} {show(right, outer=False)}"
+    parts = [show(part, outer=False) for part in formula[1:]]
+    if len(parts) == 1:
+        return "¬" + parts[0]
+    text = f" {formula[0]} ".join(parts)
     return text if outer else f"({text})"
+
+
+def parse(text: str) -> Formula:
+    """Read an infix formula, fully parenthesised; raises `EvalError` for anything else."""
+    tokens = iter([*_TOKEN.findall(text), ""])
+
+    def part() -> Formula:
+        sign = next(tokens)
+        if sign == "¬":
+            return ("¬", part())
+        return pair(")") if sign == "(" else sign if sign.isalpha() else refuse()
+
+    def pair(end: str) -> Formula:
+        formula, op = part(), next(tokens)
+        if op in OPERATORS:
+            formula, op = (op, formula, part()), next(tokens)
+        return formula if op == end else refuse()
+
+    def refuse() -> Formula:
+        raise EvalError(f"{text!r} is no formula", "Write it with parentheses around pairs.")
+
+    return pair("")
 
 
 def negate(formula: Formula) -> Formula:
     """Return the negation, without ever writing two signs in a row."""
-    if not isinstance(formula, str) and len(formula) == 2:
-        return formula[1]
-    return ("¬", formula)
+    return formula[1] if len(formula) == 2 else ("¬", formula)
 
 
-def draw(rng: Random, names: Sequence[str], depth: int) -> Formula:
+def draw(rng: Random, names: tuple[str, ...], depth: int) -> Drawn:
     """Draw a formula of exactly this depth (literals are depth 0; a negation adds none)."""
-    return _draw(rng, names, depth)[0]
+    values, every = tables(names), full(names)
+    bits, chance = rng.getrandbits, rng.random
 
+    def below(n: int) -> int:
+        """Draw as `randrange` does, without its checks: this is where the time goes."""
+        size = n.bit_length()
+        while (value := bits(size)) >= n:
+            pass
+        return value
 
-def _draw(rng: Random, names: Sequence[str], depth: int) -> tuple[Formula, tuple[str, ...]]:
-    """Draw a formula together with its `variables`, which would be dear to collect each time."""
-    if depth == 0:
-        name = rng.choice(names)
-        return (("¬", name) if rng.random() < 0.4 else name), (name,)
-    while True:
-        left, a = _draw(rng, names, depth - 1)
-        right, b = _draw(rng, names, rng.randint(max(0, depth - 2), depth - 1))
-        if a != b:
-            break
-    if rng.random() < 0.5:
-        left, right, a, b = right, left, b, a
-    formula: Formula = (rng.choice(OPERATORS), left, right)
-    used = tuple(dict.fromkeys(a + b))
-    return (negate(formula) if rng.random() < 0.15 else formula), used
+    def grow(depth: int) -> tuple[Formula, int, str]:
+        if depth == 0:
+            name = names[below(len(names))]
+            table = values[name]
+            return (("¬", name), every ^ table, name) if chance() < 0.4 else (name, table, name)
+        low = depth - 2 if depth > 2 else 0
+        while True:
+            a, b = grow(depth - 1), grow(low + below(depth - low))
+            if a[2] != b[2] or variables(a[0]) != variables(b[0]):
+                break
+        (left, x, first), (right, y, _) = (b, a) if chance() < 0.5 else (a, b)
+        op = OPERATORS[below(5)]
+        table = _apply(op, x, y, every)
+        if chance() < 0.15:
+            return ("¬", (op, left, right)), every ^ table, first
+        return (op, left, right), table, first
 
-
-def rename(formula: Formula, names: Mapping[str, str]) -> Formula:
-    """Return the formula with its variables renamed."""
-    if isinstance(formula, str):
-        return names[formula]
-    if len(formula) == 2:
-        return (formula[0], rename(formula[1], names))
-    return (formula[0], rename(formula[1], names), rename(formula[2], names))
+    return Drawn(*grow(depth))
 
 
 def as_tuples(value: object) -> Formula:
@@ -116,8 +150,7 @@ def as_tuples(value: object) -> Formula:
         return value
     if not isinstance(value, list | tuple):
         raise TypeError(f"not a formula: {value!r}")
-    parts = [as_tuples(part) for part in value[1:]]
-    return (value[0], *parts)
+    return (value[0], *map(as_tuples, value[1:]))
 
 
 def cnf(formulas: Sequence[Formula], names: Sequence[str]) -> list[list[int]]:
@@ -146,6 +179,5 @@ def cnf(formulas: Sequence[Formula], names: Sequence[str]) -> list[list[int]]:
             clauses.extend([[-x, -a, b], [-x, a, -b], [x, a, b], [x, -a, -b]])
         return x
 
-    for formula in formulas:
-        clauses.append([encode(formula)])
+    clauses += [[encode(formula)] for formula in formulas]
     return clauses
