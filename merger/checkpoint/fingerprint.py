@@ -71,7 +71,7 @@ class Follower(threading.local):
         self._running: dict[str, tuple[int, xxh3_128, _Key]] = {}
 
     def see(self, fd: int, info: TensorInfo, start: int, raw: memoryview) -> None:
-        """Take the bytes that stand at `start` of a tensor; out of order, they count for nothing."""
+        """Take the bytes at `start` of a tensor; out of order, they count for nothing."""
         if start == 0 and (key := _key(fd, info)) not in _known:
             self._running[info.name] = 0, xxh3_128(), key
         at, total, key = self._running.get(info.name, (-1, None, ()))

@@ -1,9 +1,11 @@
 """Write a checkpoint whose every byte has its place before the first is computed.
 
 Headers are written first, then blocks of rows at their positions, from any thread and in any
-order. A shard whose rows are all there is synced and marked; `commit` syncs the rest, writes the
-index and gives the folder its name. Nothing stands under the final name until then. Killed, it
-resumes at the first unfinished shard; failed, it leaves the disk as it was.
+order. What is written goes to the disk behind the work, and the page cache forgets it: a merge
+larger than memory else drives its own inputs out, and in a virtual machine a fresh page costs four
+times what is written into it. A shard whose rows are all there is synced and marked; `commit` syncs
+the rest, writes the index and gives the folder its name. Nothing stands under the final name until
+then. Killed, it resumes at the first unfinished shard; failed, it leaves the disk as it was.
 """
 
 from __future__ import annotations
@@ -12,7 +14,9 @@ import json
 import os
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,6 +40,7 @@ from merger.errors import OutputError
 
 SHARD_SIZE = 5_000_000_000
 _SIDECAR = 32 << 20  # room asked for beside the weights: tokenizer, config, cards
+_BEHIND = 64 << 20  # bytes written to a shard between two syncs
 
 
 class Writer:
@@ -66,7 +71,9 @@ class Writer:
         self._missing = {s.name: sum(i.numel for i in s.tensors) for s in self.shards}
         self._blocks: dict[str, list[tuple[int, int]]] = {}
         self._fds: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._lock, self._pool = threading.Lock(), ThreadPoolExecutor(1, "sync")
+        self._dirty = Counter[str]()
+        self._syncing: dict[str, Future[None]] = {}
         self._made: list[Path] = []
         self._held: list[int] = []
         self.finished: frozenset[str] = frozenset()
@@ -153,6 +160,8 @@ class Writer:
             _pwrite(self._fds[shard.name], raw, offset)
             if self._count(shard, name, start, end):
                 self._finish(shard)
+            else:
+                self._sync_behind(shard.name, len(raw))
 
     def _count(self, shard: Shard, name: str, start: int, end: int) -> bool:
         with self._lock:
@@ -163,8 +172,21 @@ class Writer:
             self._missing[shard.name] -= end - start
             return self._missing[shard.name] == 0
 
+    def _sync_behind(self, shard: str, written: int) -> None:
+        with self._lock:
+            self._dirty[shard] += written
+            before = self._syncing.get(shard)
+            if self._dirty[shard] >= _BEHIND and (before is None or before.done()):
+                if before is not None:
+                    before.result()  # what the disk refused is told once: it must not be lost
+                self._dirty[shard] = 0
+                self._syncing[shard] = self._pool.submit(_sync, self._fds[shard])
+
     def _finish(self, shard: Shard) -> None:
         fd = self._fds[shard.name]
+        if before := self._syncing.pop(shard.name, None):
+            before.result()
+            _sync(fd)
         os.fsync(fd)
         journal.mark(self.folder, shard)
         with self._lock:
@@ -199,6 +221,7 @@ class Writer:
 
     def close(self) -> None:
         """Stop writing and keep OUT.partial, whose finished shards a later run can use."""
+        self._pool.shutdown(cancel_futures=True)
         with self._lock:
             for fd in (*self._fds.values(), *self._held):
                 os.close(fd)
@@ -235,6 +258,11 @@ def _merge(blocks: list[tuple[int, int]], start: int, end: int) -> None:
             blocks.remove((a, b))
             start, end = min(a, start), max(b, end)
     blocks.append((start, end))
+
+
+def _sync(fd: int) -> None:
+    os.fdatasync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def _pwrite(fd: int, raw: memoryview, offset: int) -> None:
