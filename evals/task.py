@@ -124,11 +124,14 @@ class Task:
 
 
 TASKS: Registry[Task] = Registry("task")
+_UNLISTED: dict[str, Task] = {}  # by name alone: flawed on purpose
 _ALIASES: dict[str, str] = {}
 
 
-def register(task: Task) -> Task:
-    """Put a task into the table under its name and its alias."""
+def register(task: Task, *, listed: bool = True) -> Task:
+    """Put a task into the table under name and alias; unlisted it is found by name alone."""
+    if not listed:
+        return _UNLISTED.setdefault(task.name, task)
     _ALIASES[task.alias] = task.name
     return TASKS.add(task.name, task)
 
@@ -140,7 +143,7 @@ def get_task(name: str) -> Task:
 
     if name.startswith(PREFIX):
         return gym_task(name.removeprefix(PREFIX))
-    return TASKS[_ALIASES.get(name, name)]
+    return _UNLISTED.get(name) or TASKS[_ALIASES.get(name, name)]
 
 
 def bucket(canonical: str) -> int:

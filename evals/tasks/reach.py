@@ -15,7 +15,8 @@ from random import Random
 
 from evals.answers import Verdict
 from evals.task import Draft, Item, Task, register
-from evals.tasks.abduction import LEVELS, Graph, canonical_form, grow
+from evals.tasks import abduction
+from evals.tasks.abduction import LEVELS, Graph, grow
 from evals.tasks.horn import Rule, derive, follows_by_sat
 
 GOALS = {1: 2, 2: 2, 3: 3, 4: 3, 5: 4}
@@ -27,60 +28,57 @@ def draft(rng: Random, level: int) -> Draft:
     """Draw one instance whose goals follow, or do not, as the coins fell."""
     coins = [rng.random() < 0.5 for _ in range(GOALS[level])]
     while True:
-        graph, goals = grow(rng, LEVELS[level]._replace(goals=len(coins)), level)
-        leaves = [a for a in (*graph.facts, *graph.candidates) if a not in goals]
-        facts = _facts(rng, graph, goals, leaves, coins)
+        graph = grow(rng, LEVELS[level]._replace(goals=len(coins)), level)
+        facts = _facts(rng, graph, coins)
         if facts is None:
             continue
         # Goals with more rules follow more often; such items are thinned, not removed.
-        by_number = [goal in _often(graph.rules) for goal in goals] == coins
-        if not by_number or rng.random() < 0.6:
+        often = _often(graph.rules)
+        if [goal in often for goal in graph.goals] != coins or rng.random() < 0.6:
             break
     rng.shuffle(graph.rules)
-    rules: list[Rule] = [(tuple(body), head) for body, head in graph.rules]
-    lines = [
-        "Facts: " + (" ".join(facts) or "none"),
-        "Rules:",
-        *(f"{i}. {' '.join(body)} → {head}" for i, (body, head) in enumerate(rules, 1)),
-        "Goals: " + " ".join(goals),
-    ]
-    answer = " ".join(f"{g}={_WORDS[c]}" for g, c in zip(goals, coins, strict=True))
+    return pose(graph.rules, facts, graph.goals, coins)
+
+
+def pose(rules: list[Rule], facts: list[str], goals: list[str], follows: list[bool]) -> Draft:
+    """Return the question, its answer and its canonical form."""
+    answer = " ".join(f"{g}={_WORDS[f]}" for g, f in zip(goals, follows, strict=True))
     data = {"rules": rules, "facts": facts, "goals": goals}
-    form = canonical_form(rules, facts, [], goals, None)
-    return Draft("\n".join(lines), answer, form, data, {"reachable": sum(coins)})
+    return abduction.pose(data, answer, {"reachable": sum(follows)})
 
 
-def _facts(
-    rng: Random, graph: Graph, goals: list[str], leaves: list[str], coins: list[bool]
-) -> list[str] | None:
+def _facts(rng: Random, graph: Graph, coins: list[bool]) -> list[str] | None:
     """Draw facts under which what follows is what the coins said; None when none is found soon."""
+    leaves = [a for a in (*graph.facts, *graph.candidates) if a not in graph.goals]
     for _ in range(20):
         share = rng.uniform(0.4, 0.9)
         facts = sorted(atom for atom in leaves if rng.random() < share)
         reached = derive(graph.rules, facts)
         near = _supported(graph.rules, facts)
-        if [goal in reached for goal in goals] == coins and near.issuperset(goals):
+        if [goal in reached for goal in graph.goals] == coins and near.issuperset(graph.goals):
             return facts
     return None
 
 
 def grade(answer: str, item: Item) -> Verdict:
     """Accept the right word for every goal, in any order, and nothing twice."""
-    said = {name.capitalize(): word.lower() for name, word in _PAIR.findall(answer)}
-    if sorted(said) != sorted(item.data["goals"]) or len(_PAIR.findall(answer)) != len(said):
+    pairs = [(name.capitalize(), word.lower()) for name, word in _PAIR.findall(answer)]
+    if sorted(name for name, _ in pairs) != sorted(item.data["goals"]):
         return Verdict(parsed=False, correct=False)
     right = dict(pair.split("=") for pair in item.answer.split())
-    return Verdict(parsed=True, correct=said == right)
+    return Verdict(parsed=True, correct=dict(pairs) == right)
 
 
 def certify(item: Item) -> bool:
     """Prove each label by SAT; no goal is a fact, each is a head."""
-    rules = [(tuple(body), head) for body, head in item.data["rules"]]
-    facts, heads = item.data["facts"], {head for _, head in rules}
+    facts, heads = item.data["facts"], {head for _, head in item.data["rules"]}
+    return proved(item) and all(g in heads and g not in facts for g in item.data["goals"])
+
+
+def proved(item: Item) -> bool:
+    """Say whether SAT gives every goal the label that the answer gives it."""
     return all(
-        follows_by_sat(rules, facts, goal) == (word == _WORDS[True])
-        and goal in heads
-        and goal not in facts
+        follows_by_sat(item.data, goal) == (word == _WORDS[True])
         for goal, word in (pair.split("=") for pair in item.answer.split())
     )
 
@@ -101,7 +99,7 @@ def _often(rules: Sequence[Rule]) -> set[str]:
     return {head for head in heads if heads.count(head) > 1}
 
 
-register(
+REACH = register(
     Task(
         name="reach",
         alias="reach",
