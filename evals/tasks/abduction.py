@@ -12,9 +12,10 @@ so nothing need be inferred. Certified by SAT over candidate sets of growing siz
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from evals.answers import Verdict
 from evals.task import Draft, Item, Task, register
@@ -51,6 +52,7 @@ class Graph:
     rng: Random
     cycle: float
     pool: list[str]
+    goals: list[str] = field(default_factory=list)
     rules: list[Rule] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
     candidates: list[str] = field(default_factory=list)
@@ -63,26 +65,22 @@ class Graph:
             (self.candidates if rng.random() < 0.6 else self.facts).append(head)
             return
         main = self.pool.pop()
-        todo = [(main, depth - 1)]
+        depths = {main: depth - 1}  # of the atoms that are new
         body = [main]
         for _ in range(rng.choice((0, 1, 1, 1, 2))):
             if self.shared and rng.random() < 0.35:
                 body.append(rng.choice(self.shared))
-                continue
-            side = self.pool.pop()
-            body.append(side)
-            todo.append((side, 0))
+            else:
+                body.append(self.pool.pop())
+                depths[body[-1]] = 0
         body = [b for b in dict.fromkeys(body) if b not in path]
         rng.shuffle(body)
         self.rules.append((tuple(body), head))
-        for atom, rest in todo:
-            if atom in body:
-                self.grow(atom, rest, (*path, head))
+        for atom, rest in depths.items():
+            self.grow(atom, rest, (*path, head))
         self.shared.append(main)
         if rng.random() < self.cycle and len(path) > 1:
-            self.rules.append(
-                ((rng.choice(path),), main)
-            )  # an ancestor would derive its own support
+            self.rules.append(((rng.choice(path),), main))  # an ancestor would support itself
 
     def distract(self, n: int) -> None:
         """Add rules that share symbols with the real ones, and candidates that explain nothing."""
@@ -96,12 +94,16 @@ class Graph:
             if head not in body and head not in self.facts:
                 self.rules.append((body, head))
 
+    def named(self, mask: int) -> list[str]:
+        """Return the candidates of a mask, sorted."""
+        return sorted(c for i, c in enumerate(self.candidates) if mask >> i & 1)
 
-def grow(rng: Random, shape: Level, level: int) -> tuple[Graph, list[str]]:
+
+def grow(rng: Random, shape: Level, level: int) -> Graph:
     """Grow a graph for the goals, with a second derivation of one inner atom from level 2."""
     graph = Graph(rng, shape.cycle, rng.sample(NAMES[level], len(NAMES[level])))
-    goals = [graph.pool.pop() for _ in range(shape.goals)]
-    for goal in goals:
+    graph.goals = [graph.pool.pop() for _ in range(shape.goals)]
+    for goal in graph.goals:
         graph.grow(goal, rng.randint(*shape.depth), (goal,))
     if level >= 2:
         inner = rng.choice([head for _, head in graph.rules])
@@ -110,58 +112,37 @@ def grow(rng: Random, shape: Level, level: int) -> tuple[Graph, list[str]]:
     graph.facts = list(dict.fromkeys(graph.facts))
     graph.candidates = [c for c in dict.fromkeys(graph.candidates) if c not in graph.facts]
     graph.rules = list(dict.fromkeys(graph.rules))
-    return graph, goals
+    return graph
 
 
-def _explanations(
-    labels: dict[str, list[int]], goals: list[str], forbidden: str | None
-) -> list[int] | None:
-    """Return all minimal explanations, forbidden ones taken out; None when the labels explode."""
-    found = join([labels[goal] for goal in goals])
-    if found is None or forbidden is None:
-        return found
-    bad = labels.get(forbidden, [])
-    return [mask for mask in found if not any(b & mask == b for b in bad)]
-
-
-def _accept(rng: Random, level: int) -> tuple[Graph, list[str], str | None, list[int]] | None:
-    """Draw once; return the instance when it is well posed, else None."""
-    graph, goals = grow(rng, LEVELS[level], level)
+def _accept(rng: Random, level: int) -> tuple[Graph, str | None, list[int]] | None:
+    """Draw once; when it is well posed return the graph, the forbidden atom, all explanations."""
+    graph = grow(rng, LEVELS[level], level)
     if not 2 <= len(graph.candidates) <= 14:
         return None
     free = derive(graph.rules, graph.facts)
-    if any(goal in free or goal in graph.candidates for goal in goals):
+    if any(goal in free or goal in graph.candidates for goal in graph.goals):
         return None
     labels = explain(graph.rules, graph.facts, graph.candidates)
-    if labels is None or any(goal not in labels for goal in goals):
+    if labels is None or any(goal not in labels for goal in graph.goals):
         return None
-    every = _explanations(labels, goals, None)
+    every = join(labels[goal] for goal in graph.goals)
     if not every or len(every) > 6:
         return None
     forbidden = None
     if level >= 2:
-        known = {*goals, *graph.facts, *graph.candidates}
-        heads = dict.fromkeys(head for _, head in graph.rules if head not in known)
-        options = [h for h in heads if h not in free]
+        known = {*graph.goals, *graph.candidates, *free}
+        options = [h for h in dict.fromkeys(head for _, head in graph.rules) if h not in known]
         rng.shuffle(options)
         for option in options:  # one that rules something out is best, any other will do
-            left = _explanations(labels, goals, option)
+            bad = labels.get(option, [])
+            left = [mask for mask in every if not any(b & mask == b for b in bad)]
             if left and (len(left) < len(every) or len(every) == 1):
                 forbidden, every = option, left
                 break
-    smallest = [m for m in every if m.bit_count() == every[0].bit_count()]
-    if len(smallest) != 1 or every[0].bit_count() < min(level, 2):
-        return None
-    return graph, goals, forbidden, every
-
-
-def _shortcut(graph: Graph, goals: list[str], mask: int) -> bool:
-    """Say whether naming the candidates in goal rules, or in any rule, would be the answer."""
-    answer = {c for i, c in enumerate(graph.candidates) if mask >> i & 1}
-    near = {atom for body, head in graph.rules if head in goals for atom in body}
-    used = {atom for body, _ in graph.rules for atom in body}
-    names = set(graph.candidates)
-    return answer in (near & names, used & names)
+    sizes = [mask.bit_count() for mask in every]
+    well = sizes.count(sizes[0]) == 1 and sizes[0] >= min(level, 2)
+    return (graph, forbidden, every) if well else None
 
 
 def draft(rng: Random, level: int) -> Draft:
@@ -170,100 +151,83 @@ def draft(rng: Random, level: int) -> Draft:
     rivals = level >= 2 and rng.random() < 0.6
     while True:
         found = _accept(rng, level)
-        if found is None or (rivals and len(found[3]) < 2):
+        if found is None or (rivals and len(found[2]) < 2):
             continue
-        graph, goals, forbidden, masks = found
-        if not _shortcut(graph, goals, masks[0]) or rng.random() < 0.2:
+        graph, forbidden, masks = found
+        sets = [graph.named(mask) for mask in masks]
+        data = vars(graph) | {"candidates": sorted(graph.candidates)}
+        easy = _among(data, graph.goals), _among(data, [head for _, head in graph.rules])
+        if " ".join(sets[0]) not in easy or rng.random() < 0.2:
             break  # thinned, not removed: their absence would be a hint too
     rng.shuffle(graph.rules)
-    facts, candidates = sorted(graph.facts), sorted(graph.candidates)
-    sets = [sorted(c for i, c in enumerate(graph.candidates) if mask >> i & 1) for mask in masks]
+    return pose(
+        {
+            "rules": graph.rules,
+            "facts": sorted(graph.facts),
+            "candidates": sorted(graph.candidates),
+            "goals": graph.goals,
+            "forbidden": forbidden,
+        },
+        " ".join(sets[0]),
+        {"minimal": sets},
+    )
+
+
+def pose(data: dict[str, Any], answer: str, certificate: dict[str, Any]) -> Draft:
+    """Return the question that rules, facts, goals and the rest of `data` make."""
+    rules = (f"{i}. {' '.join(body)} → {head}" for i, (body, head) in enumerate(data["rules"], 1))
     lines = [
-        "Facts: " + (" ".join(facts) or "none"),
+        "Facts: " + (" ".join(data["facts"]) or "none"),
         "Rules:",
-        *(f"{i}. {' '.join(body)} → {head}" for i, (body, head) in enumerate(graph.rules, 1)),
-        "Candidates: " + " ".join(candidates),
-        "Goals: " + " ".join(goals),
+        *rules,
+        *(f"{n.capitalize()}: {' '.join(data[n])}" for n in ("candidates", "goals") if n in data),
+        *([f"Forbidden: {data['forbidden']}"] if data.get("forbidden") else []),
     ]
-    if forbidden:
-        lines.append(f"Forbidden: {forbidden}")
-    rules: list[Rule] = [(tuple(body), head) for body, head in graph.rules]
-    data = {
-        "rules": rules,
-        "facts": facts,
-        "candidates": candidates,
-        "goals": goals,
-        "forbidden": forbidden,
-    }
-    canonical = canonical_form(rules, facts, candidates, goals, forbidden)
-    return Draft("\n".join(lines), " ".join(sets[0]), canonical, data, {"minimal": sets})
+    return Draft("\n".join(lines), answer, canonical_form(data), data, certificate)
 
 
-def canonical_form(
-    rules: list[Rule],
-    facts: list[str],
-    candidates: list[str],
-    goals: list[str],
-    forbidden: str | None,
-) -> str:
+def canonical_form(data: dict[str, Any]) -> str:
     """Return the instance with atoms renamed in the order met when walking back from the goals."""
-    order = dict.fromkeys(goals)
-    for _ in range(len(rules) + 1):
+    rules: list[Rule] = data["rules"]
+    groups = [data["facts"], data.get("candidates", []), data["goals"]]
+    forbidden = data.get("forbidden")
+    bodies: dict[str, list[tuple[str, ...]]] = {}
+    for body, head in sorted(rules, key=lambda rule: (len(rule[0]), rule[0])):
+        bodies.setdefault(head, []).append(body)
+    order, met = dict.fromkeys(data["goals"]), 0
+    while met < len(order):
+        met = len(order)
         for atom in list(order):
-            bodies = [body for body, head in rules if head == atom]
-            for body in sorted(bodies, key=lambda b: (len(b), b)):
-                order.update(dict.fromkeys(sorted(body)))
-    order.update(dict.fromkeys(sorted(a for body, head in rules for a in (*body, head))))
-    order.update(dict.fromkeys([*facts, *candidates, *([forbidden] if forbidden else [])]))
+            order |= dict.fromkeys(a for body in bodies.get(atom, ()) for a in sorted(body))
+    order |= dict.fromkeys(sorted(a for body, head in rules for a in (*body, head)))
+    order |= dict.fromkeys([*groups[0], *groups[1], *([forbidden] if forbidden else [])])
     name = {atom: f"a{i}" for i, atom in enumerate(order)}
-    parts = [
-        ";".join(
-            sorted(f"{'+'.join(sorted(name[b] for b in body))}>{name[h]}" for body, h in rules)
-        ),
-        *(" ".join(sorted(name[a] for a in group)) for group in (facts, candidates, goals)),
-        name[forbidden] if forbidden else "",
-    ]
-    return "|".join(parts)
+    shown = (f"{'+'.join(sorted(name[b] for b in body))}>{name[head]}" for body, head in rules)
+    sets = [" ".join(sorted(name[atom] for atom in group)) for group in groups]
+    return "|".join([";".join(sorted(shown)), *sets, name[forbidden] if forbidden else ""])
 
 
 def grade(answer: str, item: Item) -> Verdict:
     """Accept a smallest set of candidates that derives the goals and nothing forbidden."""
-    candidates: list[str] = list(item.data["candidates"])
+    d = item.data
     words = [w for w in re.split(r"[\s,;{}()\[\]]+|\band\b", answer.strip().strip(".")) if w]
-    chosen = list(dict.fromkeys(w.capitalize() for w in words[:200]))
-    if not chosen or any(w not in candidates for w in chosen):
+    chosen = {w.capitalize() for w in words[:200]}
+    if not chosen or not chosen <= set(d["candidates"]):
         return Verdict(parsed=False, correct=False)
-    rules = [(tuple(body), head) for body, head in item.data["rules"]]
-    derived = derive(rules, [*item.data["facts"], *chosen])
-    valid = all(goal in derived for goal in item.data["goals"])
-    allowed = item.data["forbidden"] is None or item.data["forbidden"] not in derived
-    return Verdict(
-        parsed=True, correct=valid and allowed and len(chosen) == len(item.answer.split())
-    )
+    derived = derive(d["rules"], [*d["facts"], *chosen])
+    valid = derived.issuperset(d["goals"]) and d["forbidden"] not in derived
+    return Verdict(parsed=True, correct=valid and len(chosen) == len(item.answer.split()))
 
 
 def certify(item: Item) -> bool:
     """Find the smallest explanations by SAT and compare with the one stored."""
-    rules = [(tuple(body), head) for body, head in item.data["rules"]]
-    d = item.data
-    found = smallest_by_sat(rules, d["facts"], d["candidates"], d["goals"], d["forbidden"])
-    return found == [tuple(item.answer.split())]
+    return smallest_by_sat(item.data) == [tuple(item.answer.split())]
 
 
-def _next_to_goal(item: Item) -> str:
-    """Name the candidates in the body of a rule whose head is a goal."""
-    heads = item.data["goals"]
-    return _among(item, [body for body, head in item.data["rules"] if head in heads])
-
-
-def _any_body(item: Item) -> str:
-    """Name the candidates that occur in any body."""
-    return _among(item, [body for body, _ in item.data["rules"]])
-
-
-def _among(item: Item, bodies: list[tuple[str, ...]]) -> str:
-    used = {atom for body in bodies for atom in body}
-    return " ".join(c for c in item.data["candidates"] if c in used)
+def _among(data: Mapping[str, Any], heads: Sequence[str]) -> str:
+    """Name the candidates in the bodies of the rules with these heads."""
+    used = {atom for body, head in data["rules"] if head in heads for atom in body}
+    return " ".join(c for c in data["candidates"] if c in used)
 
 
 register(
@@ -284,8 +248,8 @@ register(
         baselines={
             "all candidates": lambda item: " ".join(item.data["candidates"]),
             "first candidate": lambda item: item.data["candidates"][0],
-            "next to a goal": _next_to_goal,
-            "in any body": _any_body,
+            "next to a goal": lambda item: _among(item.data, item.data["goals"]),
+            "in any body": lambda item: _among(item.data, [h for _, h in item.data["rules"]]),
         },
     )
 )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import product
 from random import Random
 from typing import Any, NamedTuple, TypeAlias
 
@@ -165,19 +166,12 @@ def cnf(formulas: Sequence[Formula], names: Sequence[str]) -> list[list[int]]:
             return literal[formula]
         if len(formula) == 2:
             return -encode(formula[1])
-        op, a, b = formula[0], encode(formula[1]), encode(formula[2])
+        a, b = encode(formula[1]), encode(formula[2])
         fresh += 1
-        x = fresh
-        if op == "→":
-            a, op = -a, "∨"
-        if op == "∧":
-            clauses.extend([[-x, a], [-x, b], [x, -a, -b]])
-        elif op == "∨":
-            clauses.extend([[x, -a], [x, -b], [-x, a, b]])
-        else:
-            b = -b if op == "⊕" else b
-            clauses.extend([[-x, -a, b], [-x, a, -b], [x, a, b], [x, -a, -b]])
-        return x
+        for p, q in product((0, 1), repeat=2):  # a line of the table says what the new one is
+            value = fresh if _apply(formula[0], p, q, 1) else -fresh
+            clauses.append([-a if p else a, -b if q else b, value])
+        return fresh
 
     clauses += [[encode(formula)] for formula in formulas]
     return clauses
