@@ -26,8 +26,8 @@ from recipes.story import write_story
 
 
 @kind("coldstart")
-def coldstart(*, seed: int, model: str | None = None, **settings: Any) -> Job:
-    """Train the embedded family's base on solver-written traces, anew or from a model of it."""
+def coldstart(*, seed: int, **settings: Any) -> Job:
+    """Train the embedded family's base on solver-written traces."""
     from recipes.tiny.coldstart import train as teach
     from recipes.tiny.phases import Settings as Own
 
@@ -36,16 +36,14 @@ def coldstart(*, seed: int, model: str | None = None, **settings: Any) -> Job:
     def run(here: Here) -> Facts:
         if not here.out.exists():
             if not (here.partial / "coldstart.json").exists():  # written when training is over
-                start = here.models[model] if model else None
-                teach(here.partial, chosen, start=start, log=here.say)
+                teach(here.partial, chosen, log=here.say)
             here.partial.replace(here.out)
         return {"steps": chosen.steps}
 
     w = chosen.width  # of 512 tokens, and blocks of four square and three wide matrices
     size = 513 * w + chosen.layers * (4 * w * w + 3 * w * chosen.hidden + 2 * w)
     needs = Needs(disk=4, scratch=12, memory=16)
-    models = (model,) if model else ()
-    return Job(models, asdict(chosen), run, model=".", needs=needs, parameters=size)
+    return Job((), asdict(chosen), run, model=".", needs=needs, parameters=size)
 
 
 @kind("align")
@@ -154,8 +152,8 @@ def ablate(*, of: str, seed: int, sections: list[str] | None = None, quick: bool
     names = section_names(",".join(sections) if sections else None)
 
     def run(here: Here) -> Facts:
+        from search.ablation_run import Wanted
         from search.ablation_run import ablate as taken_apart
-        from search.wanted import Wanted
 
         found = here.run / of
         taken_apart(found, Wanted(",".join(names), quick=quick, seed=seed), here.screen)

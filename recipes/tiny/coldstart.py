@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  the field's usual name
 
-from evals.generate import load_model
 from recipes.tiny.examples import IGNORED, Examples, Part
 from recipes.tiny.phases import Settings
 from recipes.tiny.tokenizer import build, save
@@ -62,7 +61,6 @@ def train(
     out: Path,
     settings: Settings,
     *,
-    start: Path | None = None,
     log: Any = None,
     log_every: int = 50,
     save_every: int = 250,
@@ -70,16 +68,12 @@ def train(
 ) -> Path:
     """Train a base into a transformers folder; continues where it was killed.
 
-    `start` is a base of the family to go on from, with its tokenizer; without it one is made anew.
     `compiled` fuses the model's small operations with torch.compile: two minutes once, then a third
     less time a step. By default that is done where it pays and a C++ compiler is at hand.
     """
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    if start:
-        net, tokenizer = load_model(start, dtype="float32")
-    else:
-        tokenizer, net = build(seed=settings.seed), model(settings)
+    tokenizer, net = build(seed=settings.seed), model(settings)
     chosen = optimizers(net, settings)
     first = _restore(out, net, chosen, settings)
     examples = Examples(tokenizer, settings, first)

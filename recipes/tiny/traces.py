@@ -40,8 +40,9 @@ def completion(item: Item, *, worked: bool) -> str:
 
 def size(item: Item) -> int:
     """Return how long an item is: its formulas, terms or rules; minus signs in arithmetic."""
-    named = [k for k in ("formulas", "visible", "rules") if k in item.data]
-    return len(item.data[named[0]]) if named else item.data["expression"].count("-")
+    parts = {"deduction": "formulas", "induction": "visible", "abduction": "rules"}
+    part = item.data[parts.get(item.task, "expression")]
+    return part.count("-") if isinstance(part, str) else len(part)
 
 
 def _deduction(item: Item) -> str:
@@ -85,14 +86,6 @@ def _abduction(item: Item) -> str:
     return "\n".join([*lines, f" {goals}{every}"])
 
 
-def _reach(item: Item) -> str:
-    lines, needs = _walk(item)
-    goals = (
-        f" {goal} {_named(needs[goal]) if goal in needs else '?'}" for goal in item.data["goals"]
-    )
-    return "\n".join([*lines, ",".join(goals)])
-
-
 def found(item: Item) -> bool:
     """Say whether the worked trace of an item ends in its answer; only abduction's may not."""
     if item.task != "abduction":
@@ -110,7 +103,7 @@ def _walk(item: Item) -> tuple[list[str], dict[str, list[str]]]:
     not mended: `found` says whether the goals' sets are the answer all the same.
     """
     needs: dict[str, list[str]] = {atom: [] for atom in item.data["facts"]}
-    needs |= {atom: [atom] for atom in item.data.get("candidates", ())}
+    needs |= {atom: [atom] for atom in item.data["candidates"]}
     waiting: dict[int, Rule] = dict(enumerate(item.data["rules"], 1))
     lines: list[str] = []
     fired = True
@@ -182,6 +175,4 @@ _WRITERS: dict[str, Callable[[Item], str]] = {
     "induction": _induction,
     "abduction": _abduction,
     "arithmetic": _arithmetic,
-    "reach": _reach,
-    "reach-v0": _reach,
 }
