@@ -9,26 +9,29 @@ and files named ablation_*.py hold them. Families of tests are corrected by Holm
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from typing import Any, NamedTuple
 
 from evals.generate import Settings
-from merger.errors import SearchError
 from merger.registry import unknown
 from search.candidate import BASE
 from search.confirm import best_expert
-from search.effects import EFFECT, Rows, blind, effects, forest
-from search.format import Section, grid, section
+from search.effects import EFFECT, Pairs, Rows, blind, effects, forest
 from search.likelihood import Likelihood
-from search.objective import Objective, Scores
+from search.objective import Objective
+from search.scorers import Scorer
 from search.starts import average, references
-from search.tables import ORDER
+from search.tables import ORDER, Section, grid, section
+from search.template import one_turn
 from search.trial import Trial
 from search.variant import Merge
+from search.wanted import Wanted
 from search.world import Answers, World
 
-FILES = ("experts", "curves", "weights", "space", "items")
+FILES = ("experts", "curves", "parts", "items", "robust")
+Change = Callable[[Merge], Mapping[str, Any]]
 
 
 class Need(NamedTuple):
@@ -55,8 +58,7 @@ class Absent(Exception):  # noqa: N818  not a mistake of anybody
     """A section that this run cannot have; the text says why, and what would give it."""
 
 
-@dataclass(frozen=True)
-class Effort:
+class Effort(NamedTuple):
     """How much is scored: points of curves, scales of operators, samples, items a task at most."""
 
     curve: tuple[float, ...] = (0.5, 1.5, 2.0)
@@ -64,7 +66,6 @@ class Effort:
     density: tuple[float, ...] = (1.0, 0.5, 0.2, 0.1, 0.05)
     scales: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0)
     operators: tuple[str, ...] = ()  # empty: all that fit
-    samples: int | None = None  # of each expert for the oracle; None: as many as experts
     warm: int = 4  # samples of the robustness check
     seeds: int = 2
     items: int | None = None
@@ -83,33 +84,40 @@ QUICK = Effort(
 )
 
 
-@dataclass(frozen=True)
-class Facts:
+class Facts(NamedTuple):
     """What sections read besides scores: trials, models, logs of training, the run's history."""
 
     trials: Sequence[Trial] = ()
     geometry: Callable[[], Any] | None = None
+    change: Change | None = None  # what making a merge costs, and what a cast leaves of it
     tensors: Sequence[str] = ()
-    logs: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    run: Mapping[str, Any] = field(default_factory=dict)
+    logs: Mapping[str, Sequence[str]] = {}
+    run: Mapping[str, Any] = {}
 
 
 @dataclass
 class Ablation:
-    """The winner taken apart: `margin` is the difference that nobody would mind, in [0, 1]."""
+    """The winner taken apart."""
 
     world: World
     winner: Merge
     experts: tuple[str, ...]
     goal: Objective
-    effort: Effort = FULL
-    margin: float = 0.02
-    temperature: float = 0.7
-    seed: int = 0
-    facts: Facts = Facts()
+    wanted: Wanted = field(default_factory=Wanted)
+    facts: Facts = field(default_factory=Facts)
     likelihoods: Likelihood | None = None
     _worlds: dict[str, World | Likelihood] = field(default_factory=dict, repr=False)
     _lacking: dict[Need, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def effort(self) -> Effort:
+        """How much is scored."""
+        return QUICK if self.wanted.quick else FULL
+
+    @property
+    def margin(self) -> float:
+        """The difference that nobody would mind, in [0, 1]."""
+        return self.wanted.margin / 100
 
     @property
     def objective(self) -> Objective:
@@ -118,7 +126,7 @@ class Ablation:
         plain = Objective("mean", tasks, (1 / len(tasks),) * len(tasks))
         return self.goal if self.goal.kind in ("mean", "weighted") else plain
 
-    @property
+    @cached_property
     def best(self) -> str:
         """The best single expert, as chosen on search items."""
         return best_expert(self.world, self.experts, self.objective)
@@ -131,37 +139,43 @@ class Ablation:
         keys = {merge.key: name for name, merge in reversed(table.items())}
         return {name: merge for name, merge in table.items() if keys[merge.key] == name}
 
+    def alone(self, head: str = "", **where: str) -> Needs:
+        """Return the need of every single expert, under its name."""
+        return {f"{head}{name}": Need(average([name]), **where) for name in self.experts}
+
+    def ask_drawn(self) -> None:
+        """Refuse to sample, redraw or reword what others ask and grade."""
+        if any(isinstance(task, Scorer) for task in self.world.tasks):
+            raise Absent("Tasks of lm-eval and of a command are neither redrawn nor sampled.")
+
     def world_of(self, name: str) -> World | Likelihood:
-        """Return a world by name: greedy, nll, oracle, warm-0, warm-1, …, fresh (other items)."""
+        """Return a world by name: greedy, nll, oracle, warm-0, …, fresh (other items), template."""
         if name not in self._worlds:
             self._worlds[name] = self._world(name)
         return self._worlds[name]
 
     def _world(self, name: str) -> World | Likelihood:
-        if name == "nll":
-            if self.likelihoods is None:
-                raise Absent("There is no model to read answers with.")
+        world, (kind, _, seed) = self.world, name.partition("-")
+        if kind == "nll" and self.likelihoods:
             return self.likelihoods
-        if name == "fresh":
-            return self.world.redrawn(confirm=self.seed + 1)
-        kind, _, seed = name.partition("-")
+        if kind == "fresh":
+            return world.redrawn(confirm=self.wanted.seed + 1)
+        if kind == "template":
+            return World(world.holder, world.answerer, [one_turn(t) for t in world.tasks],
+                         world.pools, world.ledger, world.settings)  # fmt: skip
         if kind in ("oracle", "warm"):
-            tries = self.effort.samples or 0 if kind == "oracle" else self.effort.warm
-            tries = max(tries, len(self.experts)) if kind == "oracle" else tries
-            drawn = Settings(samples=tries, temperature=self.temperature, seed=int(seed or 0))
-            budget = self.world.settings.max_new_tokens
-            return self.world.drawn(replace(drawn, max_new_tokens=budget))
-        return self.world
+            tries = max(self.wanted.samples or 0, len(self.experts))
+            tries = tries if kind == "oracle" else self.effort.warm
+            budget = world.settings.max_new_tokens
+            return world.drawn(
+                Settings(budget, tries, self.wanted.temperature, 1.0, int(seed or 0))
+            )
+        return world
 
     def needs(self, names: Sequence[str]) -> Iterator[Need]:
         """Yield what sections read, each once, in the order of the sections."""
-        seen: set[tuple[str, str, str]] = set()
-        for name in names:
-            for need in self._plan(name).values():
-                mark = (need.merge.key, need.pool, need.world)
-                if mark not in seen:
-                    seen.add(mark)
-                    yield need
+        every = (need for name in names for need in self._plan(name).values())
+        yield from {(n.merge.key, n.pool, n.world): n for n in every}.values()
 
     def missing(self, need: Need) -> int:
         """Return how many answers a need still lacks; asked once until it is paid."""
@@ -200,13 +214,11 @@ class Ablation:
         except Absent as reason:
             return section(str(reason), title=part.title, missing=True)
 
-    def effects(self, pairs: Mapping[str, tuple[Scores, Scores]]) -> Rows:
+    def effects(self, pairs: Pairs) -> Rows:
         """Return a row for each name: the first scores minus the second, with all statistics."""
-        return effects(pairs, self.objective, margin=self.margin, seed=self.seed)
+        return effects(pairs, self.objective, margin=self.margin, seed=self.wanted.seed)
 
-    def compared(
-        self, name: str, title: str, pairs: Mapping[str, tuple[Scores, Scores]], *notes: str
-    ) -> Section:
+    def compared(self, name: str, title: str, pairs: Pairs, *notes: str) -> Section:
         """Return a section that is one family of differences: notes, table and figure."""
         rows = self.effects(pairs)
         made = section(*notes, blind(rows, self.margin))
@@ -226,9 +238,8 @@ Make = Callable[[Ablation, Found], Section]
 
 
 class Part(NamedTuple):
-    """A section: its name, title, plan, and what makes it."""
+    """A section: its title, plan, and what makes it."""
 
-    name: str
     title: str
     plan: Plan
     make: Make
@@ -241,8 +252,7 @@ def part(title: str, plan: Plan = lambda _: {}) -> Callable[[Make], Make]:
     """Register a function as the section of its name."""
 
     def register(make: Make) -> Make:
-        name = make.__name__.removesuffix("_")
-        _PARTS[name] = Part(name, title, plan, make)
+        _PARTS[make.__name__.removesuffix("_")] = Part(title, plan, make)
         return make
 
     return register
@@ -267,18 +277,8 @@ def section_names(text: str | None) -> list[str]:
 
 def affordable(ablation: Ablation, names: Sequence[str], most: int | None) -> list[str]:
     """Return the sections that `most` merges pay for, those that need fewest first."""
-    if most is None:
-        return list(names)
     kept: list[str] = []
     for name in sorted(names, key=lambda name: ablation.cost([name]).merges):
-        if ablation.cost([*kept, name]).merges <= most:
+        if most is None or ablation.cost([*kept, name]).merges <= most:
             kept.append(name)
     return [n for n in names if n in kept]
-
-
-def check_experts(experts: Sequence[str]) -> None:
-    """Raise a SearchError unless there are 2 to 8 experts."""
-    if not 2 <= len(experts) <= 8:
-        raise SearchError(
-            f"{len(experts)} experts ({', '.join(experts)})", "An ablation takes 2 to 8 experts."
-        )

@@ -11,37 +11,23 @@ import numpy as np
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
 from search.complement import agreement, joined, oracle, who_solves
 from search.designs import averages, coalition, renormalised, renormalises, without
-from search.effects import (
-    Rows,
-    against,
-    forest,
-    gain,
-    holmed,
-    per_task,
-    value,
-)
-from search.format import Column, Section, columns, grid, section
+from search.effects import against, by_sample, forest, gain, holmed, per_task, value
 from search.objective import Scores
 from search.shapley import MAX_EXACT, arrivals, orders, sampled, shapley, subsets, synergy
-from search.starts import average
-from search.variant import Merge
+from search.tables import Section, columns, grid, section
 from search.world import scores
 
 
-def _dropped(a: Ablation) -> dict[str, Merge]:
+def _dropped(a: Ablation) -> Needs:
     ways = {"to base": without} | ({"rest to 1": renormalised} if renormalises(a.winner) else {})
-    return {
-        f"− {name}, {how}": drop(a.winner, name)
+    return {"winner": Need(a.winner)} | {
+        f"− {name}, {how}": Need(drop(a.winner, name))
         for how, drop in ways.items()
         for name in a.winner.experts
     }
 
 
-def _plan_dropped(a: Ablation) -> Needs:
-    return {"winner": Need(a.winner)} | {n: Need(m) for n, m in _dropped(a).items()}
-
-
-@part("Leave one out", _plan_dropped)
+@part("Leave one out", _dropped)
 def leave_one_out(a: Ablation, found: Found) -> Section:
     """Return what each expert's absence costs, under both readings of absence."""
     marks = {name: scores(rows) for name, rows in found.items()}
@@ -59,15 +45,16 @@ def _sets(a: Ablation, players: tuple[str, ...]) -> list[frozenset[str]]:
     """Return the sets of experts whose merges are scored: all, or those of drawn orders."""
     if len(players) <= MAX_EXACT:
         return list(subsets(players))
-    return list(dict.fromkeys(s for o in orders(players, seed=a.seed) for s in arrivals(o)))
+    drawn = orders(players, seed=a.wanted.seed)
+    return list(dict.fromkeys(s for order in drawn for s in arrivals(order)))
 
 
-def _coalitions(a: Ablation) -> dict[frozenset[str], Merge]:
-    return {s: coalition(a.winner, s) for s in _sets(a, a.winner.experts)}
+def _label(members: frozenset[str]) -> str:
+    return " + ".join(sorted(members)) or "base"
 
 
 def _plan_shapley(a: Ablation) -> Needs:
-    return {_label(s): Need(m) for s, m in _coalitions(a).items()}
+    return {_label(s): Need(coalition(a.winner, s)) for s in _sets(a, a.winner.experts)}
 
 
 def _plan_uniform(a: Ablation) -> Needs:
@@ -75,10 +62,6 @@ def _plan_uniform(a: Ablation) -> Needs:
         raise Absent("There was no search, so its warm starts were not scored.")
     table = averages(_sets(a, a.experts), a.experts)
     return {_label(s): Need(m, "search") for s, m in table.items()}
-
-
-def _label(members: frozenset[str]) -> str:
-    return " + ".join(sorted(members)) or "base"
 
 
 @part("Shapley: who gave what of winner − base", _plan_shapley)
@@ -94,57 +77,44 @@ def shapley_uniform(a: Ablation, found: Found) -> Section:
 
 
 def _shares(a: Ablation, found: Found, players: tuple[str, ...], name: str) -> Section:
-    sets = _sets(a, players)
+    sets, exact = _sets(a, players), len(players) <= MAX_EXACT
     marks = {s: scores(found[_label(s)]) for s in sets}
     values = {t: {s: marks[s][t] for s in sets} for t in a.objective.tasks}
     total = {t: v[frozenset(players)] - v[frozenset()] for t, v in values.items()}
-    if len(players) <= MAX_EXACT:
+    if exact:
         shares, errors = {t: shapley(v, players) for t, v in values.items()}, dict[str, float]()
         how = f"Exact: all {len(sets)} merges."
     else:
         shares, errors = _sampled(a, values, players)
         how = f"Sampled: {len(sets)} merges along random orders and their reverses; the intervals "
         how += "hold this, too."
-    rows = holmed(
-        [
-            {"name": p}
-            | gain({t: shares[t][p] for t in values}, a.objective, a.seed, errors.get(p, 0.0))
-            for p in players
-        ]
-    )
-    whole = {"name": "sum = whole − base"} | gain(total, a.objective, a.seed)
-    columns = _gains(a)
+    rows = holmed([_gain(a, shares, p, p, errors.get(p, 0.0)) for p in players])
+    whole = {"name": "sum = whole − base"} | gain(total, a.objective, a.wanted.seed)
     made = section(f"{how} Points, n={whole['n']}. Holm over the experts.")
-    made["tables"] = [grid(columns, [*rows, whole])]
+    rest = "value:all:signed, ci95:95 %:between, p_holm:p Holm:p, n::count*, mde:sees:points*"
+    shown = [*columns("name:who"), *per_task(a.world.tasks), *columns(rest)]
+    made["tables"] = [grid(shown, [*rows, whole])]
     made["figures"] = [forest(name, "Fair shares of the gain over the base", rows, "value")]
-    if len(players) <= MAX_EXACT:
-        made["tables"].append(grid(columns, _links(a, values, players), "Synergy of pairs"))
+    if exact:
+        links = {t: synergy(v, players) for t, v in values.items()}
+        pairs = [_gain(a, links, " × ".join(p), p) for p in combinations(players, 2)]
+        made["tables"].append(grid(shown, holmed(pairs), "Synergy of pairs"))
         made["notes"].append("Synergy above 0: the pair gives more together than the sum of both.")
     return made
 
 
-def _gains(a: Ablation) -> list[Column]:
-    tasks = per_task(a.objective.tasks, {t.name: t.alias for t in a.world.tasks})
-    rest = "value:all:signed, ci95:95 %:between, p_holm:p Holm:p, n::count*, mde:sees:points*"
-    return [*columns("name:who"), *tasks, *columns(rest)]
-
-
-def _links(a: Ablation, values: Mapping[str, Any], players: tuple[str, ...]) -> Rows:
-    links = {t: synergy(v, players) for t, v in values.items()}
-    return holmed(
-        [
-            {"name": " × ".join(pair)}
-            | gain({t: links[t][pair] for t in values}, a.objective, a.seed)
-            for pair in combinations(players, 2)
-        ]
-    )
+def _gain(
+    a: Ablation, gains: Mapping[str, Mapping[Any, Any]], name: str, who: Any, extra: float = 0.0
+) -> dict[str, Any]:
+    mine = {task: found[who] for task, found in gains.items()}
+    return {"name": name} | gain(mine, a.objective, a.wanted.seed, extra)
 
 
 def _sampled(
     a: Ablation, values: Mapping[str, Any], players: tuple[str, ...]
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     """Return shares by task and player, and the standard error that drawing orders leaves."""
-    drawn = orders(players, seed=a.seed)
+    drawn = orders(players, seed=a.wanted.seed)
     by_pair = {t: sampled(v, drawn) for t, v in values.items()}
     shares = {t: {p: s.mean(axis=0) for p, s in found.items()} for t, found in by_pair.items()}
     weights = dict(zip(a.objective.tasks, a.objective.weights, strict=True))
@@ -155,29 +125,22 @@ def _sampled(
     return shares, errors
 
 
-def _plan_alone(a: Ablation) -> Needs:
-    return {"winner": Need(a.winner)} | {n: Need(average([n])) for n in a.experts}
-
-
-@part("Who solves what", _plan_alone)
+@part("Who solves what", lambda a: {"winner": Need(a.winner)} | a.alone())
 def who_solves_(a: Ablation, found: Found) -> Section:
     """Return who solves what, how far experts agree, and what the merge keeps."""
-    alone = {name: scores(found[name]) for name in a.experts}
-    merged = scores(found["winner"])
-    n, cells, pairs = len(joined(merged)), who_solves(alone, merged), agreement(alone)
-    new = next(r["merged"] for r in cells if r["name"] == "none")
-    lost = sum(r["lost"] for r in cells if r["name"] != "none")
-    kept = sum(r["merged"] for r in cells if r["name"] != "none")
+    alone, merged = {n: scores(found[n]) for n in a.experts}, scores(found["winner"])
+    *solved, none = cells = who_solves(alone, merged)
+    kept, lost = (sum(row[key] for row in solved) for key in ("merged", "lost"))
     made = section(
-        f"n={n}: the merge keeps {kept} items that an expert solves, loses {lost}, and solves "
-        f"{new} new ones. 95 %: Wilson's interval of the share kept.",
+        f"n={len(joined(merged))}: the merge keeps {kept} items that an expert solves, loses "
+        f"{lost}, and solves {none['merged']} new ones. 95 %: Wilson's interval of the share kept.",
         "Yule's Q: +1 the same items, 0 independent, −1 each what the other does not.",
     )
     made["tables"] = [
         grid(columns("name:solved by, items::count, merged:merge solves:count, lost:not:count, "
                      "kept::share, ci95:95 %:interval"), cells),
         grid(columns("pair, only:only one solves:won, p_holm:p Holm:p, q:Yule's Q:number"),
-             holmed(pairs), "Do the experts differ"),
+             holmed(agreement(alone)), "Do the experts differ"),
     ]  # fmt: skip
     bars = [{"label": r["name"], "value": r["items"], "part": r["merged"]} for r in cells]
     title = "Items by who solves them; filled: the merge solves them too"
@@ -186,36 +149,25 @@ def who_solves_(a: Ablation, found: Found) -> Section:
 
 
 def _plan_oracle(a: Ablation) -> Needs:
-    if a.effort.samples == 0:
+    a.ask_drawn()
+    if a.wanted.samples == 0:
         raise Absent("No sampled answers were asked for: --samples pays for them.")
-    chosen = {f"search {n}": Need(average([n]), "search") for n in a.experts}
-    return chosen | {n: Need(average([n]), world="oracle") for n in a.experts}
+    return a.alone("search ", pool="search") | a.alone(world="oracle")
 
 
 @part("Honest oracle: all experts, against as many tries of one", _plan_oracle)
 def oracle_(a: Ablation, found: Found) -> Section:
     """Return the oracle's excess over pass@k of the best expert; k is the number of experts."""
-    tables: dict[str, Scores] = {}
-    for name in a.experts:
-        tables[name] = {
-            task: np.array([float(r.correct) for r in rows]).reshape(
-                len({r.item for r in rows}), -1
-            )
-            for task, rows in found[name].items()
-        }
-    best, k = a.best, len(a.experts)
-    ours, theirs = oracle(tables, best)
-    m = next(iter(tables[best].values())).shape[1]
-    row = {
-        "name": f"oracle − pass@{k} of {best}",
-        "oracle": value(ours, a.objective),
-        "pass": value(theirs, a.objective),
-        **gain({t: ours[t] - theirs[t] for t in ours}, a.objective, a.seed),
-    }
+    tables: dict[str, Scores] = {n: by_sample(found[n]) for n in a.experts}
+    ours, theirs = oracle(tables, a.best)
+    k, m = len(a.experts), next(iter(tables[a.best].values())).shape[1]
+    row = {"name": f"oracle − pass@{k} of {a.best}", "oracle": value(ours, a.objective),
+           "pass": value(theirs, a.objective)}  # fmt: skip
+    row |= gain({t: ours[t] - theirs[t] for t in ours}, a.objective, a.wanted.seed)
     made = section(
-        f"{m} samples of each expert at temperature {a.temperature:g}. An oracle over {k} experts "
-        f"has {k} tries, and so has {best}, the best expert on search items: only the excess says "
-        f"that experts know different things. n={row['n']}, p: sign-flip test.",
+        f"{m} samples of each expert at temperature {a.wanted.temperature:g}. An oracle over {k} "
+        f"experts has {k} tries, and so has {a.best}, the best expert on search items: only the "
+        f"excess says that experts know different things. n={row['n']}, p: sign-flip test.",
     )
     made["tables"] = [
         grid(columns(f"name:comparison, oracle::points, pass:pass@{k}:points, value:excess:signed, "

@@ -8,28 +8,25 @@ stopped ablation continues where it was, and more sections later cost only what 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from merger.checkpoint import open_checkpoint
+from merger.checkpoint import Checkpoint, open_checkpoint
+from merger.engine.budget import Budget, resident_bytes
+from merger.engine.models import opened
 from merger.errors import OutputError, SearchError, UsageError
-from merger.geometry import measure
-from merger.spec import load_spec
-from search.ablation import (
-    FULL,
-    QUICK,
-    Ablation,
-    Facts,
-    affordable,
-    check_experts,
-    section_names,
-)
+from merger.geometry import Geometry, measure
+from merger.geometry.sums import BLOCK, Sums, block_sums
+from merger.spec import load_spec, spec_from_mapping
+from search.ablation import Ablation, Facts, affordable, section_names
 from search.ask import options_of, short_names
 from search.asked import Asked
-from search.candidate import Candidate
+from search.candidate import BASE, Candidate
 from search.likelihood import Likelihood
 from search.live import find_models
 from search.prepare import clock, prepare
@@ -41,32 +38,28 @@ from search.screen import Screen
 from search.setup import create, open_search
 from search.starts import references
 from search.variant import AT_BASE, Merge, Variant
+from search.wanted import Wanted
 
 READING = 0.2  # of the time of an answer that reading one takes
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What is asked of an ablation; `margin` in points, `logs` as NAME=curve.jsonl[,…]."""
+def ablate(place: Path, wanted: Wanted, screen: Screen) -> dict[str, Any]:
+    """Take the winner of a run, or a config, apart; return the report, or the plan if that is all.
 
-    sections: str | None = None
-    quick: bool = False
-    samples: int | None = None
-    temperature: float = 0.7
-    margin: float = 2.0
-    max_evals: int | None = None
-    plan: bool = False
-    seed: int = 0
-    device: str | None = None
-    logs: Sequence[str] = field(default_factory=tuple)
-
-
-def ablate(folder: Path, wanted: Wanted, screen: Screen) -> dict[str, Any]:
-    """Take the winner of a run apart; return the report, or the plan where that is asked for."""
-    names, logs = section_names(wanted.sections), _logs(wanted.logs)
-    run = Run(folder)
+    Raises:
+        SearchError: the folder holds no search that has ended, or not 2 to 8 experts.
+        UsageError: the config is no merge of whole models on one base.
+    """
+    names, logs, folder = (
+        section_names(wanted.sections),
+        _logs(wanted.log or ()),
+        wanted.folder(place),
+    )
+    run = Run(folder) if folder == place else run_of_config(place, folder, wanted, screen)
     merge, experts = _winner(run), run.options.experts
-    check_experts(experts)
+    if not 2 <= len(experts) <= 8:
+        law = f"{len(experts)} experts ({', '.join(experts)})"
+        raise SearchError(law, "An ablation takes 2 to 8 experts.")
     if wanted.device and wanted.device != run.options.device:
         run.note(options=replace(run.options, device=wanted.device).to_mapping())
     search = open_search(run, screen)
@@ -76,31 +69,34 @@ def ablate(folder: Path, wanted: Wanted, screen: Screen) -> dict[str, Any]:
     for name in names:
         if name not in kept:
             screen.say(f"{name}: left out, --max-evals is {wanted.max_evals}")
-    planned = _announce(search, parts, kept, everything=wanted.plan)
+    planned = _announce(search, parts, kept)
     if wanted.plan:
         return {"run": run.path.name, "plan": planned}
     _pay(search, parts, kept)
     return write(run, search.world, search.objective, {name: parts.section(name) for name in kept})
 
 
-def run_of_config(config: Path, folder: Path, asked: Asked, screen: Screen) -> Run:
+def run_of_config(config: Path, folder: Path, wanted: Wanted, screen: Screen) -> Run:
     """Make a run folder for a merge config; one that is there for the same config is opened."""
     spec = load_spec(config)
-    base = spec.base or (asked.base if asked.base != "base" else None)
+    base = spec.base or (wanted.base if wanted.base != "base" else None)
     if spec.parts or base is None:
         law = f"{config} " + ("is made of parts" if spec.parts else "names no base")
         raise UsageError(law, "An ablation takes whole models: name the base with --base.")
     told, models = spec.to_mapping(), [e.model for e in spec.experts if e.model != base]
-    sources = short_names((base, *models))
-    short = dict(zip((base, *models), (AT_BASE, *list(sources)[1:]), strict=True))
+    short = dict(
+        zip((base, *models), (AT_BASE, *list(short_names((base, *models)))[1:]), strict=True)
+    )
     told["models"] = [m | {"model": short[m["model"]]} for m in told["models"]]
-    stated = {"label": config.stem, "config": json.dumps(told)}
-    run = Run(folder)
+    stated, run = {"label": config.stem, "config": json.dumps(told)}, Run(folder)
     if run.read("manifest.json") is not None:
         if run.manifest.get("merge") != stated:
             raise OutputError(f"{folder} holds another run", "Name a new folder with --out.")
         return run
-    asked = replace(asked, experts=",".join(models), base=base, warm="none")
+    asked = Asked(experts=",".join(models), base=base, warm="none", family=wanted.family,
+                  tasks=wanted.tasks, include_path=wanted.include_path, levels=wanted.levels,
+                  items=f"{wanted.items}+{wanted.items}", seed=wanted.seed,
+                  device=wanted.device or "cpu", allow_benchmark=True)  # fmt: skip
     run = create(folder, options_of(asked), screen)
     run.note(merge=stated)
     return run
@@ -120,81 +116,92 @@ def _winner(run: Run) -> Merge:
 def _opened(
     search: Search, merge: Merge, wanted: Wanted, logs: Mapping[str, list[str]]
 ) -> Ablation:
-    run, experts = search.run, search.options.experts
+    run, world, experts = search.run, search.world, search.options.experts
     of_search = isinstance(merge, Candidate)
     if not run.manifest.get("prepared"):
         reference = next(iter(references(experts).values()))
-        run.note(prepared=prepare(search.world, search.options, reference, search.screen))
-    models = find_models(search.options)
-    base = open_checkpoint(models.folders[search.options.base])
-    effort = QUICK if wanted.quick else FULL
+        run.note(prepared=prepare(world, search.options, reference, search.screen))
+    with _base(search) as base:
+        tensors = tuple(base.tensors)
     facts = Facts(
         trials=search.study.trials() if of_search else (),
         geometry=partial(_geometry, search),
-        tensors=tuple(base.tensors),
+        change=partial(_change, search),
+        tensors=tensors,
         logs=logs,
-        run=method_facts(run, search.world, search.study.sampler_name if of_search else ""),
+        run=method_facts(run, world, search.study.sampler_name if of_search else ""),
     )
-    base.close()
-    ours = not any(isinstance(t, Scorer) for t in search.world.tasks)
-    return Ablation(
-        search.world,
-        merge,
-        experts,
-        search.objective,
-        replace(effort, samples=wanted.samples),
-        margin=wanted.margin / 100,
-        temperature=wanted.temperature,
-        seed=wanted.seed,
-        facts=facts,
-        likelihoods=Likelihood(search.world, experts, run) if ours else None,
-    )
+    ours = not any(isinstance(t, Scorer) for t in world.tasks)
+    read = Likelihood(world, experts, run) if ours else None
+    return Ablation(world, merge, experts, search.objective, wanted, facts, read)
 
 
-def _geometry(search: Search) -> Any:
+def _base(search: Search) -> closing[Checkpoint]:
+    return closing(open_checkpoint(find_models(search.options).folders[search.options.base]))
+
+
+def _geometry(search: Search) -> Geometry:
     """Measure the experts against the base, layer by layer."""
-    models, o = find_models(search.options), search.options
-    opened = {name: open_checkpoint(models.folders[name]) for name in (o.base, *o.experts)}
+    models = find_models(search.options).opened()
+    base, *_ = models
     try:
-        experts = {name: opened[name] for name in o.experts}
-        return measure(opened[o.base], experts, base_name=o.base)
+        return measure(models[base], {n: models[n] for n in search.options.experts}, base_name=base)
     finally:
-        for checkpoint in opened.values():
+        for checkpoint in models.values():
             checkpoint.close()
 
 
-def _announce(
-    search: Search, parts: Ablation, names: Sequence[str], *, everything: bool
-) -> dict[str, Any]:
+def _change(search: Search, merge: Merge) -> dict[str, Any]:
+    """Return what a merge costs and what a cast to bfloat16 leaves of its change.
+
+    `seconds` in the live model, what was surveyed known; `megabytes` that a merge from files takes
+    beyond what the process holds.
+    """
+    world, config = search.world, find_models(search.options).config
+    world.holder.hold(BASE)
+    begin = time.perf_counter()
+    world.holder.hold(merge)
+    spent, sums, live = time.perf_counter() - begin, Sums.zero(1), world.answerer.model.state_dict()
+    with _base(search) as ground:
+        for name, info in ground.tensors.items():
+            if info.is_float and name in live:
+                pair = [ground.read(name), live[name][: info.shape[0]].cpu()]
+                blocks = zip(*(t.float().reshape(-1).split(BLOCK) for t in pair), strict=True)
+                sums = sum((block_sums(one, made[None]) for one, made in blocks), sums)
+    with opened(spec_from_mapping(config(merge, search.options.dtype))) as found:
+        taken = Budget.of(None, found.plan).peak(found.plan) - resident_bytes()
+    told = {key: sums.figures()[key][0] for key in ("relative", "bf16_survive", "bf16_error")}
+    return {"seconds": spent, "megabytes": taken / 1e6} | told
+
+
+def _announce(search: Search, parts: Ablation, names: Sequence[str]) -> dict[str, Any]:
     """Say what each section still costs, and all of them together."""
-    pace = search.run.manifest["prepared"]["seconds_per_answer"]
+    pace, say = search.run.manifest["prepared"]["seconds_per_answer"], search.screen.say
     planned = {}
     for i, name in enumerate(names):
         before, after = parts.cost(names[:i]), parts.cost(names[: i + 1])
         adds = [now - then for now, then in zip(after, before, strict=True)]
-        of = {n.merge.key for n in parts.needs([name])}
-        planned[name] = {"merges": adds[0], "answers": adds[1], "readings": adds[2]}
-        if everything:
-            search.screen.say(f"{name:<16} {adds[0]:>4} new of {len(of):>3} merges, "
-                              f"{adds[1]:>6} answers, {adds[2]:>5} readings")  # fmt: skip
+        of = len({n.merge.key for n in parts.needs([name])})
+        planned[name] = dict(zip(("merges", "answers", "readings"), adds, strict=True))
+        if parts.wanted.plan:
+            say("{:<16} {:>4} new of {:>3} merges, {:>6} answers, {:>5} readings".format(
+                name, adds[0], of, *adds[1:]))  # fmt: skip
     merges, answers, readings = parts.cost(names)
-    search.screen.say(
-        f"Cost: {merges} merges, {answers} answers, {readings} readings: about "
-        f"{clock((answers + READING * readings) * pace)}; all else is in the ledger."
-    )
+    say(f"Cost: {merges} merges, {answers} answers, {readings} readings: about "
+        f"{clock((answers + READING * readings) * pace)}; all else is in the ledger.")  # fmt: skip
     return planned
 
 
 def _pay(search: Search, parts: Ablation, names: Sequence[str]) -> None:
     """Score what is missing, with progress."""
-    cost = parts.cost(names)
+    cost, world = parts.cost(names), search.world
     if not cost.answers + cost.readings:
         return
     with search.screen.progress("ablate", cost.answers + cost.readings) as steps:
         for need in parts.needs(names):
             if missing := parts.missing(need):
                 about = need.merge.describe()
-                search.world.ledger.name(search.world.fingerprint(need.merge), about)
+                world.ledger.name(world.fingerprint(need.merge), about)
                 parts.answers(need)
                 steps.step(missing, about)
 

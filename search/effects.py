@@ -15,59 +15,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from evals.stats import holm, mde, sign_flip
-from search.format import Column, Section, columns
 from search.objective import Objective, Scores, means
-from search.paired import SAME, Comparison, corrected, resampled, versus
+from search.paired import SAME, corrected, resampled, versus
+from search.tables import Column, Section, columns
+from search.world import Answers
 
 EFFECT = columns(
     "name:merge, n::count*, score::points*, difference:Δ:signed, ci95:95 % paired:between, "
     "won:won/lost:won, p::p*, p_holm:p Holm:p, mde:sees:points*, verdict"
 )
 Rows = list[dict[str, Any]]
+Pairs = Mapping[str, tuple[Scores, Scores]]
 
 
-def effects(
-    pairs: Mapping[str, tuple[Scores, Scores]],
-    objective: Objective,
-    *,
-    margin: float,
-    seed: int = 0,
-) -> Rows:
+def effects(pairs: Pairs, objective: Objective, *, margin: float, seed: int = 0) -> Rows:
     """Return a row for each name: the first scores minus the second, on the same items."""
     family = [versus(n, ours, theirs, objective, seed=seed) for n, (ours, theirs) in pairs.items()]
     rows = []
     for found in corrected(family):
-        draws = resampled(*pairs[found.reference], objective, seed=seed)
-        rows.append(_row(found, draws, margin))
+        low, high = spread(resampled(*pairs[found.reference], objective, seed=seed), 0.9)
+        verdict = found.verdict
+        if verdict == SAME:
+            # Rule of three: what none of n items has shown may still be a share of 3 / n.
+            most = max(-low, high, 3 / found.n)
+            verdict = "equal" if most < margin else "unclear"
+        told = {"name": found.reference, "won": [found.wins, found.losses]}
+        rows.append(found.to_mapping() | told | {"ci90": [low, high], "verdict": verdict})
     return rows
 
 
-def against(others: Mapping[str, Scores], one: Scores) -> dict[str, tuple[Scores, Scores]]:
+def against(others: Mapping[str, Scores], one: Scores) -> Pairs:
     """Return the pairs of everything with one."""
     return {name: (marks, one) for name, marks in others.items()}
 
 
-def _row(found: Comparison, draws: NDArray[np.float64], margin: float) -> dict[str, Any]:
-    low, high = np.quantile(draws, (0.05, 0.95))
-    verdict = found.verdict
-    if verdict == SAME:
-        # Rule of three: what none of n items has shown may still be a share of 3 / n.
-        ends = min(low, -3 / found.n), max(high, 3 / found.n)
-        verdict = "equal" if -margin < ends[0] and ends[1] < margin else "unclear"
-    facts = found.to_mapping() | {"name": found.reference, "won": [found.wins, found.losses]}
-    return facts | {"ci90": [float(low), float(high)], "verdict": verdict}
-
-
 def blind(rows: Rows, margin: float) -> str:
     """Say what a family of tests could have seen, and what its words mean."""
-    seen = [r["mde"] for r in rows if r["mde"]]
-    n = rows[0]["n"] if rows else 0
-    least = (
-        f", which sees differences of {100 * max(seen):.1f} points in 4 of 5 runs" if seen else ""
-    )
+    seen = max((r["mde"] for r in rows if r["mde"]), default=0.0)
+    least = f", which sees differences of {100 * seen:.1f} points in 4 of 5 runs" if seen else ""
     return (
-        f"n={n} items{least}; {len(rows)} tests, Holm. Equal: within ±{100 * margin:g} "
-        "points by two one-sided tests; unclear: neither shown."
+        f"n={rows[0]['n'] if rows else 0} items{least}; {len(rows)} tests, Holm. Equal: within "
+        f"±{100 * margin:g} points by two one-sided tests; unclear: neither shown."
     )
 
 
@@ -85,6 +73,16 @@ def bootstrapped(marks: Scores, objective: Objective, seed: int = 0) -> NDArray[
 def spread(draws: NDArray[np.float64], level: float = 0.95) -> list[float]:
     """Return the interval that holds the middle of draws."""
     return [float(q) for q in np.quantile(draws, ((1 - level) / 2, (1 + level) / 2))]
+
+
+def by_sample(answers: Answers) -> Scores:
+    """Return the marks of each task with one row an item and one column a sample."""
+    return {
+        task: np.array([row.correct for row in rows], float).reshape(
+            len({row.item for row in rows}), -1
+        )
+        for task, rows in answers.items()
+    }
 
 
 def value(marks: Scores, objective: Objective) -> float:
@@ -117,11 +115,9 @@ def holmed(rows: Rows) -> Rows:
     return [r | {"p_holm": p} for r, p in zip(rows, holm([r["p"] for r in rows]), strict=True)]
 
 
-def per_task(
-    tasks: Sequence[str], aliases: Mapping[str, str], kind: str = "signed"
-) -> list[Column]:
+def per_task(tasks: Sequence[Any], kind: str = "signed") -> list[Column]:
     """Return a column for each task of a gain."""
-    return [[f"task {t}", aliases[t][:7], kind, False] for t in tasks]
+    return [[f"task {t.name}", t.alias[:7], kind, False] for t in tasks]
 
 
 def forest(name: str, title: str, rows: Rows, key: str = "difference") -> Section:

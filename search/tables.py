@@ -1,11 +1,101 @@
-"""A report document as tables for a terminal, and as GitHub markdown; no number is made here."""
+"""What a report is made of, records of plain data; and their tables, for a terminal and markdown.
+
+A section is a title, tables, figures and notes. A column says what its numbers are (its kind), so
+the terminal, markdown and HTML write the same cell from the same number. Scores are in points
+(percent), differences carry their sign, p values their usual form; nothing is said by colour alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from search.format import Column, Document, Section, Table, cell
+Document = Mapping[str, Any]
+Section = dict[str, Any]
+Column = list[Any]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table for people; columns that begin with '>' are right-aligned."""
+
+    title: str
+    columns: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    notes: Sequence[str] = field(default_factory=tuple)
+
+
+def columns(text: str) -> list[Column]:
+    """Read columns, `key:label:kind, …`: the label is the key and the kind text where left out.
+
+    A `*` behind a column leaves it out where a line has 80 characters.
+    """
+    made = []
+    for one in text.split(", "):
+        key, label, kind = [*one.rstrip("*").split(":"), "", ""][:3]
+        made.append([key, label or key, kind or "text", one.endswith("*")])
+    return made
+
+
+def grid(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], title: str = "") -> Section:
+    """Return a table as data; rows are looked up by the columns' keys and may hold more."""
+    return {"title": title, "columns": list(columns), "rows": [dict(row) for row in rows]}
+
+
+def box(facts: Mapping[str, str]) -> Section:
+    """Return facts by name as a table without heads."""
+    return grid([["name", "", "text", False], ["value", "", "text", False]],
+                [{"name": name, "value": text} for name, text in facts.items()])  # fmt: skip
+
+
+def section(*notes: str, title: str = "", **facts: Any) -> Section:
+    """Return a section as data: notes, `tables`, `figures` and whatever else it states."""
+    return {"title": title, "notes": [n for n in notes if n], "tables": [], "figures": []} | facts
+
+
+def points(value: float) -> str:
+    """Return a share in points: 0.613 is 61.3."""
+    return f"{100 * value:.1f}"
+
+
+def signed(value: float) -> str:
+    """Return a difference in points with its sign."""
+    text = f"{100 * value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
+
+
+def between(ci: Sequence[float]) -> str:
+    """Return an interval of a difference."""
+    return f"[{signed(ci[0])}, {signed(ci[1])}]"
+
+
+def chance(p: float) -> str:
+    """Return a p value as it is usually written."""
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+# Kind of a column -> how a cell that is there is written; all but text are right-aligned.
+WRITERS: dict[str, Callable[[Any], str]] = {
+    "text": str,
+    "count": str,
+    "points": points,
+    "signed": signed,
+    "interval": lambda ends: f"{points(ends[0])}–{points(ends[1])}",
+    "between": between,
+    "p": chance,
+    "share": lambda value: f"{value:.0%}",
+    "shares": lambda ends: f"{ends[0]:.0%}–{ends[1]:.0%}",
+    "won": lambda pair: f"{pair[0]}/{pair[1]}",
+    "number": lambda value: f"{value:.3g}".replace("-", "−"),
+    "values": lambda values: " ".join(map(points, values)),
+}
+
+
+def cell(kind: str, value: Any) -> str:
+    """Write a cell; what is not known is a dash."""
+    return "–" if value is None else WRITERS[kind](value)
+
 
 # Sections are shown in this order, others behind them.
 ORDER = (
@@ -15,16 +105,15 @@ ORDER = (
 )
 
 
-def sections(document: Document, only: Sequence[str] = ()) -> dict[str, Section]:
-    """Return the sections of a document in their order, all or some."""
+def sections(document: Document) -> dict[str, Section]:
+    """Return the sections of a document in their order."""
     found = document["sections"]
-    names = [*(n for n in ORDER if n in found), *(n for n in found if n not in ORDER)]
-    return {n: found[n] for n in names if not only or n in only}
+    return {n: found[n] for n in sorted(found, key=lambda n: (*ORDER, n).index(n))}
 
 
-def tables(document: Document, only: Sequence[str] = ()) -> list[Table]:
+def tables(document: Document) -> list[Table]:
     """Return what a terminal shows: no column or table that asks for more than 80 characters."""
-    return [t for s in sections(document, only).values() for t in _drawn(s, wide=False)]
+    return [t for s in sections(document).values() for t in _drawn(s, wide=False)]
 
 
 def markdown(document: Document) -> str:

@@ -8,16 +8,25 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from search.ablation import QUICK, Ablation, Facts, section_names
+from search.ablation import Ablation, Facts, section_names
 from search.candidate import Candidate
-from search.draw_figures import DRAWERS, draw, figures, save_figures
-from search.draw_html import html
-from search.draw_shapes import svg, ticks
+from search.draw import DRAWERS, draw, figures, save_figures, svg, ticks
 from search.effects import effects
-from search.format import WRITERS, between, cell, chance, points, signed
 from search.objective import parse
+from search.page import html
 from search.report import search_report, write
-from search.tables import ORDER, markdown, tables
+from search.tables import (
+    ORDER,
+    WRITERS,
+    between,
+    cell,
+    chance,
+    markdown,
+    points,
+    signed,
+    tables,
+)
+from search.wanted import Wanted
 from tests import synthetic
 from tests.synthetic import EXPERTS
 
@@ -33,7 +42,9 @@ def run(tmp_path_factory):
     search_report(search, confirmed)
     winner = Candidate.from_mapping(confirmed["frozen"])
     facts = Facts(trials=search.study.trials(), tensors=("layers.0.mlp.w", "layers.1.mlp.w"))
-    parts = Ablation(search.world, winner, EXPERTS, search.objective, QUICK, facts=facts)
+    parts = Ablation(
+        search.world, winner, EXPERTS, search.objective, Wanted(quick=True), facts=facts
+    )
     made = {n: parts.section(n) for n in section_names(None)}
     made["items"]["items"][0]["texts"]["winner"] = EVIL
     made["items"]["items"][0]["prompt"] = EVIL

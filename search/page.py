@@ -8,36 +8,34 @@ all else is escaped here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from typing import Any
 
-from search.draw_figures import draw
-from search.draw_shapes import STYLE, svg
-from search.format import Column, Document, Section, cell
-from search.tables import sections
+from search.draw import STYLE, draw, svg
+from search.tables import Document, Section, cell, sections
 
 
 def html(document: Document) -> str:
     """Return the report as an HTML page."""
     found = sections(document)
-    links = "".join(f'<a href="#{n}">{escape(s["title"])}</a>' for n, s in found.items())
-    body = "".join(_section(name, s) for name, s in found.items())
     items = [i for s in found.values() for i in s.get("items", ())]
-    data = json.dumps(items, ensure_ascii=False)
-    for sign in "<>&\u2028\u2029":  # nothing in the data can end or open an element
-        data = data.replace(sign, f"\\u{ord(sign):04x}")
+    data = re.sub("[<>&\u2028\u2029]", lambda sign: f"\\u{ord(sign[0]):04x}",
+                  json.dumps(items, ensure_ascii=False))  # fmt: skip
+    parts = {
+        "TITLE": escape(document["run"]),
+        "OBJECTIVE": escape(document["objective"]),
+        "SCHEMA": escape(document["schema"]),
+        "STYLE": STYLE,
+        "LINKS": "".join(f'<a href="#{n}">{escape(s["title"])}</a>' for n, s in found.items()),
+        "BODY": "".join(_section(name, s) for name, s in found.items()),
+        "DATA": data,  # nothing in it can end or open an element
+    }
     page = files("search").joinpath("page.html").read_text(encoding="utf-8")
-    parts = {"TITLE": escape(document["run"]), "OBJECTIVE": escape(document["objective"]),
-             "SCHEMA": escape(document["schema"]), "STYLE": STYLE, "LINKS": links, "BODY": body,
-             "DATA": data}  # fmt: skip
-    head, *rest = page.split("{{")
-    pieces = [head]
-    for piece in rest:  # one pass: what is put in is never read again
-        name, _, tail = piece.partition("}}")
-        pieces += [parts[name], tail]
-    return "".join(pieces)
+    # One pass: what is put in is never read again.
+    return re.sub(r"\{\{(\w+)\}\}", lambda place: parts[place[1]], page)
 
 
 def _section(name: str, found: Section) -> str:
@@ -53,20 +51,18 @@ def _section(name: str, found: Section) -> str:
 
 
 def _table(table: Section) -> str:
-    columns: Sequence[Column] = table["columns"]
+    columns = [(key, label, kind) for key, label, kind, _ in table["columns"]]
     title = f"<caption>{escape(table['title'])}</caption>" if table["title"] else ""
     heads = "".join(
         f'<th scope="col"{_right(kind)}><button type="button">{escape(label)}</button></th>'
-        for _, label, kind, _ in columns
+        for _, label, kind in columns
     )
     rows = "".join(
-        "<tr>" + "".join(_cell(row, key, kind) for key, _, kind, _ in columns) + "</tr>"
+        f"<tr>{''.join(_cell(row, key, kind) for key, _, kind in columns)}</tr>"
         for row in table["rows"]
     )
-    return (
-        f'<div class="wide"><table>{title}<thead><tr>{heads}</tr></thead>'
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    head = f'<div class="wide"><table>{title}<thead><tr>{heads}</tr></thead>'
+    return f"{head}<tbody>{rows}</tbody></table></div>"
 
 
 def _cell(row: Mapping[str, Any], key: str, kind: str) -> str:
