@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from merger.cli import app
-from merger.cli.flags import size
+from merger.api.merge import size
 from merger.errors import MergerError, UsageError
 from tests.checkpoints import llama_tensors, write_model
 

@@ -1,6 +1,6 @@
 """What a terminal and a pipe show of a search: 80 columns, the best, what racing saved."""
 
-from merger.cli.panel import INSIDE, Panel, line, spark
+from merger.cli.screen import INSIDE, Panel, line, spark
 from search.candidate import Candidate
 from search.trial import Trial
 

@@ -1,32 +1,17 @@
 """Evaluate by one call: models on tasks, every answer kept in a ledger and paid for once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-import torch
-
-from evals import generate
-from evals.ledger import Ledger, Row
-from evals.paired import Comparison, compare_rows
-from evals.paper import LEFT_OUT, SUITE
-from evals.runner import summarize
-from evals.suite import Subject, parse_levels, parse_suite
-from evals.task import get_task
-from evals.threads import best_threads
-from merger import experts
-from merger.api.quiet import QUIET
-from merger.checkpoint import open_checkpoint
-from merger.device import check_device
+from merger.api.quiet import QUIET, Count, Least, Number, Quiet
 
 if TYPE_CHECKING:
-    from search.screen import Screen
-
-Scores = Mapping[str, Sequence[Row]]
+    from evals.ledger import Ledger, Row
+    from evals.paired import Comparison
+    from evals.suite import Subject
 
 
 class Evaluated(NamedTuple):
@@ -34,10 +19,12 @@ class Evaluated(NamedTuple):
 
     model: str
     fingerprint: str
-    scores: Scores
+    scores: "Mapping[str, Sequence[Row]]"
 
     def document(self) -> dict[str, Any]:
         """Return its part of `merger eval --json`: a task's n, mean, ci95, rates, all in [0, 1]."""
+        from evals.runner import summarize
+
         told = {name: asdict(summarize(rows)) for name, rows in self.scores.items()}
         mean = sum(t["mean"] for t in told.values()) / len(told)
         return {"model": self.model, "fingerprint": self.fingerprint, "tasks": told, "mean": mean}
@@ -45,89 +32,115 @@ class Evaluated(NamedTuple):
     def rows(self) -> Iterator[dict[str, Any]]:
         """Yield every answer with its score as one flat object."""
         for task, rows in self.scores.items():
-            for row in rows:
-                yield {"model": self.model, "fingerprint": self.fingerprint, "task": task} | asdict(
-                    row
-                )
+            head = {"model": self.model, "fingerprint": self.fingerprint, "task": task}
+            yield from (head | asdict(row) for row in rows)
 
-    def compared(self, other: Evaluated) -> list[Comparison]:
+    def compared(self, other: "Evaluated") -> "list[Comparison]":
         """Return the paired comparison with another model on each task, this one minus that."""
+        from evals.paired import compare_rows
+
         return [compare_rows(name, other.scores[name], rows) for name, rows in self.scores.items()]
 
-    def against(self, other: Evaluated) -> list[dict[str, Any]]:
+    def against(self, other: "Evaluated") -> list[dict[str, Any]]:
         """Return the same as JSON values."""
         return [{"a": other.model, "b": self.model, **c.document()} for c in self.compared(other)]
 
 
 def evaluate(
-    models: str | Sequence[str],
-    tasks: str = "ded,ind,abd",
+    models: "str | Sequence[str]",
+    tasks: Annotated[
+        str, "Tasks, lm_eval:NAME, paper-7 or items.jsonl, with commas."
+    ] = "ded,ind,abd",
     *,
-    split: str = "test",
-    n: int | None = None,
-    levels: str | None = None,
-    samples: int = 1,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    max_new_tokens: int | None = None,
-    check: str = "exact",
-    include_path: str | None = None,
-    data: Path | None = None,
-    objective_cmd: str | None = None,
-    store: str = "evals.sqlite",
-    family: str | None = None,
-    engine: str = "auto",
-    batch_tokens: int = 0,
-    device: str = "cpu",
-    dtype: str = "auto",
-    threads: int = 0,
-    seed: int = 0,
-    screen: Screen = QUIET,
+    split: Annotated[str, "train, search, select, confirm or test."] = "test",
+    n: Annotated[Count, "Items a task (100 of ours; all of a file or of lm-eval's)."] = None,
+    levels: Annotated[str | None, "As 1-3 or 1,2 (all; of a family, those it trained on)."] = None,
+    samples: Annotated[int, Least(1), "Answers an item; above 1 set --temperature."] = 1,
+    temperature: Annotated[float, Least(0), "0 is greedy."] = 0.0,
+    top_p: Annotated[float, "Nucleus cut."] = 1.0,
+    max_new_tokens: Annotated[Count, "Tokens of an answer (the model's, else the task's)."] = None,
+    check: Annotated[str, "Of .jsonl items: exact, number, math or package:function."] = "exact",
+    include_path: Annotated[str | None, "Folder of lm-eval task YAML."] = None,
+    data: Annotated[Path | None, "Folder with the files of paper-7."] = None,
+    objective_cmd: Annotated[str | None, "A command that scores: './eval.sh {model}'."] = None,
+    store: Annotated[str, "Ledger: a path or a SQLAlchemy URL."] = "evals.sqlite",
+    family: Annotated[str | None, "Family that aliases come from."] = None,
+    engine: Annotated[str, "auto, fast, hf or paged (CUDA)."] = "auto",
+    batch_tokens: Annotated[Number, "Keys and values in a batch (0: what fits 1 GiB)."] = 0,
+    device: Annotated[str, "cpu, cuda, cuda:1 …"] = "cpu",
+    dtype: Annotated[str, "auto (as stored), float32, bfloat16 …"] = "auto",
+    threads: Annotated[Number, "Of torch (0: probe 1 against all)."] = 0,
+    seed: Annotated[int, "Of the items and of sampling."] = 0,
+    screen: "Quiet" = QUIET,
 ) -> list[Evaluated]:
     """Score models on tasks and return each with its rows, in the order asked.
 
-    The options are those of `merger eval`. `models` are folders, aliases or Hub ids; `tasks` names,
-    `lm_eval:NAME`, `paper-7` or files of items, with commas; `data` is a folder with a suite's
-    files; `objective_cmd` scores the folder instead; `levels` as 1-3 or 1,2; `store` a path or a
-    SQLAlchemy URL; `temperature` 0 is greedy; `threads` 0 probes. `screen` shows progress.
+    `models` are folders, aliases or Hub ids; `screen` shows progress.
 
     Raises:
         MergerError: the first thing wrong, said before a ledger is made or a model loaded.
     """
+    from evals.generate import Settings
+    from evals.ledger import Ledger
+    from evals.paper import LEFT_OUT, SUITE
+    from evals.suite import parse_levels, parse_suite
+
     models = [models] if isinstance(models, str) else [str(m) for m in models]
-    settings = generate.Settings(max_new_tokens, samples, temperature, top_p, seed)
-    check_device(device)
-    found = {name: experts.resolve(name, family=family) for name in models}
-    for one in found.values():
-        screen.say(one.choice)
-        open_checkpoint(one.path).close()
+    settings = Settings(max_new_tokens, samples, temperature, top_p, seed)
+    found = _found(models, family, device, screen)
     wanted = parse_levels(levels) or trained_levels(models, family, screen)
     told: dict[str, Any] = {"include_path": include_path, "data": data, "command": objective_cmd}
     entries = parse_suite(tasks, split=split, n=n, seed=seed, levels=wanted, check=check, **told)
     if SUITE in tasks.split(","):
         screen.say(LEFT_OUT)
-    ledger = Ledger(store)
-    torch.set_num_threads(threads or best_threads())
-    how = (device, dtype, engine, batch_tokens)
+    how: dict[str, Any] = {"ledger": Ledger(store), "settings": settings}
+    parts = None if objective_cmd else (device, dtype, engine, batch_tokens)
+    _use_threads(threads)
     made = []
-    for name, one in found.items():
-        subject = _subject(name, one.path, ledger, None if objective_cmd else how, screen)
+    for name, path in found.items():
+        subject = _subject(name, path, how["ledger"], parts, screen)
         with screen.progress(name, sum(e.size for e in entries) * samples) as bar:
-            how_asked: dict[str, Any] = {"ledger": ledger, "settings": settings}
-            scores = {e.name: e.rows(subject, progress=bar.step, **how_asked) for e in entries}
+            scores = {e.name: e.rows(subject, progress=bar.step, **how) for e in entries}
         made.append(Evaluated(name, subject.fingerprint, scores))
     return made
 
 
+def _found(
+    models: Sequence[str], family: str | None, device: str, screen: Quiet
+) -> dict[str, Path]:
+    """Return where each model lies, which is opened once; say how it was found."""
+    from merger.checkpoint import open_checkpoint
+    from merger.device import check_device
+    from merger.experts import resolve
+
+    check_device(device)
+    found = {name: resolve(name, family=family) for name in models}
+    for one in found.values():
+        screen.say(one.choice)
+        open_checkpoint(one.path).close()
+    return {name: one.path for name, one in found.items()}
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    from evals.threads import best_threads
+
+    torch.set_num_threads(count or best_threads())
+
+
 def trained_levels(
-    models: Sequence[str], family: str | None, screen: Screen = QUIET
+    models: Sequence[str], family: str | None, screen: Quiet = QUIET
 ) -> dict[str, tuple[int, ...]] | None:
     """Return the levels of the one bundled family that all models are of, by task; else None."""
-    known, used = experts.families(), set()
+    from evals.task import get_task
+    from merger.experts import DEFAULT_FAMILY, families, local_aliases
+
+    known, used = families(), set()
     for model in models:
         name, _, member = model.rpartition(":")
-        name = name or family or experts.DEFAULT_FAMILY
-        foreign = Path(model).exists() or model in experts.local_aliases() or name not in known
+        name = name or family or DEFAULT_FAMILY
+        foreign = Path(model).exists() or model in local_aliases() or name not in known
         used.add(None if foreign or member not in known[name].members else name)
     if len(used) != 1 or (only := used.pop()) is None:
         return None
@@ -138,17 +151,21 @@ def trained_levels(
 
 
 def _subject(
-    name: str, path: Path, ledger: Ledger, how: tuple[str, str, Any, int] | None, screen: Screen
-) -> Subject:
+    name: str, path: Path, ledger: "Ledger", how: tuple[str, str, Any, int] | None, screen: Quiet
+) -> "Subject":
     """Fingerprint a model, and load it where `how` is told."""
+    from evals.generate import Answerer, load_model
+    from evals.suite import Subject
+    from merger.checkpoint import open_checkpoint
+
     with closing(open_checkpoint(path)) as checkpoint:
         fingerprint = checkpoint.fingerprint()
     ledger.name(fingerprint, name)
     if how is None:
         return Subject(fingerprint, None, path)
     device, dtype, engine, batch_tokens = how
-    model, tokenizer = generate.load_model(path, device=device, dtype=dtype)
-    answerer = generate.Answerer(model, tokenizer, engine=engine, batch_tokens=batch_tokens)
+    model, tokenizer = load_model(path, device=device, dtype=dtype)
     if tokenizer.chat_template is None:
         screen.say(f"{name} has no chat template: it is asked with the bare texts of the prompt.")
+    answerer = Answerer(model, tokenizer, engine=engine, batch_tokens=batch_tokens)
     return Subject(fingerprint, answerer, path)

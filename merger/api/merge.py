@@ -1,58 +1,85 @@
 """Merge by one call: a config, a mapping or a spec in, a new model folder out."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
+from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from merger.engine import Merged, merge_to_folder, opened
-from merger.plan import Plan, Step
-from merger.spec import MergeSpec, load_spec, spec_from_mapping
+from merger.api.quiet import QUIET, Count, Quiet
+from merger.errors import UsageError
 
-Config = str | PathLike[str] | Mapping[str, Any] | MergeSpec
+if TYPE_CHECKING:
+    from merger.engine import Opened
+    from merger.plan import Plan
+    from merger.spec import MergeSpec
+
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kmgt]?)(?P<binary>i?)b?", re.IGNORECASE)
+_SAMPLE = 16_384  # entries per tensor that the check of lineage reads
 
 
-def read_spec(config: Config) -> MergeSpec:
+class Merged(NamedTuple):
+    """A finished folder, its plan, what should be said about it, and where its models lie."""
+
+    out: Path
+    notes: list[str]
+    plan: "Plan"
+    lineage: list[str]  # a sentence for each expert that does not look like a child of the base
+    models: dict[str, str]
+
+
+def read_spec(config: "str | PathLike[str] | Mapping[str, Any] | MergeSpec") -> "MergeSpec":
     """Return a spec from a YAML file's path, the same as a mapping, or a spec.
 
     Raises:
         SpecError: a key, a value or the file is wrong.
         UnknownNameError: no such operator or key; the remedy names the nearest.
     """
+    from merger.spec import MergeSpec, load_spec, spec_from_mapping
+
     if isinstance(config, MergeSpec):
         return config
     return spec_from_mapping(config) if isinstance(config, Mapping) else load_spec(str(config))
 
 
+def size(given: str | int, option: str) -> int:
+    """Read a size in bytes: `5GB`, `512MiB`, `1000`; a UsageError for anything else."""
+    found = _SIZE.fullmatch(str(given).strip())
+    if not found or float(found["number"]) <= 0:
+        raise UsageError(f"{option} is {given!r}", "Give a size such as 500MB, 1GB or 5GiB.")
+    power = " kmgt".index(found["unit"].lower() or " ")
+    return int(float(found["number"]) * (1024 if found["binary"] else 1000) ** power)
+
+
 def merge(
-    config: Config,
-    out: str | PathLike[str],
+    config: "str | PathLike[str] | Mapping[str, Any] | MergeSpec",
+    out: "str | PathLike[str] | None",
     *,
-    family: str | None = None,
-    memory: int | None = None,
+    shard_size: str | int = "5GB",
+    memory: str | int | None = None,
     device: str = "cpu",
-    threads: int = 1,
+    threads: Count = None,
+    family: str | None = None,
     resume: bool = False,
     force: bool = False,
     allow_nan: bool = False,
-    progress: Callable[[Step], None] | None = None,
+    screen: "Quiet" = QUIET,
 ) -> Merged:
     """Merge models into a new folder, block by block, within a memory budget.
 
     Args:
         config: mergekit's YAML as a path, the same as a mapping, or a `MergeSpec`.
-        out: the folder to make; it has its name only when it is whole.
-        family: bundled family whose aliases are tried first.
-        memory: bytes that the process may hold; by default a gigabyte, and half a one more than a
-            process that holds much already.
-        device: where the arithmetic runs (float32; float64 where a law needs it).
-        threads: torch threads; the result does not depend on them.
-        resume: go on with what a killed merge of the same inputs has left.
-        force: replace an existing model folder.
-        allow_nan: let NaN and infinities through.
-        progress: called with each finished step.
+        out: the folder to make; it has its name only when it is whole. None keeps nothing.
+        shard_size: Largest file of weights.
+        memory: Memory the whole process may hold (1GB; half of one more than it holds already).
+        device: Where the arithmetic runs: cpu, cuda.
+        threads: Tensors made at a time (as many as cores); the result does not depend on it.
+        family: Family whose aliases are used first.
+        resume: Go on with a killed run of the same inputs.
+        force: Replace an existing model.
+        allow_nan: Let NaN and infinities through.
+        screen: shows where models were found, doubts, progress; by default nothing.
 
     Returns:
         The folder and the notes: what was dropped, copied or cast.
@@ -60,13 +87,54 @@ def merge(
     Raises:
         MergerError: a child for each kind of mistake; nothing is left but OUT.partial.
     """
+    from merger.engine import merge_to_folder, opened
+    from merger.engine.folder import merge_to_nothing
+    from merger.engine.team import Team
+
+    limit = size(memory, "--memory") if memory is not None else None
+    walk: dict[str, Any] = {"memory": limit, "threads": threads, "allow_nan": allow_nan}
+    shards = size(shard_size, "--shard-size")
     with opened(read_spec(config), family=family) as models:
-        walk: dict[str, Any] = {"memory": memory, "threads": threads, "allow_nan": allow_nan}
-        how: dict[str, Any] = {"resume": resume, "force": force, "progress": progress}
-        return merge_to_folder(models, Path(out), device=device, **how, **walk)
+        team = Team.launched()
+        if team.rank:  # the first process does the talking
+            screen = QUIET
+        for choice in models.choices.values():
+            screen.say(choice)
+        doubts = [] if team.rank else _doubts(models)
+        for doubt in doubts:
+            screen.say(f"warning: {doubt}")
+        plan, work = models.plan, merge_to_nothing
+        if out is not None:
+            how: dict[str, Any] = {"shard_size": shards, "resume": resume, "force": force}
+            work = partial(merge_to_folder, out=Path(out), team=team, **how)
+        with screen.progress(f"merge ({plan.spec.method})", len(plan.steps)) as bar:
+            walk |= {"device": device, "progress": lambda step: bar.step(note=step.name)}
+            made = work(models, **walk)
+        return Merged(made.out, made.notes, plan, doubts, places(models))
 
 
-def explain(config: Config, *, family: str | None = None) -> Plan:
+def places(models: "Opened") -> dict[str, str]:
+    """Return where each model lies."""
+    return {name: str(one.path) for name, one in models.checkpoints.items()}
+
+
+def _doubts(models: "Opened") -> list[str]:
+    """Say which experts do not look like descendants of the base, from a sample of their rows."""
+    from merger.geometry import lineage, measure
+
+    base = models.plan.spec.base
+    experts = {m: c for m, c in models.checkpoints.items() if m != base}
+    if base is None or not experts:
+        return []
+    sampled = measure(models.checkpoints[base], experts, base_name=base, sample=_SAMPLE)
+    return [verdict.text for verdict in lineage(sampled) if not verdict.ok]
+
+
+def explain(
+    config: "str | PathLike[str] | Mapping[str, Any] | MergeSpec", *, family: str | None = None
+) -> "Plan":
     """Return what a merge would do, tensor by tensor, from the headers of its models alone."""
+    from merger.engine import opened
+
     with opened(read_spec(config), family=family) as models:
         return models.plan

@@ -1,13 +1,18 @@
-"""How long work shows itself where nobody looks; the command gives a screen that does."""
+"""What the calls share: how long work shows itself where nobody looks, and ranges of options."""
 
-from __future__ import annotations
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Annotated, Any, NamedTuple
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from search.trial import Trial
+class Least(NamedTuple):
+    """The least value of an option; the command line refuses what lies below."""
+
+    value: float
+
+
+Count = Annotated[int | None, Least(1)]
+Number = Annotated[int, Least(0)]
 
 
 class Quiet:
@@ -19,17 +24,15 @@ class Quiet:
     def step(self, n: int = 1, note: str = "") -> None:
         """Move on."""
 
-    @contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Quiet]:
+    def progress(self, label: str, total: int) -> AbstractContextManager[Any]:
         """Show no progress."""
-        yield self
+        return nullcontext(self)
 
-    @contextmanager
     def trials(
         self, done: int, total: int, about: str = ""
-    ) -> Iterator[Callable[[Trial, Trial | None], None]]:
+    ) -> AbstractContextManager[Callable[..., None]]:
         """Show no trial."""
-        yield lambda trial, best: None
+        return nullcontext(lambda trial, best: None)
 
 
 QUIET = Quiet()

@@ -1,25 +1,18 @@
 """Search and ablate by one call each; what they find is also in the run folder."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from merger.api.quiet import QUIET
 from merger.errors import OutputError, UsageError
-from search.ablation_run import Wanted
-from search.ablation_run import ablate as ablate_run
-from search.ask import options_of, seconds_of
-from search.asked import Asked
-from search.report import search_report
-from search.run import Run
-from search.screen import Screen
-from search.setup import create, extend, open_search
-from search.winner import save_model, write_winner
+
+if TYPE_CHECKING:
+    from search.protocol import Search
+    from search.run import Run
+    from search.screen import Screen
 
 Place = str | PathLike[str]
 
@@ -27,7 +20,7 @@ Place = str | PathLike[str]
 class Found(NamedTuple):
     """What a search has found: its folder, the confirm document, the report."""
 
-    run: Run
+    run: "Run"
     confirmed: dict[str, Any]
     report: dict[str, Any]
 
@@ -41,7 +34,7 @@ def search(
     time: str | None = None,
     save: Place | None = None,
     allow_lineage: bool = False,
-    screen: Screen = QUIET,
+    screen: "Screen" = QUIET,
     helpers: Callable[[], AbstractContextManager[object]] = nullcontext,
     **asked: Any,
 ) -> Found:
@@ -57,7 +50,7 @@ def search(
         allow_lineage: take experts that do not look like children of the base.
         screen: shows lines, progress and trials; by default nothing.
         helpers: entered while trials are taken: other workers may live inside it.
-        asked: the other options of `merger search`, by name (fields of `search.ask.Asked`):
+        asked: the other options of `merger search`, by name (fields of `search.asked.Asked`):
             base, family, tasks, items, levels, objective, sampler, seed, dtype, device, ….
 
     Returns:
@@ -69,6 +62,11 @@ def search(
         MismatchError: the experts do not descend from the base, or have changed since.
         OutputError: the folder holds a run already, or `save` exists.
     """
+    from search.ask import options_of, seconds_of
+    from search.asked import Asked
+    from search.run import Run
+    from search.setup import create, extend, open_search
+
     if save and Path(save).exists():  # said now, not after an hour
         raise OutputError(f"--save: {save} exists already", "Name a new folder.")
     if out is None:
@@ -78,33 +76,40 @@ def search(
         extend(run, trials, seconds_of(time) if time else None)
     else:
         names = experts if experts is None or isinstance(experts, str) else ",".join(experts)
-        options = options_of(_asked(asked | {"experts": names, "trials": trials, "time": time}))
-        create(run.path, options, screen, allow_lineage=allow_lineage)
-    opened = open_search(run, screen)
+        given = asked | {"experts": names, "trials": trials, "time": time}
+        create(run.path, options_of(_read(Asked, given)), screen, allow_lineage=allow_lineage)
+    return _found(open_search(run, screen), helpers, Path(save) if save else None)
+
+
+def _found(opened: "Search", helpers: Callable[[], Any], save: Path | None) -> Found:
+    from search.report import search_report
+    from search.winner import save_model, write_winner
+
     opened.helpers = helpers
     confirmed = opened.go()
     write_winner(opened, confirmed)
     report = search_report(opened, confirmed)
-    for note in save_model(opened, confirmed, Path(save)) if save else []:
-        screen.say(note)
-    return Found(run, confirmed, report)
+    for note in save_model(opened, confirmed, save) if save else []:
+        opened.screen.say(note)
+    return Found(opened.run, confirmed, report)
 
 
-def _asked(given: dict[str, Any]) -> Asked:
-    known = {f.name for f in fields(Asked)}
-    if foreign := sorted(given.keys() - known):
-        raise UsageError(f"search has no option {foreign[0]!r}", f"Known: {', '.join(known)}.")
-    return Asked(**given)
+def _read(table: Any, given: dict[str, Any]) -> Any:
+    """Return a table of options with what is given; a UsageError for a name it does not have."""
+    known = table.__match_args__
+    if foreign := sorted(given.keys() - set(known)):
+        raise UsageError(f"there is no option {foreign[0]!r}", f"Known: {', '.join(known)}.")
+    return table(**given)
 
 
-def ablate(run: Place, *, screen: Screen = QUIET, **asked: Any) -> dict[str, Any]:
-    """Take a finished search apart: where its gain comes from, and how sure that is.
+def ablate(run: Place, *, screen: "Screen" = QUIET, **asked: Any) -> dict[str, Any]:
+    """Take a finished search, or a merge config, apart: where a gain comes from, how sure that is.
 
     Args:
-        run: the folder of the search (or one that `merger ablate CONFIG.yaml` made).
+        run: the folder of the search, or a merge config (mergekit YAML).
         screen: shows the cost and progress; by default nothing.
-        asked: the options of `merger ablate`, by name (fields of `search.ablation_run.Wanted`):
-            sections, quick, samples, temperature, margin, max_evals, plan, seed, device, logs.
+        asked: the options of `merger ablate`, by name (fields of `search.wanted.Wanted`):
+            sections, quick, samples, temperature, margin, max_evals, plan, seed, device, ….
 
     Returns:
         The report, as in report.json: sections by name; scores from 0 to 1. With `plan`, what each
@@ -112,8 +117,9 @@ def ablate(run: Place, *, screen: Screen = QUIET, **asked: Any) -> dict[str, Any
 
     Raises:
         SearchError: the folder holds no search that has ended.
+        UsageError: the config is no merge of whole models on one base.
     """
-    known = [f.name for f in fields(Wanted)]
-    if foreign := sorted(asked.keys() - set(known)):
-        raise UsageError(f"ablate has no option {foreign[0]!r}", f"Known: {', '.join(known)}.")
-    return ablate_run(Path(run), Wanted(**asked), screen)
+    from search.ablation_run import ablate as taken_apart
+    from search.wanted import Wanted
+
+    return taken_apart(Path(run), _read(Wanted, asked), screen)

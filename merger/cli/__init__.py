@@ -1,4 +1,4 @@
-"""The command: one file per command; every file of this folder is loaded, in the order below."""
+"""The command: every file of this folder adds its commands, in the order below, others last."""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -7,20 +7,8 @@ from merger.cli.app import app, main
 
 __all__ = ["app", "main"]
 
-_ORDER = [
-    "merge",
-    "explain",
-    "search",
-    "worker",
-    "ablate",
-    "evaluate",
-    "compare",
-    "inspect",
-    "diff",
-    "extract_lora",
-]
-_ORDER += ["experts", "operators", "tasks", "run", "training"]
+_ORDER = ("merge", "search", "ablate", "evaluate", "look", "diff", "tasks", "train")
 
-_files = {f.name for f in iter_modules(__path__)} - {"app", "console", "__main__"}
-for _name in sorted(_files, key=lambda n: (_ORDER.index(n) if n in _ORDER else len(_ORDER), n)):
-    import_module(f"{__name__}.{_name}")
+for _name in dict.fromkeys((*_ORDER, *(file.name for file in iter_modules(__path__)))):
+    if _name != "__main__":
+        import_module(f"{__name__}.{_name}")

@@ -6,12 +6,12 @@ errors, what typer finds wrong with the words of a command, and what the system 
 disk, a folder that may not be read); all else is a bug of ours and keeps its traceback.
 """
 
-from __future__ import annotations
-
 import errno
 import os
+import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -29,20 +29,18 @@ app = typer.Typer(
 # Of whichever click typer carries: newer ones hold a copy of their own.
 _Misused: type[typer.BadParameter] = typer.BadParameter.__mro__[1]
 
-_SYSTEM = {
-    errno.ENOSPC: "Free some space; what was finished is kept.",
-    errno.EDQUOT: "Free some space; what was finished is kept.",
-    errno.EFBIG: "The limit of a file's size is reached (ulimit -f); raise it.",
-    errno.EACCES: "Ask for the right, or name another place.",
-    errno.EPERM: "Ask for the right, or name another place.",
-    errno.EROFS: "Name a place that can be written.",
-    errno.ENOENT: "Check the path.",
-    errno.ENOTDIR: "Check the path.",
-    errno.EISDIR: "Name a file.",
-    errno.EEXIST: "Name another place.",
-    errno.ENAMETOOLONG: "Name a shorter path.",
-    errno.ELOOP: "Its links lead in a circle; name the folder itself.",
+_REMEDIES = {
+    "Free some space; what was finished is kept.": (errno.ENOSPC, errno.EDQUOT),
+    "The limit of a file's size is reached (ulimit -f); raise it.": (errno.EFBIG,),
+    "Ask for the right, or name another place.": (errno.EACCES, errno.EPERM),
+    "Name a place that can be written.": (errno.EROFS,),
+    "Check the path.": (errno.ENOENT, errno.ENOTDIR),
+    "Name a file.": (errno.EISDIR,),
+    "Name another place.": (errno.EEXIST,),
+    "Name a shorter path.": (errno.ENAMETOOLONG,),
+    "Its links lead in a circle; name the folder itself.": (errno.ELOOP,),
 }
+_SYSTEM = {number: remedy for remedy, numbers in _REMEDIES.items() for number in numbers}
 
 # By name, for sqlalchemy and optuna are not loaded here.
 _DATABASE = (
@@ -114,3 +112,21 @@ def _misused(error: typer.BadParameter, words: Sequence[str]) -> UsageError:
     value = f" (given {words[words.index(names[0]) + 1]!r})" if names else ""
     path = context.command_path if context else "merger"
     return UsageError(f"{told.removesuffix('.')}{value}", f"{path} --help shows what it takes.")
+
+
+@contextmanager
+def pausing(resume: str, kept: str = "every score made so far") -> Iterator[None]:
+    """Run work that Ctrl-C (or SIGTERM, as batch systems send it) pauses; `resume` continues it."""
+    from merger.cli.console import say
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"paused; {kept} is kept. Go on with: {resume}")
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, before)

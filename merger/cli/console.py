@@ -4,24 +4,23 @@ Tables are 80 columns wide when the output is no terminal; meaning is never carr
 NO_COLOR and pipes are respected because rich respects them.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from merger.errors import MergerError, MismatchError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from merger.errors import MergerError
-
 WIDTH = 80
 
 
-def console(*, stderr: bool = True) -> Console:
+def console(*, stderr: bool = True) -> "Console":
     """Return a rich console on stderr (or stdout), 80 columns wide where there is no terminal."""
     from rich.console import Console
 
@@ -49,8 +48,6 @@ def fail(mistake: MergerError) -> None:
 
     Tensors that do not fit together have a line each; a parser's several lines become one.
     """
-    from merger.errors import MismatchError
-
     several = isinstance(mistake, MismatchError)
     laws = mistake.law.splitlines() if several else [" ".join(mistake.law.split())]
     say("error: " + "\n       ".join(laws))
@@ -59,76 +56,67 @@ def fail(mistake: MergerError) -> None:
 
 def _clean(text: str) -> str:
     """Return a text without what would steer a terminal: names come from files of strangers."""
-    return "".join(
-        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
+    kept = (c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(kept)
 
 
-def table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, stderr: bool = False
-) -> None:
-    """Print a table; columns whose name starts with '>' are right-aligned."""
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table on stdout; columns whose name starts with '>' are right-aligned."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
-        right = name.startswith(">")
-        grid.add_column(name.lstrip(">"), justify="right" if right else "left", overflow="fold")
+        justify: Any = "right" if name.startswith(">") else "left"
+        grid.add_column(name.lstrip(">"), justify=justify, overflow="fold")
     for row in rows:
-        grid.add_row(*(_plain(cell) for cell in row))
-    console(stderr=stderr).print(grid)
+        grid.add_row(*(Text(_clean(cell)) for cell in row))
+    console(stderr=False).print(grid)
 
 
-def _plain(cell: str) -> Any:
-    from rich.text import Text
-
-    return Text(_clean(cell))
-
-
+@dataclass
 class Progress:
     """Where long work stands: a bar on a terminal, a plain line every few seconds in a pipe."""
 
-    def __init__(self, label: str, total: int) -> None:
-        self.label, self.total, self.done, self.note = label, total, 0, ""
-        self._last = time.monotonic()
-        self._bar: Any = None
-        self._task: Any = None
+    label: str
+    total: int
+    pause: float = 5  # seconds between two lines
+    draw: Callable[[int, int, str], None] | None = None
+    done: int = 0
+    last: float = field(default_factory=time.monotonic)
 
     def step(self, n: int = 1, note: str = "") -> None:
         """Move on by n and show a note of a few words."""
         self.done += n
         self.total = max(self.total, self.done)  # lm-eval tells late how much there is
-        self.note = note or self.note
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, total=self.total, note=self.note)
-        elif time.monotonic() - self._last > 5 or self.done >= self.total:
-            self._last = time.monotonic()
-            say(f"{self.label}: {self.done}/{self.total} {self.note}".rstrip())
+        if self.draw:
+            self.draw(self.done, self.total, note)
+        elif time.monotonic() - self.last > self.pause or self.done >= self.total:
+            self.last = time.monotonic()
+            say(f"{self.label}: {self.done}/{self.total} {note}".rstrip())
 
 
 @contextmanager
-def progress(label: str, total: int) -> Iterator[Progress]:
-    """Show the progress of a piece of work with a known number of steps."""
-    state = Progress(label, total)
+def progress(label: str, total: int, *, every: bool = False) -> Iterator[Progress]:
+    """Show the progress of work with a known number of steps; with `every`, a line for each."""
     screen = console()
-    if not screen.is_terminal:
-        yield state
+    if every or not screen.is_terminal:
+        yield Progress(label, total, 0 if every else 5)
         return
     from rich.markup import escape
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    columns = (
-        TextColumn(escape(label)),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
-    )
-    with Bars(*columns, console=screen, transient=True) as bar:
-        state._bar, state._task = bar, bar.add_task(label, total=total, note="")
-        yield state
+    columns = (TextColumn(escape(label)), BarColumn(bar_width=24), MofNCompleteColumn())
+    note = TextColumn("{task.fields[note]}", markup=False)
+    with Bars(*columns, TimeRemainingColumn(), note, console=screen, transient=True) as bar:
+        task = bar.add_task(label, total=total, note="")
+        yield Progress(
+            label,
+            total,
+            draw=lambda n, of, note: bar.update(task, completed=n, total=of, note=note),
+        )
 
 
 @contextmanager

@@ -1,119 +1,164 @@
-"""`merger eval`: score models on tasks, with intervals and paired differences."""
+"""merger eval and compare: models scored on tasks; two of anything scored, item by item."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from textwrap import fill
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from merger.cli.app import app
-from merger.cli.compare import labels, show_pairs, show_scores
+from merger.api.evaluate import evaluate as run
+from merger.cli.options import Json, command
 
-Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help="Folders, aliases, Hub ids.")]
-Tasks = Annotated[
-    str, typer.Option(help="Tasks, lm_eval:NAME, paper-7 or items.jsonl, with commas.")
-]
-Split = Annotated[str, typer.Option(help="train, search, select, confirm or test.")]
-Number = Annotated[
-    int | None,
-    typer.Option("--n", min=1, help="Items a task (100 of ours; all of a file or of lm-eval's)."),
-]
-Levels = Annotated[
-    str | None, typer.Option(help="As 1-3 or 1,2 (all; of a bundled family, those it trained on).")
-]
-Samples = Annotated[int, typer.Option(min=1, help="Answers an item; above 1 set --temperature.")]
-Temperature = Annotated[float, typer.Option(min=0.0, help="0 is greedy.")]
-TopP = Annotated[float, typer.Option(help="Nucleus cut.")]
-Budget = Annotated[
-    int | None, typer.Option(min=1, help="Tokens of an answer (the model's, else the task's).")
-]
-Check = Annotated[
-    str, typer.Option(help="For .jsonl items: exact, number, math or package:function.")
-]
-IncludePath = Annotated[str | None, typer.Option(help="Folder of lm-eval task YAML.")]
-Data = Annotated[Path | None, typer.Option(help="Folder with the files of paper-7.")]
-Command = Annotated[
-    str | None,
-    typer.Option(help="Score by a command instead: './eval.sh {model}' prints JSONL rows."),
-]
-Export = Annotated[
-    Path | None, typer.Option(help="Write every answer and score here: .csv, .parquet or .jsonl.")
-]
-Store = Annotated[str, typer.Option(help="Ledger: a path or a SQLAlchemy URL.")]
-Family = Annotated[str | None, typer.Option(help="Family that aliases come from.")]
-EngineName = Annotated[str, typer.Option(help="auto, fast, hf or paged (CUDA).")]
-BatchTokens = Annotated[
-    int, typer.Option(min=0, help="Places of keys and values in a batch (0: what fits 1 GiB).")
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1 …")]
-Dtype = Annotated[str, typer.Option(help="auto (as stored), float32, bfloat16 …")]
-Threads = Annotated[int, typer.Option(min=0, help="Of torch (0: probe 1 against all).")]
-Seed = Annotated[int, typer.Option(help="Of the items and of sampling.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+if TYPE_CHECKING:
+    from evals.ledger import Row
+    from evals.paired import Comparison
+    from evals.sides import Match
+
+_SHOWN = 3  # flipped items shown on each side
+_LONGEST = 800  # characters shown of a text
 
 
-@app.command("eval")
+@command("eval", run)
 def evaluate(
-    models: Models,
-    tasks: Tasks = "ded,ind,abd",
-    split: Split = "test",
-    n: Number = None,
-    levels: Levels = None,
-    samples: Samples = 1,
-    temperature: Temperature = 0.0,
-    top_p: TopP = 1.0,
-    max_new_tokens: Budget = None,
-    check: Check = "exact",
-    include_path: IncludePath = None,
-    data: Data = None,
-    objective_cmd: Command = None,
-    store: Store = "evals.sqlite",
-    family: Family = None,
-    engine: EngineName = "auto",
-    batch_tokens: BatchTokens = 0,
-    device: Device = "cpu",
-    dtype: Dtype = "auto",
-    threads: Threads = 0,
-    seed: Seed = 0,
-    export: Export = None,
-    as_json: AsJson = False,
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...")],
+    *,
+    export: Path | None = None,
+    as_json: Json = False,
+    **asked: Any,
 ) -> None:
-    """Score models on tasks. What the ledger holds is never paid for again."""
-    asked = dict(locals())
+    """Score models on tasks. What the ledger holds is never paid for again.
+
+    Args:
+        models: Folders, aliases, Hub ids.
+        export: Write every answer and score here: .csv, .parquet or .jsonl.
+    """
     from evals.jsonl import check_table, write_table
-    from merger.api.evaluate import evaluate as run
-    from merger.cli.console import data as emit
-    from merger.cli.console import say
+    from evals.ledger import hidden
+    from merger.cli.console import data, say
     from merger.cli.screen import Screen
 
-    del asked["as_json"], asked["export"]
     check_table(export)
     try:
-        found = run(**asked, screen=Screen())
+        first, *others = found = run(models, **asked, screen=Screen())
     except KeyboardInterrupt:
-        say(f"paused: {store} keeps every answer so far; the same command continues")
+        say(f"paused: {asked['store']} keeps every answer so far; the same command continues")
         raise
     if export:
         write_table(export, [row for one in found for row in one.rows()])
     if as_json:
-        pairs = [pair for one in found[1:] for pair in one.against(found[0])]
-        emit({"models": [one.document() for one in found]} | ({"pairs": pairs} if pairs else {}))
+        pairs = [pair for one in others for pair in one.against(first)]
+        data({"models": [one.document() for one in found]} | ({"pairs": pairs} if pairs else {}))
     else:
-        label = labels([one.model for one in found])
-        first, *others = found
-        show_scores({label[one.model]: one.scores for one in found})
+        label = _labels([one.model for one in found])
+        _show_scores({label[one.model]: one.scores for one in found})
         if others:
-            show_pairs(label[first.model], {label[o.model]: o.compared(first) for o in others})
-    say(_next([one.model for one in found], store))
+            _show_pairs(label[first.model], {label[o.model]: o.compared(first) for o in others})
+    store, then = (
+        hidden(asked["store"]),
+        f"another model on the same items: merger eval {models[0]} OTHER …",
+    )
+    if others:
+        then = f"next: merger compare {models[0]} {models[1]} --store {store} --flips"
+    say(f"ledger: {store}; {then}")
 
 
-def _next(models: Sequence[str], store: str) -> str:
-    """Say what is kept where, and what to type next."""
-    from evals.ledger import hidden
+@command("compare")
+def compare(
+    a: str, b: str, *, store: str = "evals.sqlite", flips: bool = False, as_json: Json = False
+) -> None:
+    """Compare B with A on the same items: difference, interval, exact p, what could be seen.
 
-    store = hidden(store)
-    if len(models) == 1:
-        return f"ledger: {store}; another model on the same items: merger eval {models[0]} OTHER …"
-    return f"ledger: {store}; next: merger compare {models[0]} {models[1]} --store {store} --flips"
+    Args:
+        a: A model's name or fingerprint, a run, a samples file.
+        b: The other; differences are B minus A.
+        store: Ledger: a path or a SQLAlchemy URL.
+        flips: Show the items that flipped.
+    """
+    from evals.paired import compare_rows
+    from evals.sides import match, read_side
+    from evals.stats import holm
+    from merger.cli.console import data, say
+
+    matches, notes = match(*(read_side(name, store) for name in (a, b)))
+    found = [compare_rows(m.task, m.a, m.b) for m in matches]
+    for note in notes:
+        say(note)
+    if as_json:
+        adjusted = holm([c.result.p for c in found])
+        pairs = [c.document() | {"p_holm": p} for c, p in zip(found, adjusted, strict=True)]
+        for told, c in zip(pairs, found if flips else (), strict=False):
+            told |= {"gained": list(c.gained), "lost": list(c.lost)}
+        data({"a": a, "b": b, "tasks": pairs})
+        return
+    left, right = _labels([a, b]).values()
+    _show_scores({left: {m.task: m.a for m in matches}, right: {m.task: m.b for m in matches}})
+    _show_pairs(left, {right: found})
+    for comparison, pair in zip(found, matches if flips else (), strict=False):
+        _show_flips(comparison, pair, (left, right))
+    if not flips:
+        say(f"next: merger compare {a} {b} --store {store} --flips  (the items that differ)")
+
+
+def _labels(names: Sequence[str]) -> dict[str, str]:
+    """Shorten paths to their last part where that names one model only."""
+    short = {name: Path(name).name or name for name in names}
+    return {n: s if list(short.values()).count(s) == 1 else n for n, s in short.items()}
+
+
+def _show_scores(found: "Mapping[str, Mapping[str, Sequence[Row]]]") -> None:
+    """Print what each model scored: model -> task -> rows."""
+    from evals.runner import summarize
+    from merger.cli.console import table
+
+    lines = []
+    for model, scores in found.items():
+        told = {task: summarize(rows) for task, rows in scores.items()}
+        for task, s in told.items():
+            interval = f"[{100 * s.ci95.low:.1f}, {100 * s.ci95.high:.1f}]"
+            rates = (f"{100 * rate:.1f}" for rate in (s.truncated, s.no_answer))
+            lines.append((model, task, str(s.n), f"{100 * s.mean:.1f}", interval, *rates))
+        if len(told) > 1:
+            mean = sum(s.mean for s in told.values()) / len(told)
+            lines.append((model, "mean", "", f"{100 * mean:.1f}", "", "", ""))
+    table("", ("model", "task", ">n", ">%", "95 %", ">truncated", ">no answer"), lines)
+
+
+def _show_pairs(first: str, others: "Mapping[str, Sequence[Comparison]]") -> None:
+    """Print how each model differs from the first, and what could have been seen."""
+    from evals.paired import COLUMNS, visible
+    from evals.stats import holm
+    from merger.cli.console import WIDTH, out, table
+
+    pairs = [(model, c) for model, found in others.items() for c in found]
+    adjusted = holm([c.result.p for _, c in pairs])
+    lines = [
+        (model, c.task, str(c.result.n), *c.cells(p))
+        for (model, c), p in zip(pairs, adjusted, strict=True)
+    ]
+    table(f"against {first}, on the same items", ("model", "task", ">n", *COLUMNS), lines)
+    out(fill(visible([c for _, c in pairs]), WIDTH))
+
+
+def _show_flips(comparison: "Comparison", pair: "Match", names: tuple[str, str]) -> None:
+    """Show the items only one side got right: the question, and both answers side by side."""
+    from merger.cli.console import out, table
+
+    asked = pair.asked()
+    texts = [{row.item: row.text for row in reversed(rows)} for rows in (pair.a, pair.b)]
+    for word, items in (("gained", comparison.gained), ("lost", comparison.lost)):
+        out(f"\n{comparison.task} {word} {len(items)}")
+        for item in items[:_SHOWN]:
+            facts = asked.get(item, {})
+            out(f"\n{item}")
+            out("".join(f"    {line}\n" for line in str(facts.get("prompt", "")).splitlines()))
+            title = f"right: {facts['answer']}" if facts.get("answer") else ""
+            table(title, names, [tuple(_cut(side[item]) for side in texts)])
+        if len(items) > _SHOWN:
+            out(f"and {len(items) - _SHOWN} more (--json --flips lists all)")
+
+
+def _cut(text: str) -> str:
+    """Leave out the middle of a long text: the answer stands at its end."""
+    half = _LONGEST // 2
+    return text if len(text) <= _LONGEST else f"{text[:half]}\n[…]\n{text[-half:]}"

@@ -1,100 +1,159 @@
-"""merger merge: make one model out of several, from a config file or from flags."""
+"""merger merge, explain, extract-lora: models from a config or from flags, and back to an adapter.
 
-from __future__ import annotations
+The work is done by merger/api/merge.py; here words become a spec, and what was made a text.
+"""
 
+import os
 import shlex
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from merger.cli.app import app
-from merger.cli.options import options_of
+from merger.api.merge import merge as merge_by_call
+from merger.api.quiet import Least
+from merger.cli.app import pausing
+from merger.cli.options import Family, Json, Verbose, command, taken
 from merger.errors import UsageError
 
 if TYPE_CHECKING:
-    from merger.engine.folder import Merged
-    from merger.engine.models import Opened
     from merger.spec import MergeSpec
 
-Places = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="[CONFIG.yaml] OUT", help="A merge config (mergekit YAML), a new folder."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
-
-@dataclass(frozen=True)
-class Asked:
-    """What a merge and its explanation are asked for, beside the config."""
-
-    method: Annotated[str | None, "Operator, instead of a config file."] = None
-    base: Annotated[str | None, "Model the experts started from."] = None
-    expert: Annotated[
-        list[str] | None, typer.Option("--expert", metavar="NAME=W", help="A model, its weight.")
-    ] = None
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KNOB=VALUE", help="A knob; NAME.KNOB=VALUE for one expert."),
-    ] = None
-    dtype: Annotated[str | None, "Dtype to write: bf16, fp16, fp32."] = None
-    memory: Annotated[str | None, "Memory the whole process may hold (1GB)."] = None
-    family: Annotated[str | None, "Family whose aliases are used first."] = None
-    vocab: Annotated[str, "Tokenizers that differ: error, base (by token) or union."] = "error"
-    seed: Annotated[int | None, "Seed of operators that draw at random."] = None
-    device: Annotated[str, "Where the arithmetic runs: cpu, cuda."] = "cpu"
-
-
-_SAMPLE = 16_384  # entries per tensor that the check of lineage reads
-
-
-@app.command("merge")
-@options_of(Asked)
-def merge(
-    places: Places = None,
+def spec_of(
+    config: "str | None",
     *,
-    shard_size: Annotated[str, typer.Option(help="Largest file of weights.")] = "5GB",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show the plan, write nothing.")
-    ] = False,
-    discard: Annotated[
-        bool, typer.Option("--discard", help="Merge, and keep nothing: no OUT.")
-    ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a killed run.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing model.")] = False,
-    allow_nan: Annotated[bool, typer.Option("--allow-nan", help="Let NaN through.")] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Tensors made at a time; by default, all cores.")
-    ] = None,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Name every tensor.")] = False,
-    as_json: Json = False,
-    **flags: Any,
-) -> None:
-    """Merge models into a new folder: from a config, or by --method, --base and --expert."""
-    from merger.cli.explain import show
-    from merger.cli.flags import size
-    from merger.engine.models import opened
+    method: str | None = None,
+    base: str | None = None,
+    expert: Annotated[list[str] | None, typer.Option(metavar="NAME=W")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KNOB=VALUE")] = None,
+    dtype: str | None = None,
+    vocab: str = "error",
+    seed: int | None = None,
+) -> "MergeSpec":
+    """Build the spec from a config file or from flags; --dtype, --seed, --vocab hold for both.
 
-    asked = Asked(**flags)
-    config, out = _places(places or [], asked.method, optional=dry_run or discard)
-    spec = spec_of(config, asked)
-    limit = size(asked.memory, "--memory") if asked.memory else None
-    shards = size(shard_size, "--shard-size")
-    with opened(spec, family=asked.family) as models:
-        if dry_run:
-            show(models, limit, as_json=as_json, device=asked.device)
-            return
-        options: dict[str, Any] = {"memory": limit, "device": asked.device, "threads": threads}
-        options["allow_nan"] = allow_nan
-        if not discard:
-            options |= {"shard_size": shards, "resume": resume, "force": force}
-        _write(models, None if discard else out, options, verbose=verbose, as_json=as_json)
+    Args:
+        config: a merge config, or None where `method` is given.
+        method: Operator, instead of a config file.
+        base: Model the experts started from.
+        expert: A model, its weight.
+        settings: A knob; NAME.KNOB=VALUE for one expert.
+        dtype: Dtype to write: bf16, fp16, fp32.
+        vocab: Tokenizers that differ: error, base (by token) or union.
+        seed: Seed of operators that draw at random.
+    """
+    from dataclasses import replace
+
+    from merger.spec import Setting, load_spec
+    from merger.spec.parse import dtype_of
+
+    if config is None:
+        spec = _spec_of_flags(method or "", base, expert or [], settings or [])
+    else:
+        own = {"--base": base, "--expert": expert, "--set": settings}
+        if given := [name for name, value in own.items() if value]:
+            law = f"{config} and {', '.join(given)} are given together"
+            raise UsageError(law, "Change the config, or use --method instead of it.")
+        spec = load_spec(config)
+    if vocab not in ("error", "base", "union"):
+        raise UsageError(f"--vocab is {vocab!r}", "One of error, base, union.")
+    changes: dict[str, Any] = {}
+    if vocab != "error":
+        changes["tokenizer_source"] = vocab
+    if seed is not None and "seed" in spec.operator.knobs:
+        changes["knobs"] = {**spec.knobs, "seed": Setting.of(seed)}
+    if dtype:
+        changes["out_dtype"] = dtype_of(dtype, "--dtype")
+    return replace(spec, **changes)
+
+
+def _spec_of_flags(
+    method: str, base: str | None, experts: list[str], settings: list[str]
+) -> "MergeSpec":
+    """Build a spec without a file; values are read as YAML, so that a list is a gradient."""
+    from merger.spec import merge_spec
+
+    models: dict[str, dict[str, Any]] = {}
+    for given in experts:
+        name, found, weight = given.rpartition("=")
+        if (name := name if found else given) in models:
+            raise UsageError(f"--expert names {name} twice", "Give each expert once.")
+        try:
+            models[name] = {"weight": float(weight)} if found else {}
+        except ValueError as error:
+            law = f"--expert is {given!r}, and {weight!r} is no number"
+            raise UsageError(law, "Write --expert NAME=WEIGHT.") from error
+    shared: dict[str, Any] = {}
+    for given in settings:
+        name = given.partition("=")[0]
+        owner, _, knob = name.rpartition(".")
+        if owner and owner not in models:
+            known = ", ".join(models) or "none"
+            raise UsageError(f"--set speaks of {owner!r}", f"Experts given: {known}.")
+        (models[owner] if owner else shared)[knob] = _value(given)
+    return merge_spec(method, models, base=base, knobs=shared)
+
+
+def _value(given: str) -> Any:
+    import yaml
+
+    _, found, value = given.partition("=")
+    try:
+        if found:
+            return yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set is {given!r}", "Write --set knob=value.") from error
+    raise UsageError(f"--set is {given!r}", "Write --set knob=value.")
+
+
+@command("merge", spec_of, merge_by_call)
+def merge(
+    places: Annotated[list[str] | None, typer.Argument(metavar="[CONFIG.yaml] OUT")] = None,
+    *,
+    dry_run: bool = False,
+    discard: bool = False,
+    verbose: Verbose = False,
+    as_json: Json = False,
+    **asked: Any,
+) -> None:
+    """Merge models into a new folder: from a config, or by --method, --base and --expert.
+
+    Args:
+        places: A merge config (mergekit YAML), a new folder.
+        dry_run: Show the plan, write nothing.
+        discard: Merge, and keep nothing: no OUT.
+        verbose: Name every tensor.
+    """
+    from merger.cli.console import data, say
+    from merger.cli.screen import Screen
+    from merger.plan.text import conservation, drops_text
+
+    config, out = _places(places or [], asked["method"], optional=dry_run or discard)
+    spec = spec_of(config, **taken(spec_of, asked))
+    if dry_run:
+        shown = {name: asked[name] for name in ("memory", "family", "device")}
+        _show(spec, as_json=as_json, **shown)
+        return
+    words = [*(word for word in sys.argv[1:] if word != "--resume"), "--resume"]
+    kept = nullcontext() if discard else pausing(f"merger {shlex.join(words)}", "what is finished")
+    with kept:
+        made = merge_by_call(spec, None if discard else out, screen=Screen(every=verbose), **asked)
+    plan = made.plan
+    if os.environ.get("RANK", "0") != "0":  # of several processes, the first one tells
+        return
+    if as_json:
+        told = {"out": str(made.out), "bytes": plan.nbytes, "inputs": dict(plan.fates)}
+        told |= {"merged": len(plan.merged), "copied": len(plan.copied)}
+        told |= {"dropped": [vars(d) for d in plan.dropped], "notes": made.notes}
+        data(told | {"lineage": made.lineage, "models": made.models})
+        return
+    for line in (*drops_text(plan), *made.notes):
+        say(line)
+    say(f"{conservation(plan)}, {plan.nbytes:,} bytes")
+    say(str(made.out))
 
 
 def _places(
@@ -102,99 +161,105 @@ def _places(
 ) -> tuple[str | None, Path | None]:
     """Tell the config from the output: with --method there is no config."""
     wanted = 1 if method else 2
-    fewest = wanted - 1 if optional else wanted
-    if not fewest <= len(places) <= wanted:
+    if not wanted - optional <= len(places) <= wanted:
         asked = "OUT" if method else "CONFIG.yaml OUT"
         given = " ".join(places) or "nothing"
         raise UsageError(f"the command takes {asked}, and {given} is given", "merger merge --help")
-    config = None if method else places[0]
-    out = Path(places[-1]) if len(places) == wanted else None
-    return config, out
+    return None if method else places[0], Path(places[-1]) if len(places) == wanted else None
 
 
-def spec_of(config: str | None, asked: Asked) -> MergeSpec:
-    """Build the spec from a config file or from flags; --dtype, --seed, --vocab hold for both."""
-    from merger.cli.flags import spec_from_flags
-    from merger.spec import Setting, load_spec
-    from merger.spec.parse import dtype_of
-
-    if config is not None:
-        own = {"--base": asked.base, "--expert": asked.expert, "--set": asked.settings}
-        if given := [name for name, value in own.items() if value]:
-            law = f"{config} and {', '.join(given)} are given together"
-            raise UsageError(law, "Change the config, or use --method instead of it.")
-        spec = load_spec(config)
-    else:
-        flags = asked.expert or [], asked.settings or []
-        spec = spec_from_flags(asked.method or "", asked.base, *flags)
-    if asked.vocab not in ("error", "base", "union"):
-        raise UsageError(f"--vocab is {asked.vocab!r}", "One of error, base, union.")
-    changes: dict[str, Any] = {}
-    if asked.vocab != "error":
-        changes["tokenizer_source"] = asked.vocab
-    if asked.seed is not None and "seed" in spec.operator.knobs:
-        changes["knobs"] = {**spec.knobs, "seed": Setting.of(asked.seed)}
-    if asked.dtype:
-        changes["out_dtype"] = dtype_of(asked.dtype, "--dtype")
-    return replace(spec, **changes)
-
-
-def _write(
-    models: Opened,
-    out: Path | None,
-    options: dict[str, Any],
+@command("explain", spec_of)
+def explain(
+    config: Annotated[str | None, typer.Argument()] = None,
     *,
-    verbose: bool,
-    as_json: bool,
+    memory: str | None = None,
+    family: Family = None,
+    device: str = "cpu",
+    as_json: Json = False,
+    **asked: Any,
 ) -> None:
-    from merger.cli.console import progress, say
-    from merger.cli.pausing import pausing
-    from merger.engine.folder import merge_to_folder, merge_to_nothing
-    from merger.engine.team import Team
+    """Show every output tensor with its operator, resolved knobs, dtype, bytes; and the cost.
 
-    team = Team.launched()
-    if team.rank and out is not None:  # the first process does the talking
-        merge_to_folder(models, out, team=team, **options)
-        return
-    for choice in models.choices.values():
-        say(choice)
-    doubts = _doubts(models)
-    for doubt in doubts:
-        say(f"warning: {doubt}")
-    words = [*(word for word in sys.argv[1:] if word != "--resume"), "--resume"]
-    kept = pausing(f"merger {shlex.join(words)}", "what is finished") if out else nullcontext()
-    with kept, progress(f"merge ({models.plan.spec.method})", len(models.plan.steps)) as bar:
-        options["progress"] = lambda step: bar.step(note=step.name if verbose else "")
-        work = partial(merge_to_folder, out=out, team=team) if out else merge_to_nothing
-        merged = work(models, **options)
-    _report(models, merged, doubts, as_json=as_json)
+    Args:
+        config: A merge config (mergekit YAML).
+        memory: Memory the whole process may hold (1GB).
+        device: Where the arithmetic runs: cpu, cuda.
+    """
+    if (config is None) == (asked["method"] is None):
+        raise UsageError("give either a config or --method", "merger explain --help")
+    _show(spec_of(config, **asked), memory, family, device, as_json=as_json)
 
 
-def _doubts(models: Opened) -> list[str]:
-    """Say which experts do not look like descendants of the base, from a sample of their rows."""
-    from merger.geometry import lineage, measure
+def _show(
+    spec: "MergeSpec", memory: str | None, family: str | None, device: str, *, as_json: bool
+) -> None:
+    """Print a plan: table and totals for people, or one JSON document."""
+    from merger.api.merge import places, size
+    from merger.cli.console import data, out, say, table
+    from merger.engine import Budget, opened
+    from merger.engine.budget import step_bytes
+    from merger.plan import plan_document
+    from merger.plan.text import bytes_text, conservation, drops_text, plan_table, shared_text
 
-    base = models.plan.spec.base
-    experts = {m: c for m, c in models.checkpoints.items() if m != base}
-    if base is None or not experts:
-        return []
-    sampled = measure(models.checkpoints[base], experts, base_name=base, sample=_SAMPLE)
-    return [verdict.text for verdict in lineage(sampled) if not verdict.ok]
+    limit = size(memory, "--memory") if memory is not None else None
+    with opened(spec, family=family) as models:
+        plan = models.plan
+        peak = Budget.of(limit, plan, device=device).peak(plan)
+        # At a disk's 1 GB/s: every input read, the output written once.
+        seconds = (sum(map(step_bytes, plan.steps)) + plan.nbytes) / 1e9
+        if as_json:
+            cost = {"peak_memory": peak, "seconds": seconds}
+            data(plan_document(plan) | {"models": places(models)} | cost)
+            return
+        for choice in models.choices.values():
+            say(choice)
+        table(shared_text(plan), *plan_table(plan))
+        for line in (*drops_text(plan), *plan.notes):
+            out(line)
+        out(f"{conservation(plan)}, {bytes_text(plan.nbytes)} to write")
+        cost_text = f"about {max(1, round(seconds))} s where a disk moves 1 GB/s"
+        out(f"{cost_text}; peak memory {bytes_text(peak)}")
 
 
-def _report(models: Opened, merged: Merged, doubts: list[str], *, as_json: bool) -> None:
-    from merger.cli.console import data, say
-    from merger.plan.text import conservation, drops_text
+@command("extract-lora")
+def extract(
+    base: str,
+    model: str,
+    out: Path,
+    *,
+    rank: Annotated[int, Least(1)] = 32,
+    family: Family = None,
+    force: bool = False,
+    as_json: Json = False,
+) -> None:
+    """Extract a LoRA adapter that `merger` and PEFT read; say how much of the change it keeps.
 
-    plan = models.plan
+    Args:
+        base: The base: folder, alias or Hub id.
+        model: A model trained from it.
+        out: A new folder.
+        rank: Rank of the factors at most.
+        force: Replace an existing adapter.
+    """
+    from merger.checkpoint import open_checkpoint
+    from merger.checkpoint.place import check_apart, check_place
+    from merger.cli.console import data, progress, say
+    from merger.engine.extract import extract_lora, save_adapter
+    from merger.experts import resolve
+    from merger.provenance import Input
+
+    check_place(out, force=force, resume=True)
+    places = [resolve(name, family=family) for name in (base, model)]
+    check_apart(out, (place.path for place in places))
+    ground, trained = (open_checkpoint(place.path) for place in places)
+    with progress("extract-lora", len(ground.tensors)) as bar:
+        made = extract_lora(ground, trained, rank, progress=lambda name: bar.step(1, name[-24:]))
+    save_adapter(made, out, Input(base, ground).place, force=force)
+    kept = made.kept / made.change if made.change else 1.0
     if as_json:
-        told = {"out": str(merged.out), "bytes": plan.nbytes, "inputs": dict(plan.fates)}
-        told |= {"merged": len(plan.merged), "copied": len(plan.copied)}
-        told |= {"dropped": [vars(d) for d in plan.dropped], "notes": merged.notes}
-        found = {m: str(c.path) for m, c in models.checkpoints.items()}
-        data(told | {"lineage": doubts, "models": found})
+        data({"out": str(out), "ranks": made.ranks, "kept": kept, "whole": made.whole})
         return
-    for line in (*drops_text(plan), *merged.notes):
-        say(line)
-    say(f"{conservation(plan)}, {plan.nbytes:,} bytes")
-    say(str(merged.out))
+    for place in places:
+        say(place.choice)
+    share = f"{len(made.ranks)} matrices at rank {rank} keep {kept:.2%} of the squared change"
+    say(f"{out}: {share}; {len(made.whole)} tensors saved whole")

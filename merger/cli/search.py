@@ -1,57 +1,55 @@
-"""merger search: find the weights of a merge, and say whether the gain is real.
+"""merger search and worker: find the weights of a merge, and say whether the gain is real.
 
-The options stand in search/asked.py, one table for this command, recipes and Python.
+The options of a search stand in search/asked.py, one table for this command, recipes and Python.
 """
 
-from __future__ import annotations
-
-from dataclasses import fields
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from merger.cli.app import app
-from merger.cli.options import options_of
-from search.asked import Asked, Common
+from merger.api.search import search as search_by_call
+from merger.cli.app import pausing
+from merger.cli.options import Json, command
+from search.asked import Asked
 
 
-@app.command("search")
-@options_of(Asked, [field.name for field in fields(Common)])
+@command("search", Asked)
 def search(
     *,
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Run folder to make.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Run folder to continue.")] = None,
-    save: Annotated[Path | None, typer.Option(help="Write the merged model here.")] = None,
-    allow_lineage: Annotated[
-        bool, typer.Option("--allow-lineage", help="Take experts of another base.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    workers: Annotated[int, typer.Option(min=1)] = 1,
+    out: Path | None = None,
+    resume: Path | None = None,
+    save: Path | None = None,
+    allow_lineage: bool = False,
+    as_json: Json = False,
     **asked: Any,
 ) -> None:
     """Search the weights of a merge, confirm the winner on fresh items, write both down.
 
     Candidates race on common items; one winner is frozen before any confirm item is drawn, and is
     compared with the base, the best expert, the uniform average and the paper's weights.
-    """
-    from datetime import datetime
 
-    from merger.api.search import search as run_search
+    Args:
+        workers: Processes on this machine.
+        out: Run folder to make.
+        resume: Run folder to continue.
+        save: Write the merged model here.
+        allow_lineage: Take experts of another base.
+    """
     from merger.cli.console import data, say
-    from merger.cli.pausing import joined, pausing
     from merger.cli.screen import Screen, show
 
     place = resume or out or Path("runs") / datetime.now().strftime("search-%Y%m%d-%H%M%S")
+    asked |= {"out": place, "resume": resume is not None, "save": save, "screen": Screen()}
     with pausing(f"merger search --resume {place}"):
-        found = run_search(
-            out=place,
-            resume=resume is not None,
-            save=save,
-            allow_lineage=allow_lineage,
-            screen=Screen(),
-            helpers=lambda: joined(place, workers - 1),
-            **asked,
+        found = search_by_call(
+            allow_lineage=allow_lineage, helpers=lambda: _joined(place, workers - 1), **asked
         )
     if as_json:
         kept = ("verdict", "words", "kept", "winner", "frozen", "confirm", "guard")
@@ -62,3 +60,44 @@ def search(
         say(f"merge it:    merger merge {place / 'winner.yaml'} OUT")
     say(f"explain it:  merger ablate {place}")
     say(f"all trials:  optuna-dashboard {found.run.storage.removeprefix('journal://')}")
+
+
+@contextmanager
+def _joined(run: Path, count: int) -> Iterator[None]:
+    """Have other processes take trials of a run while the block lasts; they log into its folder."""
+    line = [sys.executable, "-m", "merger.cli", "worker", "--join", str(run)]
+    helpers = []
+    for i in range(count):
+        with (run / f"worker-{i + 1}.log").open("a") as log:
+            helpers.append(subprocess.Popen(line, stdout=log, stderr=log))  # noqa: S603
+    try:
+        yield
+        for helper in helpers:
+            helper.wait()  # a trial in flight is finished, for its scores are paid for
+    finally:
+        for helper in helpers:
+            helper.terminate()
+            helper.wait()
+
+
+@command("worker")
+def worker(*, join: Path) -> None:
+    """Take trials of a running search until its budget is used.
+
+    Several hosts need the study and the ledger in places all of them reach: begin the search with
+    --storage and --store set to PostgreSQL URLs, or keep the run folder on a shared disk.
+
+    Args:
+        join: Run folder of the search, on a shared disk.
+    """
+    from merger.cli.screen import Screen
+    from search.crash import this_worker
+    from search.run import Run
+    from search.setup import open_search
+
+    screen, name = Screen(), this_worker()
+    with pausing(f"merger worker --join {join}"):
+        search = open_search(Run(join), screen, worker=name)
+        screen.say(f"worker {name} joins {join}: {search.study.finished()} trials are done")
+        with screen.trials(search.study.finished(), search.options.trials) as told:
+            search.work(told)

@@ -1,23 +1,24 @@
-"""`merger tasks`: list, show, export and check items; the folder of tasks for plain lm-eval."""
-
-from __future__ import annotations
+"""merger tasks: list, show, export and check items; the folder of tasks for plain lm-eval."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from merger.api.quiet import Count, Least
 from merger.cli.app import app
+from merger.cli.options import Json, command
 
 tasks = typer.Typer(no_args_is_help=True, help="The tasks: what they ask, their items, checking.")
 app.add_typer(tasks, name="tasks")
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Items = Annotated[int, Least(1), "Number of items."]
 
 
-@tasks.command("list")
-def list_tasks(as_json: AsJson = False) -> None:
+@command("list", group=tasks)
+def list_tasks(*, as_json: Json = False) -> None:
     """List the tasks with their levels."""
     import evals.tasks  # noqa: F401  the folder fills the table
     from evals.task import TASKS
@@ -30,19 +31,27 @@ def list_tasks(as_json: AsJson = False) -> None:
     if as_json:
         data({"tasks": facts})
         return
-    rows = [(f["task"], f["alias"], f["version"], _range(f["levels"])) for f in facts]
+    rows = [(*list(f.values())[:3], _range(f["levels"])) for f in facts]
     table("", ("task", "alias", "version", "levels"), rows)
 
 
-@tasks.command()
+@command("show", group=tasks)
 def show(
-    task: Annotated[str, typer.Argument(help="A task's name or alias.")],
-    level: Annotated[int | None, typer.Option(help="Level of the example (the first).")] = None,
-    split: Annotated[str, typer.Option(help="Split of the example.")] = "train",
-    seed: Annotated[int, typer.Option(help="Seed of the example.")] = 0,
-    as_json: AsJson = False,
+    task: str,
+    *,
+    level: int | None = None,
+    split: str = "train",
+    seed: int = 0,
+    as_json: Json = False,
 ) -> None:
-    """Show a task's prompt contract, an example, and how blind strategies score."""
+    """Show a task's prompt contract, an example, and how blind strategies score.
+
+    Args:
+        task: A task's name or alias.
+        level: Level of the example (the first).
+        split: Split of the example.
+        seed: Seed of the example.
+    """
     from evals.itemfile import item_document
     from evals.task import capacity, draw_item, get_task, items
     from merger.cli.console import data, out
@@ -57,14 +66,14 @@ def show(
     }
     room = capacity(found, level, seconds=2.0)
     if as_json:
-        contract = {"system": found.system, "prefill": found.prefill, "contract": found.contract}
-        facts = {"task": found.name, "version": found.version, "levels": list(found.levels)}
-        data(
-            facts
-            | contract
-            | {"item": item_document(item), "baselines": blind}
-            | {"capacity": room._asdict()}
-        )
+        told: dict[str, Any] = {
+            "task": found.name,
+            "version": found.version,
+            "levels": list(found.levels),
+        }
+        told |= {"system": found.system, "prefill": found.prefill, "contract": found.contract}
+        told |= {"item": item_document(item), "baselines": blind, "capacity": room._asdict()}
+        data(told)
         return
     out(f"{found.name} {found.version}, levels {_range(found.levels)}, contract {found.contract}")
     out(f"\nsystem\n{_indent(found.system)}")
@@ -74,21 +83,30 @@ def show(
     out(f"\nblind strategies, % right of 100 such items (chance: {chance:.0f})")
     for name, share in blind.items():
         out(f"    {name} {100 * share:.0f}")
-    told = f"{room.distinct:,} in {room.drawn:,} draws"
-    out(f"\nat least {room.at_least:,} distinct instances at this level ({told})")
+    draws = f"{room.distinct:,} in {room.drawn:,} draws"
+    out(f"\nat least {room.at_least:,} distinct instances at this level ({draws})")
 
 
-@tasks.command()
+@command("export", group=tasks)
 def export(
-    task: Annotated[str, typer.Argument(help="A task's name or alias.")],
-    out: Annotated[Path, typer.Option(help="The file to write, one JSON object a line.")],
-    level: Annotated[str | None, typer.Option(help="As 1, 1-3 or 1,2 (all, in turn).")] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of items.")] = 100,
-    split: Annotated[str, typer.Option(help="train, search, select, confirm, test.")] = "train",
-    seed: Annotated[int, typer.Option(help="Seed of the items.")] = 0,
-    as_json: AsJson = False,
+    task: str,
+    *,
+    out: Path,
+    level: str | None = None,
+    n: Items = 100,
+    split: str = "train",
+    seed: int = 0,
+    as_json: Json = False,
 ) -> None:
-    """Write items to a file: id, task, version, level, split, prompt, answer, certificate."""
+    """Write items to a file: id, task, version, level, split, prompt, answer, certificate.
+
+    Args:
+        task: A task's name or alias.
+        out: The file to write, one JSON object a line.
+        level: As 1, 1-3 or 1,2 (all, in turn).
+        split: train, search, select, confirm, test.
+        seed: Seed of the items.
+    """
     from evals.itemfile import item_document
     from evals.jsonl import write_table
     from evals.suite import parse_levels
@@ -104,38 +122,48 @@ def export(
         say(f"{len(drawn)} items of {found.name} in {out}")
 
 
-@tasks.command()
+@command("check", group=tasks)
 def check(
-    items: Annotated[Path, typer.Argument(help="Items, as `export` writes them.")],
-    answers: Annotated[Path, typer.Argument(help='Answers, {"id": …, "text": …} a line.')],
-    reward: Annotated[str, typer.Option(help="paper, upstream or binary.")] = "paper",
-    out: Annotated[Path | None, typer.Option(help="Write here (stdout).")] = None,
-    as_json: AsJson = False,
+    items: Path,
+    answers: Path,
+    *,
+    reward: str = "paper",
+    out: Path | None = None,
+    as_json: Json = False,
 ) -> None:
-    """Score answers: one object a line with id, format, parsed, correct, reward."""
+    """Score answers: one object a line with id, format, parsed, correct, reward.
+
+    Args:
+        items: Items, as `export` writes them.
+        answers: Answers, {"id": …, "text": …} a line.
+        reward: paper, upstream or binary.
+        out: Write here (stdout).
+    """
     from evals.itemfile import check_answers
     from evals.jsonl import write_table
-    from merger.cli.console import data, say
-    from merger.cli.console import out as emit
+    from merger.cli import console
 
     scored = check_answers(items, answers, reward=reward)
     if out is not None:
         write_table(out, scored)
     elif as_json:
-        data({"answers": scored})
+        console.data({"answers": scored})
     else:
         for row in scored:
-            emit(json.dumps(row))
+            console.out(json.dumps(row))
     right = sum(row["correct"] for row in scored)
-    say(f"{right} of {len(scored)} right ({100 * right / max(len(scored), 1):.1f} %)")
+    console.say(f"{right} of {len(scored)} right ({100 * right / max(len(scored), 1):.1f} %)")
 
 
-@tasks.command()
+@command("audit", group=tasks)
 def audit(
-    data_path: Annotated[Path, typer.Argument(metavar="DATA", help="A file or folder of data.")],
-    as_json: AsJson = False,
+    data_path: Annotated[Path, typer.Argument(metavar="DATA")], *, as_json: Json = False
 ) -> None:
-    """Count what is wrong with a data set: ambiguity, labels, duplicates, leakage, shortcuts."""
+    """Count what is wrong with a data set: ambiguity, labels, duplicates, leakage, shortcuts.
+
+    Args:
+        data_path: A file or folder of data.
+    """
     from evals.audit import audit as run
     from merger.cli.console import data, out, table
 
@@ -144,26 +172,33 @@ def audit(
         data({"files": [vars(report) for report in reports]})
         return
     for report in reports:
-        rows = [
-            (finding, str(count), f"{100 * count / report.n:.1f}")
-            for finding, count in report.found.items()
-        ]
+        found = report.found.items()
         middle, longest = report.characters
         told = f"questions of {middle} characters (median) to {longest}"
         out(f"{report.file}: {report.n} items of {report.kind}, {told}")
+        rows = [(finding, str(count), f"{100 * count / report.n:.1f}") for finding, count in found]
         table("", ("finding", ">items", ">%"), rows)
 
 
-@tasks.command("lm-eval-path")
+@command("lm-eval-path", group=tasks)
 def lm_eval_path(
-    out: Annotated[Path | None, typer.Option(help="Folder to fill (in the user's cache).")] = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Items a task.")] = 200,
-    split: Annotated[str, typer.Option(help="Split of the items.")] = "test",
-    seed: Annotated[int, typer.Option(help="Seed of the items.")] = 0,
-    level: Annotated[str | None, typer.Option(help="As 1-3 or 1,2 (all).")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="Budget (the task's).")] = None,
+    *,
+    out: Path | None = None,
+    n: Items = 200,
+    split: str = "test",
+    seed: int = 0,
+    level: str | None = None,
+    max_new_tokens: Count = None,
 ) -> None:
-    """Write our tasks as lm-eval YAML and print the folder for `lm_eval --include_path`."""
+    """Write our tasks as lm-eval YAML and print the folder for `lm_eval --include_path`.
+
+    Args:
+        out: Folder to fill (in the user's cache).
+        split: Split of the items.
+        seed: Seed of the items.
+        level: As 1-3 or 1,2 (all).
+        max_new_tokens: Budget (the task's).
+    """
     from evals.export import write_folder
     from evals.suite import parse_levels
     from merger.cli.console import out as emit
@@ -172,7 +207,7 @@ def lm_eval_path(
     emit(str(write_folder(out, n=n, split=split, seed=seed, levels=levels, budget=max_new_tokens)))
 
 
-def _range(levels: Any) -> str:
+def _range(levels: Sequence[int]) -> str:
     return f"{min(levels)}-{max(levels)}" if len(levels) > 1 else str(*levels)
 
 
