@@ -18,7 +18,7 @@ from evals.generate import Settings
 from merger.registry import unknown
 from search.candidate import BASE
 from search.confirm import best_expert
-from search.effects import EFFECT, Pairs, Rows, blind, effects, forest
+from search.effects import EFFECT, Pairs, Rows, against, blind, effects, forest
 from search.likelihood import Likelihood
 from search.objective import Objective
 from search.scorers import Scorer
@@ -28,9 +28,9 @@ from search.template import one_turn
 from search.trial import Trial
 from search.variant import Merge
 from search.wanted import Wanted
-from search.world import Answers, World
+from search.world import Answers, World, scores
 
-FILES = ("experts", "curves", "parts", "items", "robust")
+FILES = ("experts", "curves", "parts", "items")
 Change = Callable[[Merge], Mapping[str, Any]]
 
 
@@ -225,6 +225,12 @@ class Ablation:
         made["tables"] = [grid(EFFECT, rows)]
         made["figures"] = [forest(name, title, rows)]
         return made
+
+    def from_winner(self, name: str, title: str, found: Found, *notes: str) -> Section:
+        """Return the section of how merges differ from the winner, which is among the found."""
+        marks = {label: scores(rows) for label, rows in found.items()}
+        whole = marks.pop("winner")
+        return self.compared(name, title, against(marks, whole), *notes)
 
     def _plan(self, name: str) -> Needs:
         try:

@@ -246,8 +246,5 @@ def _parts(a: Ablation) -> Needs:
 @part("Resets: parts of the winner put back to the base", _parts)
 def resets(a: Ablation, found: Found) -> Section:
     """Say where in the network the gain lies: what is lost when a part is the base's again."""
-    marks = {name: scores(rows) for name, rows in found.items()}
-    whole = marks.pop("winner")
     title = "What the winner loses without a part's change"
-    note = "Δ below 0: the gain needs this part's change."
-    return a.compared("resets", title, against(marks, whole), note)
+    return a.from_winner("resets", title, found, "Δ below 0: the gain needs this part's change.")

@@ -11,7 +11,7 @@ import numpy as np
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
 from search.complement import agreement, joined, oracle, who_solves
 from search.designs import averages, coalition, renormalised, renormalises, without
-from search.effects import against, by_sample, forest, gain, holmed, per_task, value
+from search.effects import by_sample, forest, gain, holmed, per_task, value
 from search.objective import Scores
 from search.shapley import MAX_EXACT, arrivals, orders, sampled, shapley, subsets, synergy
 from search.tables import Section, columns, grid, section
@@ -30,12 +30,10 @@ def _dropped(a: Ablation) -> Needs:
 @part("Leave one out", _dropped)
 def leave_one_out(a: Ablation, found: Found) -> Section:
     """Return what each expert's absence costs, under both readings of absence."""
-    marks = {name: scores(rows) for name, rows in found.items()}
-    whole = marks.pop("winner")
-    return a.compared(
+    return a.from_winner(
         "leave_one_out",
         "What each expert's absence changes",
-        against(marks, whole),
+        found,
         f"Winner: {a.winner.describe()}. Δ below 0: the expert is missed. To base: the "
         "others' coefficients stay; rest to 1: their shares grow to 1 (renormalised).",
     )

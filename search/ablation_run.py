@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from merger.checkpoint import Checkpoint, open_checkpoint
+from merger.engine import opened
 from merger.engine.budget import Budget, resident_bytes
-from merger.engine.models import opened
 from merger.errors import OutputError, SearchError, UsageError
 from merger.geometry import Geometry, measure
 from merger.geometry.sums import BLOCK, Sums, block_sums
@@ -50,11 +50,8 @@ def ablate(place: Path, wanted: Wanted, screen: Screen) -> dict[str, Any]:
         SearchError: the folder holds no search that has ended, or not 2 to 8 experts.
         UsageError: the config is no merge of whole models on one base.
     """
-    names, logs, folder = (
-        section_names(wanted.sections),
-        _logs(wanted.log or ()),
-        wanted.folder(place),
-    )
+    names, logs = section_names(wanted.sections), _logs(wanted.log or ())
+    folder = wanted.folder(place)
     run = Run(folder) if folder == place else run_of_config(place, folder, wanted, screen)
     merge, experts = _winner(run), run.options.experts
     if not 2 <= len(experts) <= 8:
@@ -84,9 +81,8 @@ def run_of_config(config: Path, folder: Path, wanted: Wanted, screen: Screen) ->
         law = f"{config} " + ("is made of parts" if spec.parts else "names no base")
         raise UsageError(law, "An ablation takes whole models: name the base with --base.")
     told, models = spec.to_mapping(), [e.model for e in spec.experts if e.model != base]
-    short = dict(
-        zip((base, *models), (AT_BASE, *list(short_names((base, *models)))[1:]), strict=True)
-    )
+    _, *names = short_names((base, *models))
+    short = {base: AT_BASE} | dict(zip(models, names, strict=True))
     told["models"] = [m | {"model": short[m["model"]]} for m in told["models"]]
     stated, run = {"label": config.stem, "config": json.dumps(told)}, Run(folder)
     if run.read("manifest.json") is not None:

@@ -99,9 +99,10 @@ def cell(kind: str, value: Any) -> str:
 
 # Sections are shown in this order, others behind them.
 ORDER = (
-    *("verdict", "scoreboard", "comparisons", "leave_one_out", "shapley", "shapley_uniform"),
-    *("who_solves", "oracle", "operators", "density", "scale", "paths", "geometry", "resets"),
-    *("simplex", "importance", "items", "robustness", "domain", "shrinkage", "trials", "method"),
+    *("verdict", "scoreboard", "comparisons", "guard", "leave_one_out", "shapley"),
+    *("shapley_uniform", "who_solves", "oracle", "operators", "density", "scale", "paths"),
+    *("geometry", "resets", "simplex", "importance", "items", "robustness", "domain"),
+    *("shrinkage", "trials", "method"),
 )
 
 

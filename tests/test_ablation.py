@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from evals.task import items
 from merger.errors import SearchError, UnknownNameError
 from search.ablation import QUICK, Ablation, Absent, Facts, affordable, section_names
 from search.ablation import parts as every_part
 from search.ablation_curves import barrier, tune
-from search.ablation_robust import read_curve
+from search.ablation_items import read_curve
 from search.candidate import BASE, Candidate
 from search.complement import agreement, oracle, who_solves
 from search.designs import averages, by_operator, coalition, renormalised, scaled, variant, without
@@ -15,6 +16,7 @@ from search.objective import parse
 from search.shapley import subsets
 from search.starts import warm_starts
 from search.tables import ORDER
+from search.template import one_turn
 from search.wanted import Wanted
 from tests import synthetic
 from tests.synthetic import EXPERTS
@@ -211,6 +213,18 @@ def test_samples_can_be_declined():
     plain = Ablation(world, WINNER, EXPERTS, parse("mean", ["t"]), Wanted(samples=0))
     with pytest.raises(Absent, match="--samples"):
         every_part()["oracle"].plan(plain)
+
+
+def test_another_template_asks_the_same_in_one_turn():
+    """The question is the task's, all in one message, and its answers are kept apart."""
+    task = synthetic.TASKS[0]
+    (item,) = items(task, n=1, split="test", seed=0)
+    other = one_turn(task)
+    (said,) = other.messages(item)
+    assert [m["content"] in said["content"] for m in task.messages(item)] == [True, True]
+    assert said["role"] == "user"
+    assert other.contract != task.contract
+    assert other.check(f"</think><answer>{item.answer}</answer>", item).correct
 
 
 def test_an_unknown_section_is_named():
