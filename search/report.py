@@ -46,6 +46,8 @@ def search_report(search: Search, confirmed: Mapping[str, Any]) -> dict[str, Any
         "trials": _trials(search),
         "method": method,
     }
+    if confirmed["guard"] and search.guards:
+        sections["guard"] = _guard(confirmed["guard"], search.guards.tasks)
     return write(search.run, world, goal, sections)
 
 
@@ -121,6 +123,13 @@ def _verdict(confirmed: Mapping[str, Any]) -> Section:
         title=f"Verdict: {confirmed['verdict'].upper()}",
         **{k: confirmed[k] for k in ("verdict", "words", "kept", "winner", "frozen")},
     )
+
+
+def _guard(table: Mapping[str, Mapping[str, float]], tasks: Sequence[Any]) -> Section:
+    rows = [{"name": n} | {f"task {t}": m for t, m in row.items()} for n, row in table.items()]
+    made = section("Nothing was chosen by these scores.", title="Guard tasks, never searched on")
+    made["tables"] = [grid([*columns("name:recipe"), *per_task(tasks, "points")], rows)]
+    return made
 
 
 def _comparisons(family: Sequence[Mapping[str, Any]]) -> Section:
