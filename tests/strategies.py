@@ -6,8 +6,7 @@ import torch
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from merger.operators import OPERATORS, Operator
-from merger.operators.whole import merge_tensors
+from merger.operators import OPERATORS, Block, Operator, Place, Size, run_survey
 
 SHAPES = st.sampled_from([(), (1,), (7,), (64,), (5, 6), (2, 3, 5), (33, 4)])
 # How experts differ from the base: everywhere, in few entries (as RL leaves them), on a coarse grid
@@ -28,6 +27,28 @@ class Case(NamedTuple):
         """Merge the case's tensors."""
         options = {"keys": self.keys} | options
         return merge_tensors(self.op.name, self.experts, self.base, **options, **self.knobs)
+
+
+def merge_tensors(name, experts, base=None, *, keys=(), block_rows=None, **knobs):
+    """Merge tensors in memory by blocks of some rows of the last axis, as the engine does files."""
+    made, shape = OPERATORS[name], experts[0].shape
+    rows = [t.reshape(-1, shape[-1] if shape else 1) for t in experts]
+    ground = base.reshape(rows[0].shape) if base is not None and made.base != "unused" else None
+    size = Size(*rows[0].shape, len(rows))
+    known = {n: k for n, k in made.knobs.items() if k.default is not None}
+    given = {n: (k.default,) * len(rows) if k.each else k.default for n, k in known.items()} | knobs
+    step = block_rows or max(size.rows, 1)
+
+    def blocks(pick=range):
+        for i in pick(-(-size.rows // step)):
+            cut = slice(i * step, (i + 1) * step)
+            place = Place(i * step * size.cols, tuple(keys) or tuple(range(len(rows))))
+            some = None if ground is None else ground[cut]
+            yield Block(torch.stack([r[cut] for r in rows]), some, place)
+
+    facts = run_survey(made.surveyed(size, given), blocks)
+    done = [made(b.experts, b.base, knobs=given, facts=facts, place=b.place) for b in blocks()]
+    return torch.cat(done).reshape(shape)
 
 
 @st.composite

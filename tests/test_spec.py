@@ -133,7 +133,7 @@ def test_rules_are_tried_in_order_and_gradients_are_linear():
 
 def test_a_gradient_reaches_both_ends():
     """At depth 0 and 1 a gradient is its first and last value exactly."""
-    setting = Setting.of([0.1, 0.5, 0.9])
+    setting = Setting.of(0.1, 0.5, 0.9)
     assert (setting.at("x", 0.0), setting.at("x", 1.0)) == (0.1, 0.9)
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from merger.operators.base import Laws, operator
 from merger.operators.magnitudes import largest
+from merger.operators.sums import row_sums
 from merger.operators.survey import Block, Size, Survey
-from merger.operators.tiles import row_sums
 
 _EPS = 1e-8
 
@@ -28,13 +28,14 @@ def importance(expert: Tensor, base: Tensor) -> Tensor:
 
 def threshold_survey(size: Size) -> Survey:
     """Find median + 1.5 · IQR of the importance; a quantile is the entry at or below its place."""
-    wanted = [size.numel - int(q * (size.numel - 1)) for q in (0.25, 0.5, 0.75)]
+    ks = [size.numel - int(q * (size.numel - 1)) for q in (0.25, 0.5, 0.75)]
+    wanted = [(0, lambda _, k=k: k) for k in ks]
 
     def scores(block: Block) -> Tensor:
         ground = block.base if block.base is not None else block.experts[0]
         return importance(block.experts[0], ground)[None]
 
-    (cuts,) = yield from largest(scores, lambda _i, _nonzero: wanted, size.numel)
+    cuts = yield from largest(scores, wanted, size.numel)
     low, median, high = (cut.threshold for cut in cuts)
     return median + 1.5 * (high - low)
 

@@ -13,10 +13,10 @@ tail of a vector, and then the bytes would depend on the size of a block.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
-from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+from math import inf, isfinite
+from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
@@ -26,6 +26,7 @@ from merger.registry import Registry, unknown
 
 BaseRule = Literal["required", "optional", "unused"]
 Value = float | int | bool | str
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class Knob:
     high: float = 1.0
     default: Value | None = None
     each: bool = False
-    least: float = float("-inf")
-    most: float = float("inf")
+    least: float = -inf
+    most: float = inf
     log: bool = False
     help: str = ""
     kind: type = float
@@ -49,40 +50,39 @@ class Knob:
 
     def checked(self, name: str, value: Any) -> Value:
         """Return the value in the knob's own type, or say which law it breaks."""
+        number = isinstance(value, int | float) and (self.kind is bool) == isinstance(value, bool)
         if self.choices:
-            if value in self.choices:
-                return str(value)
-            raise unknown(f"choice for {name}", str(value), self.choices)
-        if self.kind is bool or isinstance(value, bool):
-            if self.kind is bool and isinstance(value, bool):
-                return value
-            raise SpecError(f"{name} is {value!r}", f"Give {_say(self.kind)}.")
-        if not isinstance(value, int | float) or (self.kind is int and value != int(value)):
-            raise SpecError(f"{name} is {value!r}", f"Give {_say(self.kind)}.")
-        if not (self.least <= value <= self.most and isfinite(value)):
-            raise SpecError(
-                f"{name} is {value}", f"Give a number from {self.least:g} to {self.most:g}."
-            )
+            if value not in self.choices:
+                raise unknown(f"choice for {name}", str(value), self.choices)
+        elif not number or (self.kind is int and value % 1):
+            raise SpecError(f"{name} is {value!r}", f"Give {_KINDS[self.kind]}.")
+        elif not (self.least <= value <= self.most and isfinite(value)):
+            remedy = f"Give a number from {self.least:g} to {self.most:g}."
+            raise SpecError(f"{name} is {value}", remedy)
         return self.kind(value)  # type: ignore[no-any-return]
 
 
-def _say(kind: type) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+# Knobs that several operators share, under the names and defaults of mergekit's YAML.
+Weight = Annotated[
+    Sequence[float], Knob(0.0, 1.5, help="coefficient of each expert; may be negative")
+]
+Density = Annotated[
+    Sequence[float],
+    Knob(0.05, 1.0, default=1.0, least=0.0, most=1.0, log=True, help="share of entries kept"),
+]
+Lambda = Annotated[float, Knob(0.3, 1.6, default=1.0, help="scale of the summed change")]
+Normalize = Annotated[bool, Knob(default=True, help="divide by the sum of the weights")]
 
 
 class Laws(NamedTuple):
-    """Which general laws hold, and how exactly; the tests read them from here.
+    """Which laws beyond the general ones hold; engine and tests read them from here.
 
-    `identity`: experts equal to the base (or to each other) give it back bit for bit.
-    `symmetric`: the order of the experts, with their knobs, does not matter.
     `elementwise`: an entry depends on its own position alone (and on nothing surveyed).
     `random`: draws from the counter-based stream.
     `rowwise`: whether, with these knobs, the entries of one row of the last axis need each other;
     if not, a row too long for memory is cut.
     """
 
-    identity: bool = True
-    symmetric: bool = True
     elementwise: bool = False
     random: bool = False
     rowwise: Callable[[Mapping[str, Any]], bool] = lambda knobs: False
@@ -114,21 +114,15 @@ class Operator:
         place: Place | None = None,
     ) -> Tensor:
         """Merge one block; `knobs` under their public names, all of them given."""
-        given = {_parameter(name): value for name, value in knobs.items()}
         told = {"facts": facts, "place": place}
-        extra = {name: told[name] for name in self.reserved}
-        return self.combine(experts, base, **given, **extra)
+        given = {_parameter(name): value for name, value in knobs.items()}
+        return self.combine(experts, base, **given, **{n: told[n] for n in self.reserved})
 
     def surveyed(self, size: Size, knobs: Mapping[str, Any]) -> Survey | None:
         """Start the survey of one tensor, or return None where the operator has none."""
         if self.survey is None:
             return None
         return self.survey(size, **{_parameter(n): knobs[n] for n in self.survey_knobs})
-
-    def defaults(self, experts: int) -> dict[str, Any]:
-        """Return every knob that has a default, per expert where it is so declared."""
-        known = {n: k for n, k in self.knobs.items() if k.default is not None}
-        return {n: (k.default,) * experts if k.each else k.default for n, k in known.items()}
 
 
 _RESERVED = frozenset({"facts", "place"})
@@ -158,8 +152,7 @@ def operator(
         hints = _keywords(combine)
         own = {n: h for n, h in _keywords(also).items() if n not in hints} if also else {}
         knobs = {n.rstrip("_"): _knob(h) for n, h in (hints | own).items() if n not in _RESERVED}
-        for knob, value in (defaults or {}).items():
-            knobs[knob] = replace(knobs[knob], default=value)
+        knobs |= {n: replace(knobs[n], default=value) for n, value in (defaults or {}).items()}
         asked = [n for n in inspect.signature(survey).parameters if n != "own"] if survey else []
         made = Operator(
             name=name,
@@ -194,6 +187,6 @@ def _knob(hint: Any) -> Knob:
     """Read a knob out of its annotation: the type beside it gives kind and choices."""
     kind, knob = get_args(hint)[0], next(m for m in get_args(hint) if isinstance(m, Knob))
     if get_origin(kind) is Literal:
-        return replace(knob, kind=str, choices=tuple(get_args(kind)))
+        return replace(knob, kind=str, choices=get_args(kind))
     inner = get_args(kind)[0] if get_args(kind) else kind
     return replace(knob, kind=inner, each=bool(get_args(kind)))

@@ -3,19 +3,44 @@
 Two ways to join k sparse or dense changes: add them all, or let each entry elect a sign by majority
 and add those that agree (TIES). Both may divide by the weights that took part. A vote of exactly
 zero counts as +, as in mergekit. Votes are rounded to the block's dtype, as there, and added in
-float64, where that is exact, so that the order of the experts cannot turn an election.
+float64, where that is exact, so that the order of the experts cannot turn an election. Other sums
+are float64 too and rounded once, so that a combination of equal tensors with coefficients that sum
+to one gives that tensor back bit for bit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from merger.operators.span import rounded, weighted_sum
+from merger.errors import SpecError
 
 _BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
+
+
+def weighted_sum(tensors: Iterable[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return Σ wᵢ·xᵢ in float64, added in the order given."""
+    terms = (t.to(torch.float64, copy=True).mul_(w) for t, w in zip(tensors, weights, strict=True))
+    total = next(terms)
+    for term in terms:
+        total.add_(term)
+    return total
+
+
+def normal(weight: Sequence[float]) -> float:
+    """Return the sum that weights are divided by; a SpecError where it is zero."""
+    if abs(total := sum(weight)) >= 1e-8:
+        return total
+    told = ", ".join(f"{w:g}" for w in weight)
+    law = f"the weights {told} sum to zero and cannot be normalised"
+    raise SpecError(law, "Change a weight, or set normalize: false.")
+
+
+def mean(experts: Tensor, weight: Sequence[float]) -> Tensor:
+    """Return Σ wᵢxᵢ / Σ wᵢ of a block (k, rows, cols), rounded once."""
+    return weighted_sum(experts, weight).div_(normal(weight)).to(experts.dtype)
 
 
 def add_all(
@@ -29,8 +54,7 @@ def add_all(
     """Return base + scale·Σ wᵢδᵢ, divided by Σ wᵢ if asked (and if that is not zero)."""
     total = sum(weight)
     divisor = total if normalize and abs(total) >= 1e-8 else 1.0
-    moved = weighted_sum(changes, weight).mul_(scale / divisor)
-    return rounded(moved.add_(base), base)
+    return weighted_sum(changes, weight).mul_(scale / divisor).add_(base).to(base.dtype)
 
 
 def minority(votes: Tensor) -> Tensor:
@@ -52,7 +76,7 @@ def add_elected(
     weight: Sequence[float],
     *,
     normalize: bool,
-    scale: float,
+    scale: float = 1.0,
     weighted: bool = True,
     least: float | None = None,
 ) -> Tensor:
@@ -79,7 +103,11 @@ def add_elected(
         divisor = took_part[0] * weight[0]
         for one, w in zip(took_part[1:], weight[1:], strict=True):
             divisor.add_(one, alpha=w)  # 0 or w: exact, fused or not
-        total.div_(_never_zero(divisor, weight) if least is None else divisor.clamp_(min=least))
+        if least is None and min(weight) < 0:
+            divisor.masked_fill_(divisor == 0, 1.0)
+        else:
+            divisor.clamp_(min=torch.finfo(divisor.dtype).tiny if least is None else least)
+        total.div_(divisor)
     if scale != 1:
         total.mul_(scale)
     return total.view(sign.dtype).bitwise_xor_(sign).view(base.dtype).add_(base)
@@ -92,10 +120,3 @@ def added(changes: Tensor) -> Tensor:
     for change in changes[2:]:
         total.add_(change)
     return total
-
-
-def _never_zero(divisor: Tensor, weight: Sequence[float]) -> Tensor:
-    """Make 0/0 into 0: where no expert took part the sum is zero, whatever it is divided by."""
-    if min(weight) >= 0:
-        return divisor.clamp_(min=torch.finfo(divisor.dtype).tiny)
-    return divisor.masked_fill_(divisor == 0, 1.0)

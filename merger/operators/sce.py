@@ -9,15 +9,15 @@ weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, NamedTuple
 
 from torch import Tensor
 
 from merger.operators.base import Knob, operator
 from merger.operators.changes import add_elected, added
 from merger.operators.magnitudes import ALL, Cut, kept, largest
+from merger.operators.sums import Sums
 from merger.operators.survey import Block, Place, Size, Survey
-from merger.operators.tiles import Sums
 
 TopK = Annotated[
     float, Knob(0.05, 1.0, default=1.0, least=0.0, most=1.0, help="share of entries selected")
@@ -49,11 +49,8 @@ def sce_survey(size: Size, select_topk: float) -> Survey:
     """Find the cut of the variance, then the energy of what it leaves of each expert."""
     cut = ALL
     if select_topk < 1:
-
-        def wanted(_: int, nonzero: int) -> list[int]:
-            return [int(select_topk * nonzero)]
-
-        ((cut,),) = yield from largest(
+        wanted = [(0, lambda nonzero: int(select_topk * nonzero))]
+        (cut,) = yield from largest(
             lambda b: variance(b.changes)[None], wanted, size.numel, relative=True
         )
 
@@ -62,7 +59,7 @@ def sce_survey(size: Size, select_topk: float) -> Survey:
 
     sums = Sums(energy)
     yield sums
-    means = [s / max(1, size.numel) for s in sums.result]
+    means = [s / max(1, size.numel) for s in sums.result.tolist()]
     total = sum(means)
     equal = [1 / size.experts] * size.experts
     return Chosen(cut, equal if total < 1e-6 else [m / total for m in means])
@@ -72,5 +69,4 @@ def sce_survey(size: Size, select_topk: float) -> Survey:
 def sce(experts: Tensor, base: Tensor, *, select_topk: TopK, facts: Chosen, place: Place) -> Tensor:
     """Average the changes that vary most and share the elected sign, weighted by their energy."""
     changes = selected(experts - base, facts.cut, place)
-    how: dict[str, Any] = {"normalize": True, "scale": 1.0, "weighted": False, "least": 1e-6}
-    return add_elected(base, changes, facts.weight, **how)
+    return add_elected(base, changes, facts.weight, normalize=True, weighted=False, least=1e-6)

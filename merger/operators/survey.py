@@ -2,13 +2,12 @@
 
 A survey is a generator: it yields a measure, is resumed once the measure has seen every block of
 the tensor in order, and returns the facts. More than one pass is allowed; memory stays that of one
-block. The measures themselves: tiles.py (sums), gram.py (inner products), magnitudes.py (k-th
-largest).
+block. The measures themselves: sums.py (sums and inner products), magnitudes.py (k-th largest).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, MutableMapping
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
@@ -58,25 +57,32 @@ class Measure(Protocol):
         """Take one block into account."""
 
 
-Survey = Generator[Measure, None, Any]
+Survey = Generator[Measure, Any, Any]
+Streams = Callable[[Block], Tensor]  # what is measured of a block: (m, rows, cols)
 Pick = Callable[[int], Iterable[int]]
 Passes = Callable[[Pick], Iterable[Block]]
 
 
-def spread(count: int, few: int) -> range:
-    """Return about `few` of `count` numbers, spread evenly."""
-    return range(0, count, max(1, count // few))
+def run_survey(
+    survey: Survey | None, blocks: Passes, kept: MutableMapping[str, Measure] | None = None
+) -> Any:
+    """Drive a survey to its end over fresh passes of the blocks and return its facts.
 
-
-def run_survey(survey: Survey | None, blocks: Passes) -> Any:
-    """Drive a survey to its end over fresh passes of the blocks and return its facts."""
+    A measure with a `name` comes out the same whatever the knobs: `kept` holds such ones from one
+    survey of a tensor to the next, and the survey is sent the one it is to read.
+    """
     if survey is None:
         return None
     try:
         measure = next(survey)
         while True:
-            for block in blocks(getattr(measure, "pick", range)):
-                measure.add(block)
-            measure = next(survey)
+            name = getattr(measure, "name", "")
+            known = kept.get(name) if kept is not None else None
+            if known is None:
+                for block in blocks(getattr(measure, "pick", range)):
+                    measure.add(block)
+            if kept is not None and name:
+                measure = kept.setdefault(name, measure)
+            measure = survey.send(measure)
     except StopIteration as done:
         return done.value

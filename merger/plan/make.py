@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -21,7 +21,6 @@ from merger.names import main_stack, stacks
 from merger.plan.model import Drop, Plan, Source, Step
 from merger.plan.rows import Row, Tables, length, rows_of, tables_of
 from merger.spec import ExpertSpec, MergeSpec
-from merger.spec.check import active, base_of, settings_of
 
 _SHOWN = 40
 _LAYERS = "num_hidden_layers"
@@ -43,15 +42,14 @@ def make_plan(spec: MergeSpec, checkpoints: Mapping[str, Checkpoint]) -> Plan:
         m: {n: i for n, i in checkpoints[m].tensors.items() if n != copies.get(m)}
         for m in spec.models
     }
-    config = checkpoints[spec.donor].config
-    layers = stating(config, _LAYERS).get(_LAYERS)
+    config = stating(checkpoints[spec.donor].config, _LAYERS)
     maker = _Maker(spec, tables)
-    steps = tuple(s for row in rows_of(spec, tables, layers) if (s := maker.step(row)))
+    steps = tuple(s for row in rows_of(spec, tables, config.get(_LAYERS)) if (s := maker.step(row)))
     maker.complain()
     drops, fates = maker.fates(steps)
     drops = [*(Drop(m, n, "a copy of the tied embedding") for m, n in copies.items()), *drops]
     fates["dropped"] += len(copies)
-    changes = _stacked(spec, tables, stating(config, _LAYERS))
+    changes = _stacked(spec, tables, config)
     return Plan(spec, steps, tuple(drops), (*spec.notes, *maker.notes(steps)), changes, fates)
 
 
@@ -65,66 +63,49 @@ class _Maker:
 
     def step(self, row: Row) -> Step | None:
         """Return the step of one output tensor, or None after noting what is wrong with it."""
-        experts, ground = active(self.spec, row.part), base_of(self.spec, row.part)
-        if self.spec.operator.base == "unused" or ground is None:
-            base = None
-        else:
+        spec, ground, base = self.spec, self.spec.ground(row.part), None
+        experts = spec.active(row.part)
+        if spec.operator.base != "unused" and ground is not None:
             base = Source(ground, row.source(ground))
-        sources = [Source(e.model, row.source(e.model)) for e in experts]
-        inputs = [*sources, base] if base else sources
-        infos = self.infos(row, inputs)
+        sources = tuple(Source(e.model, row.source(e.model)) for e in experts)
+        infos = self.infos(row, [*sources, base] if base else sources)
         if infos is None:
             return None
-        head = infos[-1] if base else infos[0]
+        head = infos[(base or sources[0]).model]
         if not head.is_float or not head.numel:
-            kept = base or (Source(ground or "", row.name) if self.has(ground, row) else sources[0])
+            # A base that takes no part in the arithmetic may have the tensor, to copy it.
+            spare = ground and row.part.whole and row.name in self.tables[ground]
+            kept = base or (Source(ground or "", row.name) if spare else sources[0])
             return Step(row.name, None, (kept,), None, {}, head.dtype, head.shape)
-        told = zip(inputs, infos, strict=True)
-        self.mixed.update((s.model, i.dtype) for s, i in told if i.dtype != head.dtype)
-        knobs = self.knobs(row, experts)
-        dtype = dtype_code(self.spec.written_dtype) if self.spec.written_dtype else head.dtype
+        self.mixed.update((m, i.dtype) for m, i in infos.items() if i.dtype != head.dtype)
+        knobs = {
+            name: tuple(self.value(row, e, name) for e in experts)
+            if knob.each
+            else self.value(row, None, name)
+            for name, knob in spec.operator.knobs.items()
+        }
+        dtype = dtype_code(spec.written_dtype) if spec.written_dtype else head.dtype
         keys = stream_keys([s.model for s in sources], row.name)
-        return Step(
-            row.name, self.spec.method, tuple(sources), base, knobs, dtype, head.shape, keys
-        )
+        return Step(row.name, spec.method, sources, base, knobs, dtype, head.shape, keys)
 
-    def has(self, model: str | None, row: Row) -> bool:
-        """Say whether a base that takes no part in the arithmetic has the tensor, to copy it."""
-        whole = row.part is None or row.part.whole
-        return model is not None and whole and row.name in self.tables[model]
-
-    def infos(self, row: Row, sources: list[Source]) -> list[TensorInfo] | None:
-        """Return the headers of a row's tensors, the base last, or None if they do not fit."""
-        found: dict[str, TensorInfo] = {}
-        for source in sources:
-            info = self.tables[source.model].get(source.tensor)
-            if info is None:
-                self.wrong.append(f"{source.tensor} is missing in {source.model}")
-            else:
-                found[source.model] = info
-        shapes = {i.shape for i in found.values()}
-        if len(shapes) > 1:
+    def infos(self, row: Row, sources: Sequence[Source]) -> dict[str, TensorInfo] | None:
+        """Return the headers of a row's tensors by model, or None if they do not fit."""
+        found = {s.model: i for s in sources if (i := self.tables[s.model].get(s.tensor))}
+        missing = [s for s in sources if s.model not in found]
+        self.wrong += [f"{s.tensor} is missing in {s.model}" for s in missing]
+        if len({i.shape for i in found.values()}) > 1:
             told = ", ".join(f"{list(i.shape)} in {m}" for m, i in found.items())
             self.wrong.append(f"{row.name} has the shapes {told}")
         elif len({i.is_float for i in found.values()}) > 1:
             told = ", ".join(f"{i.dtype} in {m}" for m, i in found.items())
             self.wrong.append(f"{row.name} has the dtypes {told}")
-        elif len(found) == len({s.model for s in sources}):
-            return [found[s.model] for s in sources]
+        elif not missing:
+            return found
         return None
 
-    def knobs(self, row: Row, experts: tuple[ExpertSpec, ...]) -> dict[str, Any]:
-        """Return the resolved value of every knob for one tensor."""
-        return {
-            name: tuple(self.value(row, e, name) for e in experts)
-            if knob.each
-            else self.value(row, None, name)
-            for name, knob in self.spec.operator.knobs.items()
-        }
-
     def value(self, row: Row, expert: ExpertSpec | None, name: str) -> Any:
-        """Return a knob's value for one tensor: expert, slice, whole merge, default."""
-        for setting in settings_of(self.spec, row.part, expert, name):
+        """Return a knob's value for one tensor: expert, part, whole merge, default."""
+        for setting in self.spec.settings(row.part, expert, name):
             if (value := setting.at(row.name, row.depth)) is not None:
                 return value
         default = self.spec.operator.knobs[name].default
@@ -135,13 +116,13 @@ class _Maker:
 
     def complain(self) -> None:
         """Raise one error that lists everything found wrong."""
-        wrong = list(dict.fromkeys(self.wrong))
-        if not wrong:
+        if not (wrong := list(dict.fromkeys(self.wrong))):
             return
-        more = [f"and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
-        told = [*wrong[:_SHOWN], *more]
-        if len(told) > 1:
+        told = wrong[:_SHOWN]
+        if len(wrong) > 1:
             told = [f"{len(wrong)} tensors do not fit together:", *(f"  {w}" for w in told)]
+        if len(wrong) > _SHOWN:
+            told.append(f"  and {len(wrong) - _SHOWN} more")
         remedy = "Add a rule without a filter." if "no filter" in wrong[0] else _SHAPES
         raise MismatchError("\n".join(told), remedy)
 
@@ -153,10 +134,9 @@ class _Maker:
         listed = {s.model for s, fate in known.items() if fate == "merged"} or {*self.tables}
         # A copied tensor is the same fact in every model, so the others' are not called dropped.
         same = {step.name for step in steps if not step.operator}
-        reason = f"not in {self.spec.donor}"
-        if self.spec.parts:
-            laid = "" in self.spec.modules
-            reason = "outside the slices" if laid else "not asked for by its module"
+        modules = self.spec.parts[0].module
+        reason = "not asked for by its module" if modules else "outside the slices"
+        reason = f"not in {self.spec.donor}" if self.spec.experts else reason
         drops, fates = [], Counter({"dropped": 0})
         for source in (Source(m, name) for m, table in self.tables.items() for name in table):
             left = "dropped" if source.model in listed else "not asked for"
@@ -168,16 +148,18 @@ class _Maker:
 
     def notes(self, steps: tuple[Step, ...]) -> list[str]:
         """Return what a reader should be told beside the table of steps."""
-        told = []
-        spec = self.spec
+        spec, told = self.spec, []
         if spec.base and spec.operator.base == "unused":
-            part = "" if spec.base in {e.model for e in active(spec)} else "takes no part and "
+            listed = spec.base in {e.model for e in spec.experts}
+            part = "" if listed else "takes no part and "
             told.append(f"base {spec.base}: {part}gives config and tokenizer ({spec.method})")
         if not spec.base:
             told.append(f"no base: config and tokenizer come from {spec.donor}, listed first")
-        for step in steps:
-            if not step.operator and step.nbytes:
-                told.append(f"{step.name} ({step.dtype}) is copied from {step.sources[0].model}")
+        told += [
+            f"{step.name} ({step.dtype}) is copied from {step.sources[0].model}"
+            for step in steps
+            if not step.operator and step.nbytes
+        ]
         for (model, dtype), count in self.mixed.items():
             told.append(f"{model}: {count} tensors are stored as {dtype}, unlike {spec.donor}")
         return told
@@ -213,11 +195,7 @@ def stream_keys(models: list[str], tensor: str) -> tuple[int, ...]:
     An expert is known by the last part of its name, so that the same folder gives the same draws
     wherever it lies; a second one of that name is told apart by its number.
     """
-    seen: dict[str, int] = {}
-    keys = []
-    for model in models:
-        name = PurePath(model).name
-        seen[name] = seen.get(name, 0) + 1
-        digest = hashlib.sha256(f"{name}\0{seen[name]}\0{tensor}".encode()).digest()
-        keys.append(int.from_bytes(digest[:8], "little", signed=True))
-    return tuple(keys)
+    names = [PurePath(model).name for model in models]
+    told = [f"{name}\0{names[: i + 1].count(name)}\0{tensor}" for i, name in enumerate(names)]
+    digests = [hashlib.sha256(text.encode()).digest() for text in told]
+    return tuple(int.from_bytes(digest[:8], "little", signed=True) for digest in digests)

@@ -24,7 +24,7 @@ class Row:
     """One output tensor before it is checked: the name it has in each model."""
 
     name: str
-    part: PartSpec | None
+    part: PartSpec
     depth: float
     renamed: Mapping[str, str]  # model -> tensor name, where it differs from `name`
 
@@ -41,14 +41,13 @@ def rows_of(spec: MergeSpec, tables: Tables, layers: int | None) -> Iterator[Row
         tables: the tensors of each model.
         layers: the donor's `num_hidden_layers`, where its config states it.
     """
-    if not spec.parts:
-        yield from _whole(tables[spec.donor], None)
     for module, parts in spec.modules.items():
         mine = tables_of(module, spec, tables)
         if parts[0].whole:
-            yield from _whole(
-                mine[parts[0].base or spec.base or parts[0].sources[0].model], parts[0]
-            )
+            names = mine[spec.ground(parts[0]) or parts[0].sources[0].model]
+            counts = stacks(names)
+            for name in names:
+                yield Row(name, parts[0], depth(name, counts), {})
         else:
             yield from _sliced(spec, parts, mine, main_stack(stacks(mine[spec.donor]), layers))
 
@@ -72,12 +71,6 @@ def tables_of(module: str, spec: MergeSpec, tables: Tables) -> Tables:
 def _owner(name: str, modules: Mapping[str, Any]) -> str | None:
     fitting = [m for m in modules if name.startswith((f"{m}.", f"model.{m}."))]
     return max(fitting, key=len, default="default" if "default" in modules else None)
-
-
-def _whole(names: Mapping[str, Any], part: PartSpec | None) -> Iterator[Row]:
-    counts = stacks(names)
-    for name in names:
-        yield Row(name, part, depth(name, counts), {})
 
 
 def _sliced(
@@ -135,6 +128,5 @@ def _first(source: ExpertSpec) -> int:
 
 def _ground(spec: MergeSpec, part: PartSpec) -> str:
     """Return the model whose names a slice follows: its base if listed, else its first source."""
-    base = part.base or spec.base
     models = [s.model for s in part.sources]
-    return base if base in models else models[0]
+    return next((m for m in models if m == spec.ground(part)), models[0])

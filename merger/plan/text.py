@@ -17,7 +17,7 @@ def plan_table(plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     A knob of each expert is a column of its own, its values in the experts' order.
     """
     each = [name for name, knob in plan.spec.operator.knobs.items() if knob.each]
-    laid = ["from"] if plan.spec.parts or plan.copied else []
+    laid = ["from"] if not plan.spec.experts or plan.copied else []
     rows = [
         (s.name, *(_from(s) for _ in laid), *_cells(s, each), s.dtype, bytes_text(s.nbytes))
         for s in plan.steps
@@ -42,7 +42,9 @@ def drops_text(plan: Plan) -> list[str]:
     place = placing(drop.tensor for drop in plan.dropped)
     groups: dict[tuple[str, str, str], list[str]] = {}
     for drop in plan.dropped:
-        layer = place(drop.tensor) if plan.spec.parts and layer_of(drop.tensor) else drop.tensor
+        layer = (
+            place(drop.tensor) if not plan.spec.experts and layer_of(drop.tensor) else drop.tensor
+        )
         groups.setdefault((drop.model, layer, drop.reason), []).append(drop.tensor)
     return [
         f"dropped: {model} {layer}" + (f", {len(n)} tensors" if len(n) > 1 else "") + f" ({reason})"

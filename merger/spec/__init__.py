@@ -1,8 +1,7 @@
 """What to merge and how, as data: mergekit's YAML, read strictly and written back."""
 
-from merger.spec.build import merge_spec
 from merger.spec.model import ExpertSpec, MergeSpec, PartSpec
-from merger.spec.parse import load_spec, spec_from_mapping
+from merger.spec.parse import load_spec, merge_spec, spec_from_mapping
 from merger.spec.setting import Rule, Setting
 
 __all__ = [

@@ -2,29 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from merger.spec.lines import Path_, Where
-from merger.spec.model import ExpertSpec, MergeSpec, PartSpec
-from merger.spec.setting import Setting
-
-
-def active(spec: MergeSpec, part: PartSpec | None = None) -> tuple[ExpertSpec, ...]:
-    """Return the models that are merged: those listed, less the base where it is the ground.
-
-    An operator that starts from the base does not count it among its experts, even if the config
-    lists it; one without a base takes every model listed.
-    """
-    listed: Sequence[ExpertSpec] = part.sources if part else spec.experts
-    ground = base_of(spec, part)
-    if spec.operator.base == "unused":
-        return tuple(listed)
-    return tuple(e for e in listed if e.model != ground)
-
-
-def base_of(spec: MergeSpec, part: PartSpec | None = None) -> str | None:
-    """Return the base of a slice, or of the whole merge."""
-    return (part.base if part else None) or spec.base
+from merger.spec.model import MergeSpec, PartSpec
 
 
 def check_spec(spec: MergeSpec, where: Where) -> None:
@@ -32,10 +11,11 @@ def check_spec(spec: MergeSpec, where: Where) -> None:
     _check_words(spec, where)
     for i, part in enumerate(spec.parts):
         path: Path_ = ("modules", part.module) if part.module else ("slices", i)
-        _check_sources(part, path, where)
+        if spec.experts:
+            path = ("models",)
+        else:
+            _check_sources(part, path, where)
         _check_part(spec, part, path, where)
-    if not spec.parts:
-        _check_part(spec, None, ("models",), where)
 
 
 def _check_words(spec: MergeSpec, where: Where) -> None:
@@ -47,16 +27,15 @@ def _check_words(spec: MergeSpec, where: Where) -> None:
         law = f"tokenizer_source {source} is none of the models"
         remedy = f"base, union, or one of {', '.join(spec.models)}."
         raise where.error(("tokenizer_source",), law, remedy)
-    template = spec.chat_template
-    if template and "{" not in template:
-        law = f"chat_template {template!r} is no Jinja template"
+    if spec.chat_template and "{" not in spec.chat_template:
+        law = f"chat_template {spec.chat_template!r} is no Jinja template"
         remedy = "Give the template's text, or auto to keep the donor's; no templates are built in."
         raise where.error(("chat_template",), law, remedy)
 
 
-def _check_part(spec: MergeSpec, part: PartSpec | None, path: Path_, where: Where) -> None:
-    operator, experts = spec.operator, active(spec, part)
-    if operator.base == "required" and not base_of(spec, part):
+def _check_part(spec: MergeSpec, part: PartSpec, path: Path_, where: Where) -> None:
+    operator, experts = spec.operator, spec.active(part)
+    if operator.base == "required" and not spec.ground(part):
         law = f"{spec.method} starts from a base, and base_model is missing"
         raise where.error(path, law, "Add `base_model: NAME` (or --base NAME).")
     fewest, most = operator.experts
@@ -65,11 +44,9 @@ def _check_part(spec: MergeSpec, part: PartSpec | None, path: Path_, where: Wher
         said = f"{spec.method} takes {asked} beside the base" if spec.base else f"takes {asked}"
         law = f"{said}, and {len(experts)} is given"
         raise where.error(path, law, "Change the list of models.")
-    for i, expert in enumerate(experts):
-        for name, knob in operator.knobs.items():
-            inherited = (part.knobs if part else {}, spec.knobs)
-            given = name in expert.knobs or any(name in knobs for knobs in inherited)
-            if knob.default is None and not given and (knob.each or i == 0):
+    for name, knob in operator.knobs.items():
+        for expert in experts if knob.each else experts[:1]:
+            if knob.default is None and not spec.settings(part, expert, name):
                 law = f"{expert.model} has no {name}" if knob.each else f"{name} is missing"
                 law = f"{law}, which {spec.method} needs"
                 raise where.error(path, law, f"Add `{name}: VALUE` to its parameters.")
@@ -86,11 +63,3 @@ def _check_sources(part: PartSpec, path: Path_, where: Where) -> None:
     if len({last - first for first, last in spans}) > 1:
         told = ", ".join(f"{s.model} {list(s.layers or ())}" for s in part.sources)
         raise where.error(path, f"the layer ranges differ in length: {told}", "Make them equal.")
-
-
-def settings_of(
-    spec: MergeSpec, part: PartSpec | None, expert: ExpertSpec | None, knob: str
-) -> list[Setting]:
-    """Return the settings of a knob in the order they are asked: expert, slice, whole merge."""
-    tables = [expert.knobs if expert else {}, part.knobs if part else {}, spec.knobs]
-    return [table[knob] for table in tables if knob in table]

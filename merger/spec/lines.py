@@ -7,7 +7,8 @@ last), and so is a file that grows by aliases beyond any sensible config.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,45 @@ class Where:
             yield
         except MergerError as error:
             raise self.error(path, error.law, error.remedy) from error
+
+
+@dataclass(frozen=True)
+class Node:
+    """A piece of a config: what stands there, and where."""
+
+    value: Any
+    where: Where
+    path: Path_ = ()
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.value
+
+    def __getitem__(self, key: Any) -> Node:
+        """Return what stands under a key of a mapping, or None in its place."""
+        return Node(self.value.get(key), self.where, (*self.path, key))
+
+    def __str__(self) -> str:
+        return self.where(*self.path)
+
+    def entries(self) -> list[Node]:
+        """Return the entries of a list."""
+        if not isinstance(self.value, list):
+            raise self.error(f"{self.value!r} is no list", "Begin each entry with a dash.")
+        return [Node(v, self.where, (*self.path, i)) for i, v in enumerate(self.value)]
+
+    def text(self) -> str | None:
+        """Return a name, or None where there is none."""
+        if self.value is None or isinstance(self.value, str):
+            return self.value or None
+        raise self.error(f"{self.path[-1]} is {self.value!r}", "Give a name.")
+
+    def error(self, law: str, remedy: str = "") -> SpecError:
+        """Build an error at this place."""
+        return self.where.error(self.path, law, remedy)
+
+    def placed(self) -> AbstractContextManager[None]:
+        """Give the errors of a block this place."""
+        return self.where.at(*self.path)
 
 
 def read_yaml(file: Path) -> tuple[Any, Where]:

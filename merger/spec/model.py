@@ -1,8 +1,8 @@
 """The spec: which experts, by which operator, with which knobs; frozen, and equal to its YAML.
 
 Models are named as the user named them (a folder, an alias, a Hub id); whoever opens them resolves
-the names. `experts` holds the models as listed, the base among them only if the config lists it.
-What mergekit calls slices and modules are parts here: each has experts of its own.
+the names. What mergekit calls slices and modules are parts here: each has sources of its own, the
+base among them only if the config lists it.
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ class PartSpec:
 
 @dataclass(frozen=True)
 class MergeSpec:
-    """A whole merge; build one from YAML by `load_spec`, or from weights by `merge_spec`."""
+    """A whole merge; build one from YAML by `load_spec`, or from weights by `merge_spec`.
+
+    `parts` is never empty: a merge of whole models is a single part without a module.
+    """
 
     method: str
-    experts: tuple[ExpertSpec, ...] = ()
+    parts: tuple[PartSpec, ...]
     base: str | None = None
     knobs: Knobs = field(default_factory=dict)
-    parts: tuple[PartSpec, ...] = ()
     dtype: str | None = None
     out_dtype: str | None = None
     tokenizer_source: str | None = None
@@ -66,6 +68,12 @@ class MergeSpec:
         return OPERATORS[self.method]
 
     @property
+    def experts(self) -> tuple[ExpertSpec, ...]:
+        """The models listed, where whole models are merged; none where parts of them are."""
+        plain = self.parts[0].whole and not self.parts[0].module
+        return self.parts[0].sources if plain else ()
+
+    @property
     def written_dtype(self) -> str | None:
         """The dtype of the written tensors, or None to keep each tensor's own."""
         return self.out_dtype or self.dtype
@@ -73,10 +81,8 @@ class MergeSpec:
     @property
     def models(self) -> tuple[str, ...]:
         """Every model named, once, in order: the experts as listed, then the base."""
-        listed = [e.model for e in self.experts]
-        for part in self.parts:
-            listed += [s.model for s in part.sources] + ([part.base] if part.base else [])
-        return tuple(dict.fromkeys([*listed, *([self.base] if self.base else [])]))
+        named = [m for p in self.parts for m in (*(s.model for s in p.sources), p.base)]
+        return tuple(m for m in dict.fromkeys([*named, self.base]) if m)
 
     @property
     def modules(self) -> dict[str, list[PartSpec]]:
@@ -88,19 +94,33 @@ class MergeSpec:
         """The model whose config and tokenizer the output takes: the base, else the first."""
         return self.base or self.models[0]
 
+    def ground(self, part: PartSpec) -> str | None:
+        """Return the base of a part, or of the whole merge."""
+        return part.base or self.base
+
+    def active(self, part: PartSpec) -> tuple[ExpertSpec, ...]:
+        """Return the models that are merged: those listed, less the base where it is the ground.
+
+        An operator that starts from the base does not count it among its experts, even if the
+        config lists it; one without a base takes every model listed.
+        """
+        ground = None if self.operator.base == "unused" else self.ground(part)
+        return tuple(e for e in part.sources if e.model != ground)
+
+    def settings(self, part: PartSpec, expert: ExpertSpec | None, knob: str) -> list[Setting]:
+        """Return the settings of a knob in the order they are asked: expert, part, whole merge."""
+        tables = [expert.knobs if expert else {}, part.knobs, self.knobs]
+        return [table[knob] for table in tables if knob in table]
+
     def to_mapping(self) -> dict[str, Any]:
         """Return the spec as mergekit's YAML states it."""
         told: dict[str, Any] = {"merge_method": self.method}
         told |= {"base_model": self.base} if self.base else {}
-        if not self.parts:
-            told["models"] = [_source(expert) for expert in self.experts]
-        elif "" in self.modules:
-            told |= _body(self.parts)
-        else:
-            told["modules"] = {module: _body(parts) for module, parts in self.modules.items()}
-        told |= _parameters(self.knobs)
+        bodies = {module: _body(parts) for module, parts in self.modules.items()}
+        told |= bodies.get("") or {"modules": bodies}
         rest = ("dtype", "out_dtype", "tokenizer_source", "chat_template")
-        return told | {name: getattr(self, name) for name in rest if getattr(self, name)}
+        stated = {name: getattr(self, name) for name in rest if getattr(self, name)}
+        return told | _parameters(self.knobs) | stated
 
     def hash(self) -> str:
         """Return a sha256 of what the spec says."""
@@ -117,11 +137,9 @@ def _source(expert: ExpertSpec) -> dict[str, Any]:
 
 
 def _body(parts: Sequence[PartSpec]) -> dict[str, Any]:
+    told = [([_source(s) for s in p.sources], _parameters(p.knobs)) for p in parts]
     if parts[0].whole:
-        return {"models": [_source(s) for s in parts[0].sources], **_parameters(parts[0].knobs)}
-    return {"slices": [_slice(part) for part in parts]}
-
-
-def _slice(part: PartSpec) -> dict[str, Any]:
-    base = {"base_model": part.base} if part.base else {}
-    return {"sources": [_source(s) for s in part.sources], **base, **_parameters(part.knobs)}
+        return {"models": told[0][0], **told[0][1]}
+    bases = [{"base_model": p.base} if p.base else {} for p in parts]
+    slices = zip(told, bases, strict=True)
+    return {"slices": [{"sources": own, **base, **knobs} for (own, knobs), base in slices]}

@@ -6,15 +6,16 @@ do not support are refused by name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from merger.errors import SpecError
-from merger.operators import OPERATORS
+from merger.operators import OPERATORS, Knob
 from merger.registry import unknown
 from merger.spec.check import check_spec
-from merger.spec.lines import Path_, Where, read_yaml
+from merger.spec.lines import Node, Where, read_yaml
 from merger.spec.model import ExpertSpec, Knobs, MergeSpec, PartSpec
 from merger.spec.setting import Rule, Setting, Value
 
@@ -34,13 +35,41 @@ _WITHOUT_EFFECT = {"int8_mask"}
 
 def load_spec(path: str | Path) -> MergeSpec:
     """Read a merge config (mergekit YAML) and check all of it that needs no checkpoint."""
-    document, where = read_yaml(Path(path))
-    return spec_from_mapping(document, where)
+    return spec_from_mapping(*read_yaml(Path(path)))
 
 
 def spec_from_mapping(document: Any, where: Where | None = None) -> MergeSpec:
     """Build a spec from plain data, as YAML gives it; raises a SpecError with the place."""
-    return _Parser(where or Where()).spec(document)
+    return _Parser(Node(document, where or Where())).spec()
+
+
+def merge_spec(
+    method: str,
+    weights: Mapping[str, float | Mapping[str, Any] | None],
+    *,
+    base: str | None = None,
+    knobs: Mapping[str, Any] | None = None,
+    dtype: str | None = None,
+    out_dtype: str | None = None,
+) -> MergeSpec:
+    """Build a spec from plain arguments: what flags, a search and Python code use instead of YAML.
+
+    Args:
+        method: a registered operator.
+        weights: model -> its weight, or its knobs by name, or None for a model without any.
+        base: the model the experts started from.
+        knobs: knobs of the whole merge; a knob that is one per expert holds for all of them.
+        dtype: as in mergekit, the written dtype unless `out_dtype` says otherwise.
+        out_dtype: dtype of the written tensors.
+
+    Raises:
+        SpecError: for anything that the same YAML would be refused for.
+    """
+    own = {m: w if isinstance(w, Mapping | None) else {"weight": w} for m, w in weights.items()}
+    models = [{"model": m} | ({"parameters": dict(w)} if w else {}) for m, w in own.items()]
+    told: dict[str, Any] = {"merge_method": method, "models": models}
+    rest = {"base_model": base, "parameters": knobs or None, "dtype": dtype, "out_dtype": out_dtype}
+    return spec_from_mapping(told | {k: v for k, v in rest.items() if v is not None})
 
 
 def dtype_of(name: str, place: str) -> str:
@@ -52,192 +81,164 @@ def dtype_of(name: str, place: str) -> str:
 
 
 class _Parser:
-    """The border between plain data and the spec; holds where things stand, and the operator."""
+    """The border between plain data and the spec; knows the operator, and collects notes."""
 
-    def __init__(self, where: Where) -> None:
-        self.where = where
-        self.notes: list[str] = []
+    def __init__(self, top: Node) -> None:
+        self.top, self.notes = _table(top, *_TOP), list[str]()
+        method = top["merge_method"]
+        if not method.text():
+            raise top.error("merge_method is missing", f"One of {', '.join(OPERATORS)}.")
+        with method.placed():
+            self.operator = OPERATORS[method.value]
 
-    def spec(self, document: Any) -> MergeSpec:
-        top = self.mapping(document, (), _TOP)
-        method = self.text(top, "merge_method", ()) or ""
-        if not method:
-            known = ", ".join(OPERATORS)
-            raise self.where.error((), "merge_method is missing", f"One of {known}.")
-        with self.where.at("merge_method"):
-            self.operator = OPERATORS[method]
-        kind = self.one_of(top, (), ("models", "slices", "modules"))
-        kept = top.get("provenance")
-        parts = self.modules(top[kind]) if kind == "modules" else ()
-        spec = MergeSpec(
-            method=method,
-            experts=self.sources(top[kind], (kind,)) if kind == "models" else (),
-            base=self.text(top, "base_model", ()),
-            knobs=self.knobs(top.get("parameters"), ("parameters",)),
-            parts=self.slices(top[kind], (kind,)) if kind == "slices" else parts,
-            dtype=self.dtype(top, "dtype"),
-            out_dtype=self.dtype(top, "out_dtype"),
-            tokenizer_source=self.tokenizer(top),
-            chat_template=self.template(top),
-            notes=tuple(self.notes),
-            provenance=self.mapping(kept, ("provenance",), ()) if kept else None,
-        )
-        check_spec(spec, self.where)
-        return spec
-
-    def mapping(self, value: Any, path: Path_, keys: Iterable[str]) -> Mapping[str, Any]:
-        """Check that a value holds keys, and no other than these; any, where there are none."""
-        if not isinstance(value, Mapping):
-            law = f"a {type(value).__name__} stands where keys were expected"
-            raise self.where.error(path, law, f"Known keys: {', '.join(keys)}.")
-        for key in value:
-            if key in _REFUSED:
-                raise self.where.error((*path, key), f"{key!r} is not supported", _REFUSED[key])
-            if keys and key not in keys:
-                error = unknown("key", str(key), keys)
-                remedy = _place(str(key), path) or error.remedy
-                raise self.where.error((*path, key), error.law, remedy)
-        return value
-
-    def one_of(self, table: Mapping[str, Any], path: Path_, kinds: tuple[str, ...]) -> str:
-        found = [kind for kind in kinds if kind in table]
-        if len(found) == 1:
-            return found[0]
-        law = f"{' and '.join(found)} stand together" if found else f"no {' or '.join(kinds)}"
-        raise self.where.error((*path, *found[1:2]), law, "Keep one of these keys.")
-
-    def listed(self, value: Any, path: Path_, *, empty: bool = True) -> list[Any]:
-        if not isinstance(value, list):
-            raise self.where.error(path, f"{value!r} is no list", "Begin each entry with a dash.")
-        if not value and not empty:
-            raise self.where.error(path, "the list is empty", "Name at least one slice.")
-        return value
-
-    def text(self, table: Mapping[str, Any], key: str, path: Path_) -> str | None:
-        value = table.get(key)
-        if value is None or isinstance(value, str):
-            return value or None
-        raise self.where.error((*path, key), f"{key} is {value!r}", "Give a name.")
-
-    def dtype(self, top: Mapping[str, Any], key: str) -> str | None:
-        name = self.text(top, key, ())
-        return dtype_of(name, self.where(key)) if name else None
-
-    def tokenizer(self, top: Mapping[str, Any]) -> str | None:
-        source = self.text(top, "tokenizer_source", ())
-        if "tokenizer" not in top:
-            return source
-        table = self.mapping(top["tokenizer"], ("tokenizer",), ("source",))
-        return self.text(table, "source", ("tokenizer",)) or source
-
-    def template(self, top: Mapping[str, Any]) -> str | None:
-        template = self.text(top, "chat_template", ())
+    def spec(self) -> MergeSpec:
+        top, kind = self.top, _one_of(self.top, "models", "slices", "modules")
+        read = {"models": self.whole, "slices": self.slices, "modules": self.modules}[kind]
+        source = _table(top["tokenizer"], "source")["source"].text() if "tokenizer" in top else None
+        template = top["chat_template"].text()
         if template == "auto":
             self.notes.append("chat_template auto: the donor's is kept")
-            return None
-        return template
+        spec = MergeSpec(
+            method=self.operator.name,
+            parts=read(top[kind]),
+            base=top["base_model"].text(),
+            knobs=self.knobs(top["parameters"]),
+            dtype=_dtype(top["dtype"]),
+            out_dtype=_dtype(top["out_dtype"]),
+            tokenizer_source=source or top["tokenizer_source"].text(),
+            chat_template=None if template == "auto" else template,
+            notes=tuple(self.notes),
+            provenance=_table(top["provenance"]).value if top["provenance"].value else None,
+        )
+        check_spec(spec, top.where)
+        return spec
 
-    def modules(self, value: Any) -> tuple[PartSpec, ...]:
+    def whole(self, node: Node) -> tuple[PartSpec, ...]:
+        return (PartSpec(self.sources(node)),)
+
+    def modules(self, node: Node) -> tuple[PartSpec, ...]:
         made: list[PartSpec] = []
-        for name, entry in self.mapping(value, ("modules",), ()).items():
-            path = ("modules", name)
-            table = self.mapping(entry, path, ("models", "slices", "parameters"))
-            knobs = self.knobs(table.get("parameters"), (*path, "parameters"))
-            kind = self.one_of(table, path, ("models", "slices"))
-            if kind == "slices":
-                made += self.slices(table[kind], (*path, kind), name, knobs)
+        for name in _table(node).value:
+            module = _table(node[name], "models", "slices", "parameters")
+            knobs = self.knobs(module["parameters"])
+            if _one_of(module, "models", "slices") == "slices":
+                made += self.slices(module["slices"], str(name), knobs)
             else:
-                sources = self.sources(table[kind], (*path, kind))
-                made.append(PartSpec(sources, None, knobs, str(name)))
+                made.append(PartSpec(self.sources(module["models"]), None, knobs, str(name)))
         return tuple(made)
 
     def slices(
-        self, value: Any, path: Path_, module: str = "", shared: Knobs | None = None
+        self, node: Node, module: str = "", shared: Knobs | None = None
     ) -> tuple[PartSpec, ...]:
         made = []
-        for i, entry in enumerate(self.listed(value, path, empty=False)):
-            here = (*path, i)
-            table = self.mapping(entry, here, ("sources", "base_model", "parameters"))
-            sources = self.sources(table.get("sources"), (*here, "sources"), layered=True)
-            knobs = dict(self.knobs(table.get("parameters"), (*here, "parameters")))
+        for entry in node.entries():
+            part = _table(entry, "sources", "base_model", "parameters")
+            knobs = dict(self.knobs(part["parameters"]))
             for name, setting in (shared or {}).items():  # asked where the slice's own are silent
                 own = knobs[name].rules if name in knobs else ()
                 knobs[name] = Setting((*own, *setting.rules))
-            made.append(PartSpec(sources, self.text(table, "base_model", here), knobs, module))
+            sources = self.sources(part["sources"], "layer_range")
+            made.append(PartSpec(sources, part["base_model"].text(), knobs, module))
+        if not made:
+            raise node.error("the list is empty", "Name at least one slice.")
         return tuple(made)
 
-    def sources(self, value: Any, path: Path_, *, layered: bool = False) -> tuple[ExpertSpec, ...]:
+    def sources(self, node: Node, *layered: str) -> tuple[ExpertSpec, ...]:
         made = []
-        for i, entry in enumerate(self.listed(value, path)):
-            here = (*path, i)
-            keys = ("model", "layer_range", "parameters") if layered else ("model", "parameters")
-            table = self.mapping(entry, here, keys)
-            if not (name := self.text(table, "model", here)):
-                raise self.where.error(here, "an entry names no model", "Add `model: NAME`.")
-            knobs = self.knobs(table.get("parameters"), (*here, "parameters"), each=True)
-            layers = table.get("layer_range")
+        for entry in node.entries():
+            source = _table(entry, "model", *layered, "parameters")
+            if not (name := source["model"].text()):
+                raise source.error("an entry names no model", "Add `model: NAME`.")
+            layers = source["layer_range"].value
             if layered and not _is_range(layers):
-                law = f"layer_range is {layers!r}"
-                raise self.where.error(here, law, "Give [first, last): two growing whole numbers.")
+                remedy = "Give [first, last): two growing whole numbers."
+                raise source.error(f"layer_range is {layers!r}", remedy)
+            knobs = self.knobs(source["parameters"], each=True)
             made.append(ExpertSpec(name, knobs, (layers[0], layers[1]) if layers else None))
         return tuple(made)
 
-    def knobs(self, value: Any, path: Path_, *, each: bool = False) -> Knobs:
-        operator = self.operator
-        if value is None:
+    def knobs(self, node: Node, *, each: bool = False) -> Knobs:
+        if node.value is None:
             return {}
-        quiet = _WITHOUT_EFFECT - set(operator.knobs)
-        table = self.mapping(value, path, [*operator.knobs, *quiet])
-        for name in table:
+        known = self.operator.knobs
+        quiet = _WITHOUT_EFFECT - set(known)
+        found = {}
+        for name in _table(node, *known, *quiet).value:
             if name in quiet:
-                self.notes.append(f"{self.where(*path, name)}: {name} has no effect on the result")
-            elif each and not operator.knobs[name].each:
-                law = f"{name} of {operator.name} is one value for the whole merge"
-                raise self.where.error((*path, name), law, "Move it to the top `parameters`.")
-        return {n: self.setting(v, (*path, n)) for n, v in table.items() if n not in quiet}
-
-    def setting(self, value: Any, path: Path_) -> Setting:
-        entries = value if isinstance(value, list) else [value]
-        if not any(isinstance(entry, Mapping) for entry in entries):
-            return Setting((Rule(self.values(value, path)),))
-        rules = []
-        for i, entry in enumerate(entries):
-            here = (*path, i) if isinstance(value, list) else path
-            if not isinstance(entry, Mapping):
-                entry = {"value": entry}
-            table = self.mapping(entry, here, ("filter", "value"))
-            if "value" not in table:
-                raise self.where.error(here, "a filter has no value", "Add `value: NUMBER`.")
-            values = self.values(table["value"], path)
-            rules.append(Rule(values, self.text(table, "filter", here)))
-        return Setting(tuple(rules))
-
-    def values(self, value: Any, path: Path_) -> tuple[Value, ...]:
-        many = value if isinstance(value, list) else [value]
-        knob, name = self.operator.knobs[str(path[-1])], str(path[-1])
-        if len(many) != 1 and (knob.choices or knob.kind is bool or not many):
-            raise self.where.error(path, f"{name} is {value!r}", "Give a single value.")
-        with self.where.at(*path):
-            return tuple(knob.checked(name, _number(v)) for v in many)
+                self.notes.append(f"{node[name]}: {name} has no effect on the result")
+            elif each and not known[name].each:
+                law = f"{name} of {self.operator.name} is one value for the whole merge"
+                raise node[name].error(law, "Move it to the top `parameters`.")
+            else:
+                found[name] = _setting(node[name], name, known[name])
+        return found
 
 
-def _place(key: str, path: Path_) -> str:
-    """Say where a key belongs that stands in the wrong place; nothing for one unknown anywhere."""
-    if key in _TOP:
-        return f"{key} belongs at the top of the config."
-    if path[-1:] != ("parameters",) and any(key in OPERATORS[name].knobs for name in OPERATORS):
-        return f"{key} belongs under `parameters`."
-    return "layer_range belongs to a source of a slice." if key == "layer_range" else ""
+def _setting(node: Node, name: str, knob: Knob) -> Setting:
+    """Read a value, a gradient, or a list of either with filters."""
+    listed = isinstance(node.value, list)
+    if not any(isinstance(e, Mapping) for e in (node.value if listed else [node.value])):
+        return Setting((Rule(_values(node, name, knob)),))
+    rules = []
+    for entry in node.entries() if listed else [node]:
+        if not isinstance(entry.value, Mapping):
+            rules.append(Rule(_values(entry, name, knob)))
+        elif "value" not in _table(entry, "filter", "value"):
+            raise entry.error("a filter has no value", "Add `value: NUMBER`.")
+        else:
+            rules.append(Rule(_values(entry["value"], name, knob), entry["filter"].text()))
+    return Setting(tuple(rules))
+
+
+def _values(node: Node, name: str, knob: Knob) -> tuple[Value, ...]:
+    many = node.value if isinstance(node.value, list) else [node.value]
+    if len(many) != 1 and (knob.choices or knob.kind is bool or not many):
+        raise node.error(f"{name} is {node.value!r}", "Give a single value.")
+    with node.placed():
+        return tuple(knob.checked(name, _number(v)) for v in many)
 
 
 def _number(value: Any) -> Any:
     # YAML 1.1 takes `1e-5` for text, because it has no dot.
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
+    with suppress(ValueError):
+        return float(value) if isinstance(value, str) else value
     return value
+
+
+def _table(node: Node, *keys: str) -> Node:
+    """Check that a node holds keys, and no other than these; any, where there are none."""
+    if not isinstance(node.value, Mapping):
+        law = f"a {type(node.value).__name__} stands where keys were expected"
+        raise node.error(law, f"Known keys: {', '.join(keys)}.")
+    for key in node.value:
+        if key in _REFUSED:
+            raise node[key].error(f"{key!r} is not supported", _REFUSED[key])
+        if keys and key not in keys:
+            error = unknown("key", str(key), keys)
+            raise node[key].error(error.law, _place(str(key), node) or error.remedy)
+    return node
+
+
+def _place(key: str, node: Node) -> str:
+    """Say where a key belongs that stands in the wrong place; nothing for one unknown anywhere."""
+    if key in _TOP:
+        return f"{key} belongs at the top of the config."
+    if node.path[-1:] != ("parameters",) and any(key in OPERATORS[n].knobs for n in OPERATORS):
+        return f"{key} belongs under `parameters`."
+    return "layer_range belongs to a source of a slice." if key == "layer_range" else ""
+
+
+def _one_of(node: Node, *kinds: str) -> str:
+    found = [kind for kind in kinds if kind in node]
+    if len(found) == 1:
+        return found[0]
+    law = f"{' and '.join(found)} stand together" if found else f"no {' or '.join(kinds)}"
+    raise (node[found[1]] if found else node).error(law, "Keep one of these keys.")
+
+
+def _dtype(node: Node) -> str | None:
+    name = node.text()
+    return dtype_of(name, str(node)) if name else None
 
 
 def _is_range(value: Any) -> bool:

@@ -6,7 +6,6 @@ values, spread evenly over the depth of the stack (or of the slice).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,10 +44,9 @@ class Setting:
     rules: tuple[Rule, ...]
 
     @classmethod
-    def of(cls, value: Value | Iterable[Value]) -> Setting:
-        """Return a setting without filters: one value, or a gradient."""
-        many = not isinstance(value, float | int | bool | str)
-        return cls((Rule(tuple(value) if many else (value,)),))  # type: ignore[arg-type]
+    def of(cls, *values: Value) -> Setting:
+        """Return a setting without filters: one value, or a gradient of several."""
+        return cls((Rule(values),))
 
     def at(self, name: str, depth: float) -> Value | None:
         """Return the value for a tensor, or None if no filter takes it."""
