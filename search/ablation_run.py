@@ -77,8 +77,8 @@ def run_of_config(config: Path, folder: Path, wanted: Wanted, screen: Screen) ->
     """Make a run folder for a merge config; one that is there for the same config is opened."""
     spec = load_spec(config)
     base = spec.base or (wanted.base if wanted.base != "base" else None)
-    if spec.parts or base is None:
-        law = f"{config} " + ("is made of parts" if spec.parts else "names no base")
+    if not spec.experts or base is None:
+        law = f"{config} " + ("names no base" if spec.experts else "is made of parts")
         raise UsageError(law, "An ablation takes whole models: name the base with --base.")
     told, models = spec.to_mapping(), [e.model for e in spec.experts if e.model != base]
     _, *names = short_names((base, *models))
