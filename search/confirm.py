@@ -26,7 +26,7 @@ from search.posterior import Posterior, fit
 from search.run import Run
 from search.space import Space
 from search.starts import average, fill, references
-from search.trial import Trial
+from search.trial import Trial, values_of
 from search.world import World, scores
 
 # A winner that does not beat one of these leaves its place to the first of them.
@@ -45,8 +45,7 @@ def shortlist(
     """
     ranked: list[tuple[float, float, int, str, Candidate]] = []
     for space, trials in studies:
-        value = {t.number: objective.value(t.facts["means"]) for t in trials if "means" in t.facts}
-        surface = fit(space, trials, value)
+        value, surface = values_of(trials, objective), fit(space, trials, objective)
         full = [t for t in trials if t.full]
         guess = [value[t.number] for t in full]
         if surface and full:
@@ -80,46 +79,29 @@ def select(
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score the shortlist on select items; return the table and the best over both pools."""
-    table = []
+    table: list[dict[str, Any]] = []
     for candidate in candidates:
-        found = (
-            world.answers(candidate, "search"),
-            world.answers(candidate, "select", None, progress),
-        )
-        pools = [scores(answers) for answers in found]
-        values = [objective.value(means(marks)) for marks in pools]
-        both = objective.value(means(_joined(*pools)))
-        table.append(
-            {
-                "candidate": candidate.to_mapping(),
-                "key": candidate.key,
-                "search": values[0],
-                "select": values[1],
-                "both": both,
-            }
-        )
+        first = scores(world.answers(candidate, "search"))
+        fresh = scores(world.answers(candidate, "select", None, progress))
+        both = {task: np.r_[marks, fresh[task]] for task, marks in first.items()}
+        pools = {"search": first, "select": fresh, "both": both}
+        values = {name: objective.value(means(marks)) for name, marks in pools.items()}
+        table.append({"candidate": candidate.to_mapping(), "key": candidate.key, **values})
     best = max(range(len(table)), key=lambda i: (table[i]["both"], -i))
     return {"shortlist": table, "chosen": best}
-
-
-def _joined(a: Scores, b: Scores) -> Scores:
-    return {task: np.concatenate([a[task], b[task]]) for task in a}
 
 
 def freeze(run: Run, world: World, candidate: Candidate, chosen: Mapping[str, Any]) -> None:
     """Write the winner and its hash into the run folder; only then are confirm items drawn."""
     stated = candidate.to_mapping()
-    run.write(
-        "frozen.json",
-        {
-            "candidate": stated,
-            "sha256": hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest(),
-            "key": candidate.key,
-            "fingerprint": world.fingerprint(candidate),
-            "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            **chosen,
-        },
-    )
+    facts = {
+        "candidate": stated,
+        "sha256": hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest(),
+        "key": candidate.key,
+        "fingerprint": world.fingerprint(candidate),
+        "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+    run.write("frozen.json", facts | dict(chosen))
 
 
 def best_expert(world: World, experts: Sequence[str], objective: Objective) -> str:

@@ -8,48 +8,44 @@ process's memory, so that workers and resumed runs race against the same marks.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from search.candidate import Candidate
 from search.objective import Objective, Scores, means
 from search.order import Order, arrange, reordered
 from search.racing import hopeless, looks, paired_error, paired_estimate, worse
-from search.trial import Outcome, Proposal, Trial, best_of
+from search.trial import Outcome, Trial, best_of
 from search.world import Answers, World, health, scores
 
 
+@dataclass
 class Contest:
-    """Scores proposals on the search pool; call it with one.
+    """Scores proposals on the search pool; call it with a trial.
 
     `floors` are the least scores of tasks, if any: staying below them is a broken constraint.
     """
 
-    def __init__(
-        self,
-        world: World,
-        trials: Callable[[], Iterable[Trial]],
-        objective: Objective,
-        reference: Candidate,
-        rule: str,
-        floors: Mapping[str, float] | None = None,
-        watch: Callable[[Proposal, int], None] = lambda proposal, items: None,
-    ) -> None:
-        self.world, self.trials, self.objective = world, trials, objective
-        self.reference, self.rule, self.floors = reference, rule, dict(floors or {})
-        self.watch = watch
-        self._full: dict[str, Scores] = {}
+    world: World
+    trials: Callable[[], Iterable[Trial]]
+    objective: Objective
+    reference: Candidate
+    rule: str
+    floors: Mapping[str, float] = field(default_factory=dict)
+    watch: Callable[[Trial], None] = lambda trial: None
+    _full: dict[str, Scores] = field(default_factory=dict, repr=False)
 
-    def __call__(self, proposal: Proposal) -> Outcome:
-        """Score a proposal; the outcome tells how many items it saw and why it was stopped."""
-        candidate, per_task = proposal.candidate, self.world.pools.sizes["search"]
-        raced = proposal.raced and self.rule != "none" and self.objective.kind != "pareto"
+    def __call__(self, trial: Trial) -> Outcome:
+        """Score a trial; the outcome tells how many items it saw and why it was stopped."""
+        candidate, per_task = trial.candidate, self.world.pools.sizes["search"]
+        open_to = self.rule != "none" and self.objective.kind != "pareto"
+        raced = open_to and trial.facts.get("raced", True)
         orders = self.orders() if raced else {}
-        rivals = (
-            {n: reordered(m, orders) for n, m in self.rivals(candidate).items()} if raced else {}
-        )
+        rivals = self.rivals(candidate) if raced else {}
+        rivals = {name: reordered(marks, orders) for name, marks in rivals.items()}
         for end in looks(per_task, len(self.world.tasks))[:-1] if rivals else ():
             answers = self.world.answers(candidate, "search", end, orders=orders)
-            self.watch(proposal, sum(map(len, answers.values())))
+            self.watch(replace(trial, facts={"items": sum(map(len, answers.values()))}))
             seen = scores(answers)
             if lost := self._lost(seen, rivals, orders):
                 rival = rivals[lost[0]]
@@ -79,7 +75,7 @@ class Contest:
         }
         facts |= {"floors": floors} if floors else {}
         facts |= {"lost_to": lost[0], "evidence": lost[1]} if lost else {}
-        return Outcome(self.objective.values(found), facts, floors)
+        return self.objective.values(found), facts
 
     def orders(self) -> dict[str, Order]:
         """Return the order of the items of each task, as the warm starts suggest it."""
@@ -89,7 +85,7 @@ class Contest:
 
     def rivals(self, candidate: Candidate) -> dict[str, Scores]:
         """Return the full marks of incumbent and reference, without the candidate itself."""
-        best = best_of(self.trials(), lambda t: self.objective.value(t.facts["means"]))
+        best = best_of(self.trials(), self.objective)
         incumbent = best.candidate if best and not best.short else None
         table = {"incumbent": incumbent, "reference": self.reference}
         return {

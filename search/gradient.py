@@ -73,8 +73,8 @@ def by_gradient(
     The facts hold the loss before and after, and at the start the gradient of every coefficient, by
     layer ("" for what lies outside the layers).
     """
-    weights = np.full(len(experts), 1 / len(experts))
-    first, second = np.zeros_like(weights), np.zeros_like(weights)
+    weights = torch.full((len(experts),), 1 / len(experts), dtype=torch.float64)
+    adam = torch.optim.Adam([weights], lr=PACE, betas=(0.9, 0.99), eps=1e-12)
     losses: list[float] = []
     layers: dict[str, dict[str, float]] = {}
     for step in range(1, STEPS + 1):
@@ -83,10 +83,9 @@ def by_gradient(
         part = [known[(step * BATCH + i) % len(known)] for i in range(min(BATCH, len(known)))]
         loss, slopes = slopes_of(world.answerer, changes, experts, part)
         layers = layers or slopes
-        slope = np.array([sum(slopes[e].values()) for e in experts])
-        first, second = 0.9 * first + 0.1 * slope, 0.99 * second + 0.01 * slope**2
-        scaled = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.99**step)) + 1e-12)
-        weights = np.maximum(weights - PACE * scaled, 0.0)
+        weights.grad = torch.tensor([sum(slopes[e].values()) for e in experts]).double()
+        adam.step()
+        weights.clamp_(min=0.0)
         losses.append(loss)
     found = {n: round(w, 4) for n, w in zip(experts, weights.tolist(), strict=True)}
     facts = {"losses": losses, "traces": len(known), "layers": layers, "weights": found}

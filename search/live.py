@@ -33,8 +33,7 @@ from merger.resident import Resident
 from merger.spec import MergeSpec, spec_from_mapping
 from search.export import merge_config
 from search.run import Options, Run
-from search.scorers import Command
-from search.tasks import Opened, deal, open_task
+from search.scorers import Opened, Scorer, deal, open_task
 from search.variant import Merge, Variant
 from search.world import Holder, Pools, World
 
@@ -91,7 +90,7 @@ def _portable(source: str, family: Family | None) -> str:
 def tasks_of(options: Options) -> list[Opened]:
     """Return the tasks of a search, with the items of those that are not drawn."""
     if options.objective_cmd:
-        scorer = Command("command", command=options.objective_cmd)
+        scorer = Scorer("command", command=options.objective_cmd)
         return [Opened(scorer, scorer.items(options.command_items))]
     return [open_task(name, options.check, options.include_path) for name in options.tasks]
 
@@ -102,8 +101,9 @@ def default_levels(options: Options) -> dict[str, tuple[int, ...]]:
     for source in options.sources.values():
         name, _, member = source.rpartition(":")
         family = families().get(name or options.family or DEFAULT_FAMILY)
-        foreign = Path(source).exists() or source in local or family is None
-        used.add("" if foreign or family is None or member not in family.members else family.name)
+        foreign = Path(source).exists() or source in local
+        inside = family is not None and member in family.members
+        used.add(family.name if family and inside and not foreign else "")
     found = families().get(used.pop()) if len(used) == 1 else None
     trained = {get_task(t).name: tuple(lv) for t, lv in found.levels.items()} if found else {}
     own = {one.task.name for one in tasks_of(options) if not one.items}
@@ -201,16 +201,6 @@ def fingerprints(models: Models) -> dict[str, str]:
         marks[name] = checkpoint.fingerprint()
         checkpoint.close()
     return marks
-
-
-def check_same(stated: Mapping[str, str], found: Mapping[str, str], run: Run) -> None:
-    """Refuse to go on with other weights than those a run began with."""
-    changed = [name for name, mark in found.items() if stated.get(name) != mark]
-    if changed:
-        raise SearchError(
-            f"{', '.join(changed)}: not the weights that {run.path} began with",
-            "Put the models back, or begin another run.",
-        )
 
 
 def pools_of(options: Options, tasks: Sequence[Opened]) -> Pools:

@@ -115,16 +115,9 @@ def _p_of_min(draws: NDArray[np.float64]) -> float:
 
 def _by_task(marks: NDArray[np.float64], rival: NDArray[np.float64], seed: int) -> dict[str, Any]:
     found = compare(rival, marks, seed=seed)
-    return {
-        "n": found.n,
-        "score": float(marks.mean()),
-        "reference_score": float(rival.mean()),
-        "difference": found.difference,
-        "ci95": list(found.ci95),
-        "wins": found.wins,
-        "losses": found.losses,
-        "p": found.p,
-    }
+    kept = {k: getattr(found, k) for k in ("n", "difference", "wins", "losses", "p")}
+    own = {"score": float(marks.mean()), "reference_score": float(rival.mean())}
+    return kept | own | {"ci95": list(found.ci95)}
 
 
 def _verdict(c: Comparison) -> str:

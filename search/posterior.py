@@ -16,8 +16,9 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from search.candidate import Value
+from search.objective import Objective
 from search.space import Choice, Space
-from search.trial import Trial
+from search.trial import Trial, values_of
 
 Array = NDArray[np.float64]
 FEWEST = 8  # trials from which a surface can be told
@@ -85,8 +86,9 @@ class Posterior:
         return np.array(row)
 
 
-def fit(space: Space, trials: Sequence[Trial], value: Mapping[int, float]) -> Posterior | None:
-    """Fit the complete trials of one study, whose values are given by number; None for too few."""
+def fit(space: Space, trials: Sequence[Trial], objective: Objective) -> Posterior | None:
+    """Fit the complete trials of one study; None for too few."""
+    value = values_of(trials, objective)
     known = [t for t in trials if t.number in value]
     if len(known) < FEWEST:
         return None

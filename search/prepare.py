@@ -42,10 +42,9 @@ def prepare(world: World, options: Options, reference: Candidate, screen: Screen
     """Score base and reference, measure noise and speed, compute the starts that need losses."""
     begin, paid = time.monotonic(), world.paid
     n = options.n_search * len(world.tasks)
-    found = []
     with screen.progress("prepare", 2 * n) as steps:
-        for candidate in (BASE, reference):
-            found.append(scores(world.answers(candidate, "search", None, steps.step)))
+        both = [world.answers(c, "search", None, steps.step) for c in (BASE, reference)]
+    found = [scores(answers) for answers in both]
     per_task = min(options.n_search, math.ceil(FIRST_LOOK / len(world.tasks)))
     asked, differ = world.again(reference, "search", per_task)
     seconds = time.monotonic() - begin

@@ -16,25 +16,18 @@ from typing import Any
 
 from merger.errors import SearchError
 from search.candidate import OWN, Candidate
-from search.confirm import (
-    STAGE_1,
-    best_expert,
-    freeze,
-    select,
-    shortlist,
-)
+from search.confirm import STAGE_1, best_expert, freeze, select, shortlist
 from search.contest import Contest
 from search.objective import Objective
 from search.posterior import fit
 from search.prepare import announce, cost, prepare
 from search.run import Options, Run
-from search.samplers import derive_seed
 from search.screen import Screen, Told
 from search.space import Space
 from search.spaces import Box, Depth, Operators
 from search.starts import Start, fill, references, warm_starts
-from search.study import NAME, Study
-from search.trial import Proposal, Trial, best_of
+from search.study import NAME, Study, derive_seed
+from search.trial import Trial, best_of
 from search.verdict import conclude
 from search.world import World
 
@@ -69,8 +62,8 @@ class Search:
     def studies(self) -> list[Study]:
         """The main study, those of other operators, and that of stage 2 where it has begun."""
         o = self.options
-        space = Box(o.experts, negative=True) if o.allow_negative else Space(o.experts)
-        space = Box(o.experts) if o.space == "box" and not o.allow_negative else space
+        literal = o.allow_negative or o.space == "box"
+        space = Box(o.experts, negative=o.allow_negative) if literal else Space(o.experts)
         found = [self.open_study(NAME, space, o.trials)]
         found += [self.open_study(n, Operators(o.experts, name=n), o.trials) for n in o.operators]
         begun = self.run.read("stage1.json")
@@ -92,7 +85,7 @@ class Search:
 
     def best(self) -> Trial | None:
         """Return the best trial that saw every item, the earlier one of equals."""
-        return best_of(self.trials(), lambda t: self.objective.value(t.facts["means"]))
+        return best_of(self.trials(), self.objective)
 
     def go(self) -> dict[str, Any]:
         """Run what is left of the search and return the confirm document."""
@@ -107,21 +100,14 @@ class Search:
         """Take trials of the studies that are open, as one worker of several."""
         contest = self.contest(told)
         for study in (self.studies[0], *self.studies[1 + len(self.options.operators) :]):
-            study.work(contest, told=lambda t: told(t, self.best()))
+            study.run(contest, told=lambda t: told(t, self.best()))
 
     def contest(self, told: Told, reference: Candidate | None = None) -> Contest:
         """Return what scores a proposal."""
         o, base = self.options, self.run.manifest.get("prepared", {}).get("base", {})
         floors = {} if o.floor is None else {t: m - abs(o.floor) / 100 for t, m in base.items()}
-        return Contest(
-            self.world,
-            self.trials,
-            self.objective,
-            reference or self.reference,
-            o.racing,
-            floors,
-            lambda proposal, items: told(_under_way(proposal, items), None),
-        )
+        fixed, watch = reference or self.reference, lambda trial: told(trial, None)
+        return Contest(self.world, self.trials, self.objective, fixed, o.racing, floors, watch)
 
     def _prepare(self) -> dict[str, Any]:
         facts = prepare(self.world, self.options, self.reference, self.screen)
@@ -131,7 +117,7 @@ class Search:
 
     def _search(self, prepared: dict[str, Any]) -> None:
         """Race other operators if asked for; then the warm starts and what the sampler proposes."""
-        o, study = self.options, self.study
+        o, study, more = self.options, self.study, self._time_left(prepared)
         if again := sum(s.recover() for s in self.studies):
             self.screen.say(f"{again} interrupted trial(s) queued again.")
         starts = warm_starts(o.experts, self.norms)
@@ -145,7 +131,7 @@ class Search:
             study.budget = max(1, o.trials - spent)
             self._queue(study, starts, min(10 + 2 * len(study.space.knobs()), o.trials // 2))
             with self.helpers():
-                study.run(contest, more=self._time_left(prepared), told=self._shown(told))
+                study.run(contest, more=more, told=self._shown(told))
 
     def _queue(self, study: Study, starts: Sequence[Start], room: int) -> None:
         """Queue the starts that lie in the space, then points spread evenly up to `room` in all."""
@@ -163,7 +149,7 @@ class Search:
                 study.budget = share * rounds
                 start = Start("defaults", Operators(o.experts, name=study.name).start())
                 self._queue(study, [start], share // 2)
-                study.run(contest, more=lambda: True, told=self._shown(told))
+                study.run(contest, told=self._shown(told))
             if len(left) == 1:
                 break
             left = sorted(left, key=self._best_value, reverse=True)[: (len(left) + 1) // 2]
@@ -172,7 +158,7 @@ class Search:
         return sum(s.finished() for s in self.studies[1 : 1 + len(o.operators)])
 
     def _best_value(self, study: Study) -> float:
-        best = best_of(study.trials(), lambda t: self.objective.value(t.facts["means"]))
+        best = best_of(study.trials(), self.objective)
         return self.objective.value(best.facts["means"]) - best.short if best else -1.0
 
     def _time_left(self, prepared: dict[str, Any]) -> Callable[[], bool]:
@@ -195,16 +181,14 @@ class Search:
 
     def _worth(self, best: Trial) -> dict[str, float]:
         """Return what a surface over the trials says of the best: its value when asked anew."""
-        full = [t for t in self.study.trials() if t.full]
-        when, known = self._outlook
-        if len(full) >= when + OUTLOOK and self.study.space.holds(best.candidate):
-            value = {t.number: self.objective.value(t.facts["means"]) for t in self.study.trials()
-                     if "means" in t.facts}  # fmt: skip
-            if surface := fit(self.study.space, self.study.trials(), value):
-                mean, spread = surface([self.study.space.params(best.candidate)])
+        trials, space = self.study.trials(), self.study.space
+        full, (when, known) = sum(t.full for t in trials), self._outlook
+        if full >= when + OUTLOOK and space.holds(best.candidate):
+            if surface := fit(space, trials, self.objective):
+                mean, spread = surface([space.params(best.candidate)])
                 gap = float(mean[0]) - self.objective.value(best.facts["means"])
                 known = {"expected": gap, "expected_error": float(spread[0])}
-            self._outlook = (len(full), known)
+            self._outlook = (full, known)
         return known
 
     def _select(self) -> None:
@@ -246,16 +230,10 @@ class Search:
             self._queue(study, [Start(STAGE_1, origin, raced=False)], study.budget // 2)
             contest = self.contest(told, origin)
             with self.helpers():
-                study.run(contest, more=lambda: True, told=self._shown(told))
+                study.run(contest, told=self._shown(told))
         second = self._chosen([study], 3)
         values = [found["shortlist"][found["chosen"]]["both"] for found in (first, second)]
         if second["candidate"] == first["candidate"] or values[1] <= values[0]:
             self.screen.say("stage 2: nothing better than stage 1")
             return first
         return first | second | {"stage1": first["candidate"]}
-
-
-def _under_way(proposal: Proposal, items: int) -> Trial:
-    """Return a trial that has seen so many items, for a screen."""
-    p = proposal
-    return Trial(p.number, "RUNNING", p.candidate, p.source, (), {"items": items}, 0.0)

@@ -8,45 +8,39 @@ from importlib.metadata import version
 from pathlib import Path
 
 from evals.command import score_by_command
-from merger.errors import MismatchError, UsageError
+from merger.errors import MismatchError, SearchError, UsageError
+from search import live
 from search.ask import objective_of
-from search.live import (
-    Models,
-    Survey,
-    check_same,
-    default_levels,
-    find_models,
-    fingerprints,
-    guards_of,
-    open_world,
-    survey,
-    tasks_of,
-)
 from search.prepare import plan
 from search.protocol import Search
 from search.run import Options, Run
+from search.scorers import deal
 from search.screen import Screen
 from search.space import Space
 from search.study import Study
-from search.tasks import deal
 
 
 def create(path: Path, options: Options, screen: Screen, *, allow_lineage: bool = False) -> Run:
     """Resolve the models, say which were chosen, and write the manifest of a new run."""
     plan(options, screen)
-    models = find_models(options)
+    models = live.find_models(options)
     for choice in models.choices:
         screen.say(choice)
     if options.objective_cmd:
         options = _ask_command(options, models, screen)
     elif not options.levels:
-        options = replace(options, levels=default_levels(options))
+        options = replace(options, levels=live.default_levels(options))
         for task, levels in options.levels.items():
             screen.say(
                 f"{task}: level {', '.join(map(str, levels))}, which the family was trained on"
             )
-    found = survey(models)
-    _check_lineage(found, screen, allowed=allow_lineage)
+    found = live.survey(models)
+    for doubt in found.doubts:
+        screen.say(f"lineage: {doubt}")
+    if found.doubts and not allow_lineage:
+        raise MismatchError(
+            found.doubts[0], "Name the right base, or search anyway with --allow-lineage."
+        )
     options = replace(options, dtype=options.dtype or found.dtype)
     run = Run(path)
     facts = {
@@ -62,16 +56,6 @@ def create(path: Path, options: Options, screen: Screen, *, allow_lineage: bool 
     return run
 
 
-def _check_lineage(found: Survey, screen: Screen, *, allowed: bool) -> None:
-    """Refuse experts that do not descend from the base: their task vectors mean nothing."""
-    for doubt in found.doubts:
-        screen.say(f"lineage: {doubt}")
-    if found.doubts and not allowed:
-        raise MismatchError(
-            f"{found.doubts[0]}", "Name the right base, or search anyway with --allow-lineage."
-        )
-
-
 def extend(run: Run, trials: int | None, seconds: float | None) -> None:
     """Give a run that is not frozen yet more trials or more time."""
     if trials is None and seconds is None:
@@ -83,40 +67,34 @@ def extend(run: Run, trials: int | None, seconds: float | None) -> None:
     run.note(options=changed.to_mapping())
 
 
-def _ask_command(options: Options, models: Models, screen: Screen) -> Options:
+def _ask_command(options: Options, models: live.Models, screen: Screen) -> Options:
     """Run the user's command once, on the base, to learn its items."""
     screen.say(f"objective: {options.objective_cmd} is run on {options.base} for its items")
     rows = score_by_command(options.objective_cmd or "", models.folders[options.base])
     found = replace(options, command_items=tuple(row.item for row in rows))
-    task = tasks_of(found)[0]
+    task = live.tasks_of(found)[0]
     deal(task.items, options.sizes, "the command's output")
     return found
 
 
 def open_search(run: Run, screen: Screen, *, worker: str = "") -> Search:
     """Open models, items, ledger and study of a run; refuse models that have changed."""
-    models = find_models(run.options)
-    check_same(run.manifest["fingerprints"], fingerprints(models), run)
-    return _opened(run, models, screen, worker)
-
-
-def _opened(run: Run, models: Models, screen: Screen, worker: str) -> Search:
-    options = run.options
-    objective = objective_of(options.objective, [one.task for one in tasks_of(options)])
+    options, stated = run.options, run.manifest["fingerprints"]
+    models = live.find_models(options)
+    changed = [name for name, mark in live.fingerprints(models).items() if stated.get(name) != mark]
+    if changed:
+        raise SearchError(
+            f"{', '.join(changed)}: not the weights that {run.path} began with",
+            "Put the models back, or begin another run.",
+        )
+    world = live.open_world(run, models)
+    goal = objective_of(options.objective, world.tasks)
 
     def study(name: str, space: Space, trials: int) -> Study:
         return Study(
-            run.storage,
-            space,
-            directions=objective.directions,
-            sampler=options.sampler,
-            trials=trials,
-            seed=options.seed,
-            worker=worker,
-            name=name,
-        )
+            run.storage, space, directions=goal.directions, sampler=options.sampler,
+            trials=trials, seed=options.seed, worker=worker, name=name,
+        )  # fmt: skip
 
-    world = open_world(run, models)
-    search = Search(run, world, study, objective, screen, run.manifest["norms"])
-    search.guards = guards_of(options, world)
-    return search
+    guards = live.guards_of(options, world)
+    return Search(run, world, study, goal, screen, run.manifest["norms"], guards=guards)

@@ -106,14 +106,19 @@ class Space:
         return OWN
 
     def _sticks(self) -> dict[str, Range | Choice]:
-        return {f"u{i + 1}": Range(0.0, 1.0) for i in range(len(self.experts) - 1)}
+        return dict.fromkeys(self._cuts(), Range(0.0, 1.0))
+
+    def _cuts(self) -> list[str]:
+        """Return the names of the sticks' cuts: an expert, and what it is cut from."""
+        *most, last = self.experts
+        return [f"{name}:{last if name == most[-1] else 'rest'}" for name in most]
 
     def _sticks_of(self, candidate: Candidate) -> Params:
         parts = [max(0.0, candidate.shares.get(name, 0.0)) for name in self.experts]
-        return {f"u{i + 1}": u for i, u in enumerate(sticks(parts))}
+        return dict(zip(self._cuts(), sticks(parts), strict=True))
 
     def _shares(self, params: Mapping[str, Value]) -> dict[str, float]:
-        numbers = [float(params[f"u{i + 1}"]) for i in range(len(self.experts) - 1)]
+        numbers = [float(params[name]) for name in self._cuts()]
         parts = [near(p) for p in shares(numbers)[:-1]]
         last = max(0.0, near(1.0 - math.fsum(parts)))
         return dict(zip(self.experts, [*parts, last], strict=True))

@@ -80,7 +80,7 @@ class Operators(Space):
     def candidate(self, params: Mapping[str, Value]) -> Candidate:
         """Return the candidate at a point."""
         even = dict.fromkeys(self.experts, 1.0)
-        weights = self._shares(params) if "u1" in params else even
+        weights = self._shares(params) if "weight" in OPERATORS[self.name].knobs else even
         knobs = {n: params[n] if k.choices else near(params[n]) for n, k in self.own().items()}
         return Candidate.of(weights, method=self.name, knobs=knobs)
 

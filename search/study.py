@@ -11,8 +11,9 @@ interrupted is enqueued again, a torn last line of the journal is cut off before
 
 from __future__ import annotations
 
+import hashlib
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +22,25 @@ from merger.errors import SearchError, SpecError, UsageError
 from merger.registry import unknown
 from search.candidate import Candidate
 from search.crash import alive, mend_journal, this_worker
-from search.samplers import SAMPLERS, derive_seed, suited
 from search.space import Choice, Params, Range, Space
 from search.starts import Start
-from search.trial import Evaluate, Outcome, Proposal, Trial
+from search.trial import Evaluate, Trial
 
 if TYPE_CHECKING:
     import optuna
 
 NAME = "merge"
-MAX_RETRIES = 3
-MAX_FAILURES = 3
+MAX_RETRIES = MAX_FAILURES = 3
+# Classes of Optuna's and what they are told; `auto` is one of them, by the size of the problem.
+KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gp": ("GPSampler", {}),
+    "tpe": ("TPESampler", {}),
+    "cmaes": ("CmaEsSampler", {"lr_adapt": True, "warn_independent_sampling": False}),
+    "nsga": ("NSGAIISampler", {"population_size": 20}),
+    "random": ("RandomSampler", {}),
+}
+SAMPLERS = ("auto", *KINDS)
+MAX_KNOBS, MAX_POINTS = 12, 150  # of a Gaussian process
 
 
 class Study:
@@ -60,8 +69,9 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self.space, self.budget, self.name = space, trials, name
         self._seed, self._sampler, self._directions = f"{seed}/{worker}", sampler, directions
-        self._failures, self._refused, self._made = 0, 0, ""
-        self._storage = _open(place, heartbeat=bool(worker))
+        self._failures, self._made = 0, ""
+        self._refused: set[int] = set()  # trials whose knobs do not go together
+        self._storage = _open(place)
         self._study = optuna.create_study(
             study_name=name,
             storage=self._storage,
@@ -78,24 +88,22 @@ class Study:
 
     def enqueue(self, starts: Sequence[Start], points: Sequence[Params] = ()) -> None:
         """Queue warm starts, then further points; what is known already is passed over."""
+        queue: list[tuple[Params, dict[str, Any]]] = []
         for start in starts:
             facts = {"source": start.source, "raced": start.raced}
             facts["candidate"] = start.candidate.to_mapping()
-            self._study.enqueue_trial(
-                self.space.params(start.candidate), facts, skip_if_exists=True
-            )
-        for point in points:
-            self._study.enqueue_trial(dict(point), {"source": "sobol"}, skip_if_exists=True)
+            queue.append((self.space.params(start.candidate), facts))
+        queue += [(dict(point), {"source": "sobol"}) for point in points]
+        for point, facts in queue:
+            self._study.enqueue_trial(point, facts, skip_if_exists=True)
 
     def recover(self) -> int:
         """Fail the trials whose process is gone and enqueue them again; return how many."""
-        import optuna
-
         count = 0
-        for trial in self._study.get_trials(False, (optuna.trial.TrialState.RUNNING,)):
+        for trial in self._in("RUNNING"):
             if not alive(trial.user_attrs.get("worker", ""), trial.datetime_start):
                 try:
-                    self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+                    self._study.tell(trial.number, state=_state("FAIL"))
                 except (ValueError, RuntimeError):  # another worker was quicker
                     continue
                 count += self._again(trial)
@@ -114,107 +122,100 @@ class Study:
 
     def finished(self) -> int:
         """Return the number of COMPLETE trials, those of other workers included."""
-        import optuna
-
-        return len(self._study.get_trials(False, (optuna.trial.TrialState.COMPLETE,)))
+        return len(self._in("COMPLETE"))
 
     def trials(self) -> list[Trial]:
         """Return every trial that has a point, in the order of its number."""
         known = set(self.space.knobs())
-        trials = self._study.get_trials(deepcopy=False)
         return [
-            self._read(t) for t in trials if "candidate" in t.user_attrs or set(t.params) == known
+            self._read(t)
+            for t in self._study.get_trials(deepcopy=False)
+            if "candidate" in t.user_attrs or set(t.params) == known
         ]
 
     def run(
-        self, evaluate: Evaluate, *, more: Callable[[], bool], told: Callable[[Trial], None]
+        self,
+        evaluate: Evaluate,
+        *,
+        more: Callable[[], bool] = lambda: True,
+        told: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
-        """Ask, evaluate and tell in this process until the budget is used or `more` says no."""
-        while self.finished() < self.budget and self._refused < self.budget and more():
+        """Ask, evaluate and tell in this process until the budget is used or `more` says no.
+
+        Several processes may run one study. It is `Study.optimize` that keeps the heartbeat by
+        which a database knows that a host is gone.
+        """
+
+        def goes_on() -> bool:
             self.recover()  # a worker that was killed leaves its candidate to the others
             self._renew()
-            trial = self._study.ask()
-            self._finish(trial, evaluate)
-            told(self._read(self._study.trials[trial.number]))
+            used = max(self.finished(), len(self._refused)) >= self.budget
+            return not used and more()
 
-    def work(self, evaluate: Evaluate, *, told: Callable[[Trial], None]) -> None:
-        """Take trials of a shared study, through `Study.optimize` so that a heartbeat is kept."""
-
-        def objective(trial: optuna.Trial) -> Sequence[float]:
+        def objective(trial: optuna.Trial) -> tuple[float, ...]:
             try:
-                return self._evaluate(trial, evaluate).values
-            except KeyboardInterrupt:
-                self._again(
-                    self._study.trials[trial.number]
-                )  # others go on, and one of them takes it
+                return self._evaluate(trial, evaluate)
+            except KeyboardInterrupt:  # others may go on, and one of them takes it
+                self._again(self._frozen(trial))
                 raise
 
         def after(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
-            self._count(trial.state.name, str(trial.user_attrs.get("error", "")))
             told(self._read(trial))
-            self.recover()
-            if self.finished() >= self.budget:
+            failed = trial.state.name == "FAIL"
+            if trial.number not in self._refused:
+                self._failures = self._failures + 1 if failed else 0
+            if self._failures >= MAX_FAILURES:
+                raise SearchError(
+                    f"{MAX_FAILURES} trials in a row failed; the last: "
+                    f"{trial.user_attrs.get('error', 'its score is no number')}",
+                    "Mend the cause and resume the run: every score made so far is kept.",
+                )
+            if not goes_on():
                 study.stop()
 
-        if self.finished() < self.budget:
+        if goes_on():
             self._study.optimize(objective, callbacks=[after], catch=(Exception,))
 
-    def _finish(self, trial: optuna.Trial, evaluate: Evaluate) -> None:
-        import optuna
-
-        try:
-            outcome = self._evaluate(trial, evaluate)
-        except SpecError:  # knobs that do not go together: the machine is sound
-            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            self._refused += 1
-        except Exception as error:  # noqa: BLE001  a trial may fail in any way; the next may not
-            self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            self._count("FAIL", f"{type(error).__name__}: {error}")
-        else:
-            self._study.tell(trial, list(outcome.values))
-            self._count("COMPLETE", "")
-
-    def _evaluate(self, trial: optuna.Trial, evaluate: Evaluate) -> Outcome:
+    def _evaluate(self, trial: optuna.Trial, evaluate: Evaluate) -> tuple[float, ...]:
         for name, knob in self.space.knobs().items():
-            _suggest(trial, name, knob)
-        facts = trial.user_attrs
-        given = facts.get("candidate")
-        point = Candidate.from_mapping(given) if given else self.space.candidate(trial.params)
-        trial.set_user_attr("worker", this_worker())
-        trial.set_user_attr("candidate", point.to_mapping())
-        trial.set_user_attr("merge", point.describe())  # what a dashboard shows to people
-        source = facts.get("source", self.sampler_name)
-        trial.set_user_attr("source", source)
+            if isinstance(knob, Choice):
+                trial.suggest_categorical(name, knob.words)
+            else:
+                trial.suggest_float(name, knob.low, knob.high, log=knob.log)
+        proposal = self._read(self._frozen(trial))
+        point = proposal.candidate
+        facts: dict[str, Any] = {"worker": this_worker(), "source": proposal.source}
+        facts |= {"merge": point.describe(), "candidate": point.to_mapping()}
+        facts |= {f"share {name}": share for name, share in point.shares.items()}
         try:
-            outcome = evaluate(Proposal(trial.number, point, source, facts.get("raced", True)))
+            for name, value in facts.items():  # told at once: a killed trial keeps them
+                trial.set_user_attr(name, value)
+            values, found = evaluate(proposal)
         except Exception as error:
             trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:500])
+            self._refused |= {trial.number} if isinstance(error, SpecError) else set()
             raise
-        for name, value in outcome.facts.items():
+        for name, value in found.items():
             trial.set_user_attr(name, value)
-        for name, value in outcome.constraints.items():
+        for name, value in found.get("floors", {}).items():
             trial.set_constraint(name, value)
-        return outcome
+        return values
 
-    def _count(self, state: str, error: str) -> None:
-        """Stop the run when several trials in a row have failed."""
-        self._failures = self._failures + 1 if state == "FAIL" else 0
-        if self._failures >= MAX_FAILURES:
-            raise SearchError(
-                f"{MAX_FAILURES} trials in a row failed; the last: {error}",
-                "Mend the cause and resume the run: every score made so far is kept.",
-            )
+    def _in(self, state: str) -> list[optuna.trial.FrozenTrial]:
+        return self._study.get_trials(False, (_state(state),))
+
+    def _frozen(self, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
+        return self._study.get_trials(deepcopy=False)[trial.number]
 
     def _read(self, trial: optuna.trial.FrozenTrial) -> Trial:
         facts = trial.user_attrs
         given = facts.get("candidate")
         begin, end = trial.datetime_start, trial.datetime_complete
+        point = Candidate.from_mapping(given) if given else self.space.candidate(trial.params)
         return Trial(
             number=trial.number,
             state=trial.state.name,
-            candidate=Candidate.from_mapping(given)
-            if given
-            else self.space.candidate(trial.params),
+            candidate=point,
             source=facts.get("source", self.sampler_name),
             values=tuple(trial.values or ()),
             facts=facts,
@@ -235,37 +236,42 @@ class Study:
             raise unknown("sampler", name, SAMPLERS)
         if name == "cmaes" and self._directions > 1:
             raise UsageError("cmaes maximises one number, pareto has several", "Use gp or nsga.")
+        if name == "cmaes" and find_spec("cmaes") is None:
+            raise UsageError("sampler cmaes needs the package cmaes", "pip install 'merger[cmaes]'")
         if name != self._made:
-            self._study.sampler = _sampler(name, derive_seed(self._seed, self.finished()))
+            import optuna
+
+            kind, told = KINDS[name]
+            seed = derive_seed(self._seed, self.finished())
+            with warnings.catch_warnings():  # what CMA-ES does about noise is called experimental
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                self._study.sampler = getattr(optuna.samplers, kind)(seed=seed, **told)
             self._made = name
 
 
-def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
+def suited(knobs: Mapping[str, Range | Choice], finished: int, directions: int) -> str:
+    """Return the sampler that `auto` stands for, by the size of the problem as it stands."""
+    # A Gaussian process fits in 0.1–0.2 s here and wins below these sizes; beyond, others scale.
+    if len(knobs) <= MAX_KNOBS and finished < MAX_POINTS:
+        return "gp"
+    words = any(isinstance(knob, Choice) for knob in knobs.values())
+    plain = not words and directions == 1 and find_spec("cmaes") is not None
+    return "cmaes" if plain else "tpe"
+
+
+def derive_seed(*parts: object) -> int:
+    """Return a 32-bit seed from anything printable, without the collisions of sums."""
+    return int(hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:8], 16)
+
+
+def _state(name: str) -> optuna.trial.TrialState:
     import optuna
 
-    made = optuna.samplers
-    if name == "gp":
-        return made.GPSampler(seed=seed, n_startup_trials=10)
-    if name == "tpe":
-        return made.TPESampler(seed=seed, multivariate=True)
-    if name == "nsga":
-        return made.NSGAIISampler(seed=seed, population_size=20)
-    if name == "random":
-        return made.RandomSampler(seed=seed)
-    if find_spec("cmaes") is None:
-        raise UsageError("sampler cmaes needs the package cmaes", "pip install 'merger[cmaes]'")
-    return made.CmaEsSampler(seed=seed, lr_adapt=True, warn_independent_sampling=False)
+    return optuna.trial.TrialState[name]
 
 
-def _suggest(trial: optuna.Trial, name: str, knob: Range | Choice) -> None:
-    if isinstance(knob, Choice):
-        trial.suggest_categorical(name, knob.words)
-    else:
-        trial.suggest_float(name, knob.low, knob.high, log=knob.log)
-
-
-def _open(place: str, *, heartbeat: bool) -> Any:
-    """Open a storage; only workers keep a heartbeat, for only `Study.optimize` can."""
+def _open(place: str) -> Any:
+    """Open a storage; a database knows by a heartbeat which trials still run."""
     import optuna
 
     scheme, _, path = place.partition("://")
@@ -284,8 +290,8 @@ def _open(place: str, *, heartbeat: bool) -> Any:
             again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
             return optuna.storages.RDBStorage(
                 place.replace("postgresql://", "postgresql+psycopg://", 1),
-                heartbeat_interval=60 if heartbeat else None,
-                grace_period=180 if heartbeat else None,
+                heartbeat_interval=60,
+                grace_period=180,
                 heartbeat_stale_trial_callback=again,
             )
     except Exception as error:

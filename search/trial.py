@@ -1,34 +1,13 @@
-"""What passes between a study and those who score: a proposal, its outcome, a finished trial."""
+"""What passes between a study and those who score: a trial, proposed, under way or finished."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from search.candidate import Candidate
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A candidate to score, why it is tried, and whether it may be stopped early."""
-
-    number: int
-    candidate: Candidate
-    source: str
-    raced: bool = True
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a trial gave: the objective's numbers, and plain facts for the report.
-
-    `constraints` are kept where they are at most 0.
-    """
-
-    values: tuple[float, ...]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    constraints: Mapping[str, float] = field(default_factory=dict)
+from search.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -55,10 +34,18 @@ class Trial:
         return sum((max(0.0, below) for below in floors.values()), 0.0)
 
 
-def best_of(trials: Iterable[Trial], value: Callable[[Trial], float]) -> Trial | None:
+def values_of(trials: Iterable[Trial], objective: Objective) -> dict[int, float]:
+    """Return what orders finalists, by the number of the trial; only of trials with scores."""
+    return {t.number: objective.value(t.facts["means"]) for t in trials if "means" in t.facts}
+
+
+def best_of(trials: Iterable[Trial], objective: Objective) -> Trial | None:
     """Return the best of the trials that saw every item; floors first, the earlier of equals."""
     full = [t for t in trials if t.full]
-    return max(full, key=lambda t: (-t.short, value(t), -t.number), default=None)
+    value = values_of(full, objective)
+    return max(full, key=lambda t: (-t.short, value[t.number], -t.number), default=None)
 
 
-Evaluate = Callable[[Proposal], Outcome]
+# Scores a trial: the objective's numbers, and plain facts; `floors` are constraints (at most 0).
+Outcome = tuple[tuple[float, ...], dict[str, Any]]
+Evaluate = Callable[[Trial], Outcome]

@@ -65,6 +65,5 @@ def guard(search: Search, finalists: dict[str, Candidate]) -> dict[str, dict[str
 
 def stated(candidate: Candidate, world: World) -> dict[str, Any]:
     """Return a candidate as plain data, with its shares, name, key and fingerprint."""
-    facts: dict[str, Any] = {"name": candidate.describe(), "key": candidate.key}
-    facts["fingerprint"] = world.fingerprint(candidate)
-    return candidate.to_mapping() | {"shares": candidate.shares} | facts
+    facts = {"shares": candidate.shares, "name": candidate.describe(), "key": candidate.key}
+    return candidate.to_mapping() | facts | {"fingerprint": world.fingerprint(candidate)}

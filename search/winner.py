@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from merger.engine import merge_to_folder
-from merger.engine.models import opened
+from merger.engine import merge_to_folder, opened
 from merger.provenance import fill_selection
 from merger.spec import load_spec
 from search.candidate import Candidate
@@ -52,10 +51,17 @@ def selection(search: Search, confirmed: dict[str, Any]) -> dict[str, str]:
     """Return what the weights were selected on, for a model card."""
     o = search.options
     tasks = ", ".join(t.name for t in search.world.tasks)
-    return {
+    scored, guards = confirmed["guard"], search.guards.tasks if search.guards else ()
+    guarded = [
+        f"{t.alias} {100 * scored[confirmed['kept']][t.name]:.1f} "
+        f"(base {100 * scored['base'][t.name]:.1f})"
+        for t in guards
+    ]
+    facts = {
         "objective": str(search.objective),
         "tasks": tasks,
         "items": f"{o.n_search} search and {o.n_select} select items a task, seed {o.seed}",
         "confirmed on": f"{o.n_confirm} items a task, seed {o.confirm_seed}, drawn after freezing",
         "verdict": confirmed["words"],
     }
+    return facts | ({"guard tasks": ", ".join(guarded)} if guarded else {})

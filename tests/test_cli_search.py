@@ -21,7 +21,7 @@ from search.ask import (
 from search.candidate import BASE, Candidate
 from search.export import merge_config, mergekit_config
 from search.live import Models, default_levels
-from search.tasks import deal, open_task
+from search.scorers import deal, open_task
 from tests.toy_models import toy_model, toy_tokenizer
 
 ROOT = Path(__file__).parents[1]

@@ -12,9 +12,11 @@ from search.candidate import BASE, Candidate
 from search.confirm import confirm, in_words, kept, overall, shortlist
 from search.objective import parse
 from search.paired import BETTER, SAME, WORSE, corrected, resampled, versus
+from search.report import search_report
 from search.space import Space
 from search.starts import average, references
 from search.trial import Trial
+from search.winner import selection
 from tests import synthetic
 from tests.synthetic import EXPERTS, interrupt_at, ledger_rows, truth
 
@@ -57,6 +59,20 @@ def test_the_winner_is_frozen_before_confirm_items_are_opened(tmp_path):
     assert document["frozen"]["fingerprint"] == frozen["fingerprint"]
     text = json.dumps(frozen["candidate"], sort_keys=True).encode()
     assert frozen["sha256"] == hashlib.sha256(text).hexdigest()
+
+
+def test_guards_are_scored_for_finalists_alone(tmp_path):
+    """Only the winner and its references answer them; report and model card say the scores."""
+    search = synthetic.search(tmp_path / "r")
+    search.guards = synthetic.world(tasks=(synthetic.task("kept"),), confirm=20)
+    document = search.go()
+    finalists = [document["frozen"], *document["references"].values()]
+    assert {key for key, _ in search.guards.answerer.asked} == {f["key"] for f in finalists}
+    (shown,) = search_report(search, document)["sections"]["guard"]["tables"]
+    told = {row["name"]: row["task kept"] for row in shown["rows"]}
+    assert told == {name: row["kept"] for name, row in document["guard"].items()}
+    stands = document["guard"][document["kept"]]["kept"]
+    assert f"ke {100 * stands:.1f}" in selection(search, document)["guard tasks"]
 
 
 def test_a_frozen_winner_stays(tmp_path):

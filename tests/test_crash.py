@@ -12,8 +12,7 @@ import pytest
 from search.crash import alive, this_worker
 from search.space import Space
 from search.starts import Start, average
-from search.study import Study
-from search.trial import Outcome
+from search.study import Study, derive_seed
 from tests import synthetic
 from tests.synthetic import EXPERTS, kill_at, ledger_rows
 
@@ -72,15 +71,15 @@ def test_workers_evaluate_nothing_twice(tmp_path, kind, request):
         if proposal.source == "ded" and not (tmp_path / "killed").exists():
             (tmp_path / "killed").touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        return Outcome((0.5,), {})
+        return ((0.5,), {})
 
     with closing(study("")) as begun:  # a fork must not share a connection
         begun.enqueue([Start(e, average([e])) for e in EXPERTS])
-    workers = [forked(lambda n=n: study(n).work(evaluate, told=lambda t: None)) for n in "ab"]
+    workers = [forked(lambda n=n: study(n).run(evaluate)) for n in "ab"]
     ends = [waited(worker) for worker in workers]
     assert -signal.SIGKILL in ends
     first = study("")
-    first.run(evaluate, more=lambda: True, told=lambda t: None)
+    first.run(evaluate)
     done = [t for t in first.trials() if t.state == "COMPLETE"]
     assert 12 <= len(done) <= 13  # two workers may take the last ones at once
     assert {t.candidate for t in done} >= {average([e]) for e in EXPERTS}

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from search.confirm import peak
+from search.objective import parse
 from search.posterior import Posterior, fit
 from search.space import Space
 from search.starts import fill
@@ -12,7 +13,7 @@ SPACE = Space(("ded", "ind", "abd"))
 
 
 def hill(point):
-    return 0.6 - (point["u1"] - 0.7) ** 2 - 0.2 * (point["scale"] - 1.5) ** 2
+    return 0.6 - (point["ded:rest"] - 0.7) ** 2 - 0.2 * (point["scale"] - 1.5) ** 2
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +37,10 @@ def test_the_peak_is_found(surface):
     """The highest point of the surface lies at the hill's top, though nobody tried it."""
     candidate, height = peak(SPACE, surface)
     point = SPACE.params(candidate)
-    assert abs(point["u1"] - 0.7) < 0.2
+    assert abs(point["ded:rest"] - 0.7) < 0.2
     assert height > 0.5
 
 
 def test_few_trials_give_no_surface():
     """Below eight trials nothing is fitted."""
-    assert fit(SPACE, [], {}) is None
+    assert fit(SPACE, [], parse("mean", ["a"])) is None

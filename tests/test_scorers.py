@@ -12,9 +12,8 @@ from merger.errors import UsageError
 from search.objective import parse
 from search.protocol import Search
 from search.run import Options, Run
-from search.scorers import Command, Scorer
+from search.scorers import Scorer, deal, refuse_benchmark
 from search.study import Study
-from search.tasks import deal, refuse_benchmark
 from search.world import Holder, Pools, World
 from tests import synthetic
 from tests.synthetic import EXPERTS
@@ -49,7 +48,7 @@ def test_a_command_drives_a_search(tmp_path):
     script, log = tmp_path / "eval.py", tmp_path / "log"
     script.write_text(SCRIPT.format(log=str(log)))
     command = f"{sys.executable} {script} {{model}} {{items}}"
-    scorer = Command("command", command=command)
+    scorer = Scorer("command", command=command)
     options = Options(experts=EXPERTS, base="base", tasks=("command",), trials=10, n_search=60,
                       n_select=20, n_confirm=30, sampler="random", warm="none")  # fmt: skip
     run = Run(tmp_path / "r")

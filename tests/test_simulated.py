@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 
-from tests.simulated import argmax, searched
+from tests.simulated import argmax, luck, searched
 
 BUDGET, WORLDS = 8000, 30
 
 
 @pytest.mark.slow
 def test_the_default_beats_random_search_and_argmax():
-    """Half the true regret or less for the same answers, and a reported score without optimism."""
+    """Half the true regret or less for the same answers, and a reported score without optimism.
+
+    What the confirm items of a world give to a recipe chosen on nothing is taken off its scores.
+    """
     ours, theirs, optimism, flattered, spared = [], [], [], [], []
     for seed in range(WORLDS):
         world, chosen, reported, saved = searched(seed, BUDGET)
@@ -19,10 +22,9 @@ def test_the_default_beats_random_search_and_argmax():
         spared.append(saved)
         ours.append(best - world.truth(chosen))
         theirs.append(best - world.truth(lucky))
-        optimism.append(reported - world.truth(chosen))
+        optimism.append(reported - world.truth(chosen) - luck(world))
         flattered.append(claimed - world.truth(lucky))
     assert 2 * np.mean(ours) <= np.mean(theirs)
-    error = np.std(optimism) / np.sqrt(WORLDS)
-    assert -3 * error <= np.mean(optimism) <= error
+    assert abs(np.mean(optimism)) <= np.std(optimism) / np.sqrt(WORLDS)
     assert np.mean(flattered) > 0.02
     assert np.mean(spared) > 0.3

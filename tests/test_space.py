@@ -48,7 +48,13 @@ def test_uniform_numbers_give_uniform_shares():
 def test_points_and_candidates_are_inverse(u, scale, density):
     """A candidate of the space is the candidate at its own point."""
     space = Space(EXPERTS)
-    point = {"u1": u[0], "u2": u[1], "scale": scale, "density": density, "consensus": "ram"}
+    point = {
+        "ded:rest": u[0],
+        "ind:abd": u[1],
+        "scale": scale,
+        "density": density,
+        "consensus": "ram",
+    }
     candidate = space.candidate(point)
     again = space.candidate(space.params(candidate))
     assert again.key == candidate.key

@@ -58,7 +58,7 @@ def test_literal_weights_are_a_share_and_a_scale(weights):
 def test_an_operator_is_searched_by_its_own_ranges():
     """Knobs come from the operator's signature; whole numbers and switches stay as they are."""
     knobs = Operators(EXPERTS, name="ties").knobs()
-    assert set(knobs) == {"u1", "u2", "density", "lambda", "elect"}
+    assert set(knobs) == {"ded:rest", "ind:abd", "density", "lambda", "elect"}
     assert isinstance(knobs["elect"], Choice)
 
 
