@@ -93,7 +93,8 @@ def run_of_config(config: Path, folder: Path, wanted: Wanted, screen: Screen) ->
                   tasks=wanted.tasks, include_path=wanted.include_path, levels=wanted.levels,
                   items=f"{wanted.items}+{wanted.items}", seed=wanted.seed,
                   device=wanted.device or "cpu", allow_benchmark=True)  # fmt: skip
-    run = create(folder, options_of(asked), screen)
+    # What a merge takes with a warning may be explained with one.
+    run = create(folder, options_of(asked), screen, allow_lineage=True)
     run.note(merge=stated)
     return run
 
