@@ -1,8 +1,8 @@
 """Which rows stand in the batch of the fast engine: admit, step, drop the finished, admit again.
 
-A prompt is read once and its row repeated for each sample. The room a row may come to need (prompt
-and budget) is reserved when it enters, so a batch never outgrows its token budget. Longest prompts
-first. A batch of very few rows is filled up with copies (evals/fastloop.py says why).
+A prompt is read once and its row repeated for each sample. Every row has room for the longest
+prompt and budget, so a batch never outgrows its token budget. Longest prompts first: rows that
+attend together are then of about one length.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from evals.fastloop import Cache, Decoder, enough
+from evals.fastloop import Decoder
 from evals.sampling import pick, stream
 
 if TYPE_CHECKING:
     from evals.generate import Answered, Answerer, Finish, Request, Settings
 
-_REFILL = 0.85  # drop finished rows and admit others when fewer than this share is alive
+_REFILL = 0.9  # drop finished rows and admit others when fewer than this share is alive
 _LOOK = 8  # tokens between two looks for a stop string
-_PREFILL = 4_096  # tokens of prompts read at once; they are padded to the longest of a part
+_PREFILL = 1_024  # tokens of prompts read at once; they are padded to the longest of a part
 
 
 @dataclass
@@ -35,19 +35,21 @@ class _Row:
     dice: Random
     said: list[int] = field(default_factory=list)
     finish: Finish = "length"
+    done: bool = False
 
 
 def run(
     answerer: Answerer, requests: Sequence[Request], settings: Settings
 ) -> Iterator[list[Answered]]:
     """Answer all requests; yield what is done whenever the batch is compacted."""
-    batch = _Batch(answerer, settings)
     waiting = sorted(requests, key=lambda r: (-len(r.tokens), -r.budget, r.name, r.sample))
+    slots = max((len(r.tokens) + r.budget for r in waiting), default=1)
+    most = min(answerer.max_rows, len(waiting), max(1, answerer.batch_tokens // slots))
+    batch = _Batch(answerer, settings, most, slots)
     while waiting or batch.rows:
-        fitting = batch.fitting(waiting)
-        if fitting:
-            batch.admit(waiting[:fitting])
-            waiting = waiting[fitting:]
+        free = most - len(batch.rows)
+        batch.admit(waiting[:free])
+        waiting = waiting[free:]
         batch.step_until_sparse()
         yield batch.compact()
 
@@ -55,83 +57,53 @@ def run(
 class _Batch:
     """The rows being answered, their cache, and the token each says next."""
 
-    def __init__(self, answerer: Answerer, settings: Settings) -> None:
+    def __init__(self, answerer: Answerer, settings: Settings, most: int, slots: int) -> None:
         self.decoder = Decoder(answerer.model)
-        self.ends, self.text = answerer.ends, answerer.text
-        self.settings = settings
-        self.max_rows, self.max_tokens = answerer.max_rows, answerer.batch_tokens
+        self.ends, self.text, self.settings = answerer.ends, answerer.text, settings
         self.rows: list[_Row] = []
-        self.alive: list[bool] = []
-        self.cache: Cache | None = None
+        self.cache = self.decoder.room(most, slots)
         self.next: Tensor = torch.empty(0, dtype=torch.long)
-
-    def fitting(self, waiting: Sequence[Request]) -> int:
-        """Return how many of those waiting may enter; at least one when the batch is empty."""
-        inside = [r.request for r in self.rows]
-        width = max((_reserve(r) for r in inside), default=0)
-        for n, request in enumerate(waiting):
-            width = max(width, _reserve(request))
-            rows = len(inside) + n + 1
-            if rows > self.max_rows or rows * width > self.max_tokens:
-                return max(n, 0 if inside else 1)
-        return len(waiting)
 
     def admit(self, requests: Sequence[Request]) -> None:
         """Read the prompts, once for all samples, and say each row's first token."""
         grouped = [list(g) for _, g in groupby(requests, key=lambda r: r.tokens)]
         for part in _parts(grouped):
-            logits, fresh = self.decoder.prefill([g[0].tokens for g in part])
-            repeats = torch.tensor([len(g) for g in part])
-            index = torch.arange(len(part)).repeat_interleave(repeats)
+            sizes = [len(g) for g in part]
+            logits = self.decoder.prefill([g[0].tokens for g in part], sizes, self.cache)
             rows = [_Row(r, self._dice(r)) for g in part for r in g]
-            self._enter(rows, fresh.take(index), self._pick(logits[index], rows))
+            first = self._pick(logits, rows)
+            self.rows += rows
+            self._note(first, rows)
+            self.next = torch.cat((self.next, first))
 
     def step_until_sparse(self) -> None:
         """Say tokens until too few rows are alive to be worth the batch, or none."""
-        floor = _REFILL * len(self.rows)
-        while any(self.alive) and sum(self.alive) > floor:
-            if self.cache is None:
-                return
-            logits = self.decoder.step(self.next, self.cache)
-            said = self._pick(logits[: len(self.rows)], self.rows)
-            self._note(said, self.rows, 0)
-            self.next = said[enough(len(self.rows))]
+        spare = int((1 - _REFILL) * len(self.rows))
+        while sum(dead := [r.done for r in self.rows]) <= spare and not all(dead):
+            self.next = self._pick(self.decoder.step(self.next, self.cache), self.rows)
+            self._note(self.next, self.rows)
 
     def compact(self) -> list[Answered]:
         """Drop the finished rows and return what they said."""
-        done = [r for r, alive in zip(self.rows, self.alive, strict=True) if not alive]
-        keep = torch.tensor([i for i, alive in enumerate(self.alive) if alive], dtype=torch.long)
-        self.rows = [self.rows[i] for i in keep.tolist()]
-        self.alive = [True] * len(self.rows)
-        filled = keep[enough(len(keep))] if self.rows else keep
-        self.next = self.next[filled]
-        self.cache = self.cache.take(filled) if self.cache is not None and self.rows else None
+        done = [row for row in self.rows if row.done]
+        kept = self.cache.keep([not row.done for row in self.rows])
+        self.next = self.next[torch.tensor(kept, dtype=torch.long)]
+        self.rows = [self.rows[i] for i in kept]
         return [(r.request, r.said, r.finish) for r in done]
-
-    def _enter(self, rows: Sequence[_Row], fresh: Cache, first: Tensor) -> None:
-        """Put rows that have said their first token behind those that are there."""
-        there = torch.arange(len(self.rows))  # without the stand-ins that made up the number
-        cache = fresh if self.cache is None else self.cache.take(there).join(fresh)
-        tokens = torch.cat((self.next[there], first))
-        self.rows += rows
-        self.alive += [True] * len(rows)
-        self._note(first, rows, len(there))
-        filled = enough(len(self.rows))
-        self.next = tokens[filled]
-        self.cache = cache if len(filled) == cache.rows else cache.take(filled)
 
     def _pick(self, logits: Tensor, rows: Sequence[_Row]) -> Tensor:
         dice = [r.dice for r in rows]
         return pick(logits, dice, self.settings.temperature, self.settings.top_p)
 
-    def _note(self, tokens: Tensor, rows: Sequence[_Row], offset: int) -> None:
+    def _note(self, tokens: Tensor, rows: Sequence[_Row]) -> None:
         """Write down what the living rows said and see which are done."""
-        for i, (row, token) in enumerate(zip(rows, tokens.tolist(), strict=True), offset):
-            if self.alive[i]:
-                row.said.append(token)
-                if token in self.ends or self._stopped(row):
-                    row.finish = "stop"
-                self.alive[i] = row.finish != "stop" and len(row.said) < row.request.budget
+        for row, token in zip(rows, tokens.tolist(), strict=True):
+            if row.done:
+                continue
+            row.said.append(token)
+            if token in self.ends or self._stopped(row):
+                row.finish = "stop"
+            row.done = row.finish == "stop" or len(row.said) >= row.request.budget
 
     def _stopped(self, row: _Row) -> bool:
         """Look for a stop string, every few tokens as decoding text is not free."""
@@ -142,10 +114,6 @@ class _Batch:
 
     def _dice(self, request: Request) -> Random:
         return stream(self.settings.seed, request.name, request.sample)
-
-
-def _reserve(request: Request) -> int:
-    return len(request.tokens) + request.budget
 
 
 def _parts(grouped: list[list[Request]]) -> Iterator[list[list[Request]]]:

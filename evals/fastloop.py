@@ -1,18 +1,19 @@
 """A fast decoder for Llama, Qwen2 and Qwen3 blocks on a CPU: the model's own weights, no waste.
 
-Departures from `transformers`: q, k, v and gate, up are joined into one product each; keys and
-values live in one static buffer a layer and a row begins at slot 0 (prompts padded on the right, a
-length per row), so nothing is copied as the text grows, no left padding is ever attended to, and
-dropping or repeating a row is one index. Weights are read from the live module when a `Decoder` is
-made: make one per call, and an in-place change of the weights cannot be missed. In float32 greedy
-tokens equal those of `generate` (tests/test_generate.py).
+Departures from `transformers`: q, k, v and gate, up are joined into one product each, in float32
+laid out for oneDNN, which on some processors is twice as fast as the library torch would take; keys
+and values lie in buffers allocated once, slots last, where a row begins at slot 0 (prompts padded
+on the right, a length per row). So nothing is copied as the text grows, no left padding is ever
+attended to, and a row that is done is overwritten by a living one. Weights are read from the live
+module when a `Decoder` is made: make one per call, and an in-place change of the weights cannot be
+missed. In float32 greedy tokens equal those of `generate` (tests/test_generate.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812  its usual name
@@ -20,16 +21,15 @@ from torch import Tensor, nn
 
 _KNOWN = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 _ROPE = frozenset({"default", "linear", "llama3"})  # tables that do not depend on the length
-MAX_WEIGHTS = 1_000_000_000  # the joined products cost one more copy of the weights
-_BLOCK = 64  # slots by which the buffers grow
-# Products of fewer rows take another path through the CPU's library and round differently (seen
-# with up to 4 rows), so that an answer would depend on its batch.
+MAX_WEIGHTS = 1_000_000_000  # the products cost one more copy of the weights
+_BLOCK = 64  # slots to which prompts are filled up for attention
+_LINE = 16  # slots to which a step's attention is filled up
+_CHUNK = 32  # rows that attend together, to the slots of the longest of them
+# Products of fewer rows take another path through the CPU's library and round differently, so that
+# an answer would depend on its batch.
 _LEAST = 8
 
-
-def enough(rows: int) -> Tensor:
-    """Return the places of `rows` rows, the last one standing in for rows that are too few."""
-    return torch.arange(max(rows, _LEAST)).clamp(max=rows - 1)
+Product = Callable[[Tensor], Tensor]
 
 
 def supported(model: Any) -> bool:
@@ -41,7 +41,8 @@ def supported(model: Any) -> bool:
     kinds = getattr(config, "layer_types", None) or ["full_attention"]
     rope = getattr(config, "rope_parameters", None) or {}
     return bool(
-        all(type(m) is nn.Linear for m in layers)  # an adapter or a quantized layer is not one
+        next(model.parameters()).device.type == "cpu"
+        and all(type(m) is nn.Linear for m in layers)  # an adapter or a quantized layer is not one
         and set(kinds) == {"full_attention"}
         and config.hidden_act == "silu"
         and rope.get("rope_type", "default") in _ROPE
@@ -51,81 +52,71 @@ def supported(model: Any) -> bool:
 
 @dataclass
 class Cache:
-    """Keys and values of some rows, a (rows, heads, slots, width) buffer a layer; the lengths."""
+    """Keys and values: a (blocks, rows, heads, width, slots of a block) buffer a layer each.
+
+    The first `count` rows are in use, `lengths` says how much of each.
+    """
 
     keys: list[Tensor]
     values: list[Tensor]
     lengths: Tensor
+    count: int = 0
+    blocks: int = 0
 
-    @property
-    def rows(self) -> int:
-        """The number of rows."""
-        return int(self.lengths.shape[0])
+    def reach(self, slots: int) -> None:
+        """Make this many slots ready; memory is taken when it is first written."""
+        while self.blocks * _BLOCK < slots:
+            for buffer in (*self.keys, *self.values):
+                buffer[self.blocks].zero_()  # a weight of 0 times what was there could be NaN
+            self.blocks += 1
 
-    def take(self, index: Tensor) -> Cache:
-        """Return the rows at these places, in this order; a place may repeat."""
-        index = index.to(self.lengths.device)
-        keys = [k.index_select(0, index) for k in self.keys]
-        values = [v.index_select(0, index) for v in self.values]
-        return Cache(keys, values, self.lengths.index_select(0, index))
+    def enter(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Write a layer's (rows, slots, heads, width) keys and values behind the rows in use."""
+        rows = slice(self.count, self.count + len(keys))
+        for buffer, fresh in ((self.keys[layer], keys), (self.values[layer], values)):
+            for block, part in zip(buffer, fresh.split(_BLOCK, 1), strict=False):
+                block[rows, :, :, : part.shape[1]] = part.permute(0, 2, 3, 1)
 
-    def grow(self, slots: int) -> None:
-        """Make room for this many slots, rounded up to whole blocks."""
-        more = -(-slots // _BLOCK) * _BLOCK - self.keys[0].shape[2]
-        if more > 0:
-            self.keys = [F.pad(k, (0, 0, 0, more)) for k in self.keys]
-            self.values = [F.pad(v, (0, 0, 0, more)) for v in self.values]
-
-    def join(self, other: Cache) -> Cache:
-        """Return these rows followed by those of another cache."""
-        slots = max(self.keys[0].shape[2], other.keys[0].shape[2])
-        self.grow(slots)
-        other.grow(slots)
-        keys = [torch.cat(pair) for pair in zip(self.keys, other.keys, strict=True)]
-        values = [torch.cat(pair) for pair in zip(self.values, other.values, strict=True)]
-        return Cache(keys, values, torch.cat((self.lengths, other.lengths)))
+    @torch.inference_mode()
+    def keep(self, alive: Sequence[bool]) -> list[int]:
+        """Keep the living rows, the last of them in the places of the dead; return the order."""
+        order = [i for i, lives in enumerate(alive) if lives]
+        count = len(order)
+        holes = [i for i in range(count) if not alive[i]]
+        movers = order[count - len(holes) :]
+        if holes:
+            to, source = torch.tensor(holes), torch.tensor(movers)
+            used = int(self.lengths[source].max()) // _BLOCK + 1
+            for buffer in (*self.keys, *self.values):
+                for block in buffer[: min(used, self.blocks)]:
+                    block[to] = block[source]
+            self.lengths[to] = self.lengths[source]
+        self.lengths[count : self.count] = 0
+        self.count = count
+        moved = dict(zip(holes, movers, strict=True))
+        return [moved.get(i, i) for i in range(count)]
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """One block's weights; each product is (weight, bias or None)."""
+    """One block's weights; `head_norms` has a row a head of q and k, or is None.
+
+    The entries of q and k that rotate against each other stand side by side in them.
+    """
 
     norm: Tensor
-    qkv: tuple[Tensor, Tensor | None]
-    head_norms: tuple[Tensor, Tensor] | None
-    out: tuple[Tensor, Tensor | None]
+    qkv: Product
+    head_norms: Tensor | None
+    out: Product
     after_norm: Tensor
-    gate_up: tuple[Tensor, Tensor | None]
-    down: tuple[Tensor, Tensor | None]
-
-
-def _joined(*parts: nn.Linear) -> tuple[Tensor, Tensor | None]:
-    """Join products of one input into one."""
-    weight = torch.cat([p.weight for p in parts]) if len(parts) > 1 else parts[0].weight
-    if not hasattr(parts[0].bias, "shape"):
-        return weight.detach(), None
-    bias = torch.cat([p.bias for p in parts]) if len(parts) > 1 else parts[0].bias
-    return weight.detach(), bias.detach()
-
-
-def _read_layer(layer: Any) -> _Layer:
-    attention, mlp = layer.self_attn, layer.mlp
-    normed = hasattr(attention, "q_norm")
-    return _Layer(
-        norm=layer.input_layernorm.weight.detach(),
-        qkv=_joined(attention.q_proj, attention.k_proj, attention.v_proj),
-        head_norms=(attention.q_norm.weight, attention.k_norm.weight) if normed else None,
-        out=_joined(attention.o_proj),
-        after_norm=layer.post_attention_layernorm.weight.detach(),
-        gate_up=_joined(mlp.gate_proj, mlp.up_proj),
-        down=_joined(mlp.down_proj),
-    )
+    gate_up: Product
+    down: Product
 
 
 class Decoder:
     """The weights of a supported model at this moment, ready to read prompts and step."""
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def __init__(self, model: Any) -> None:
         config, body = model.config, model.model
         self.heads: int = config.num_attention_heads
@@ -133,125 +124,179 @@ class Decoder:
         self.width: int = getattr(config, "head_dim", None) or config.hidden_size // self.heads
         self.eps: float = config.rms_norm_eps
         self.embedding = body.embed_tokens.weight.detach()
-        self.layers = [_read_layer(layer) for layer in body.layers]
+        self.layers = [self._read(layer) for layer in body.layers]
         self.norm = body.norm.weight.detach()
-        self.head = _joined(model.lm_head)
+        self.head = self._product(model.lm_head)
         self._rotary = body.rotary_emb
-        self._cos, self._sin = self._tables(_BLOCK)
+        self._turns = torch.empty(0)
 
-    @torch.no_grad()
-    def prefill(self, prompts: Sequence[Sequence[int]]) -> tuple[Tensor, Cache]:
-        """Read prompts; return the logits after each, (rows, vocabulary), and their cache."""
-        lengths = torch.tensor([len(p) for p in prompts], device=self.embedding.device)
-        slots = max(int(lengths.max()), _LEAST)
-        padded = torch.zeros(len(prompts), slots, dtype=torch.long, device=lengths.device)
-        for row, prompt in enumerate(prompts):
-            padded[row, : len(prompt)] = torch.tensor(prompt)
-        hidden, cache = self.read(padded, lengths)
-        rows = enough(len(prompts)).to(lengths.device)
-        last = hidden[rows, lengths[rows] - 1]
-        return F.linear(last, *self.head)[: len(prompts)], cache
+    def _read(self, layer: Any) -> _Layer:
+        attention, mlp, norms = layer.self_attn, layer.mlp, None
+        if hasattr(attention, "q_norm"):
+            q, k = attention.q_norm.weight, attention.k_norm.weight
+            norms = torch.cat((q.repeat(self.heads), k.repeat(self.kv_heads)))
+            norms = self._paired(norms).view(-1, self.width)
+        return _Layer(
+            norm=layer.input_layernorm.weight.detach(),
+            qkv=self._product(attention.q_proj, attention.k_proj, attention.v_proj, turned=2),
+            head_norms=norms,
+            out=self._product(attention.o_proj),
+            after_norm=layer.post_attention_layernorm.weight.detach(),
+            gate_up=self._product(mlp.gate_proj, mlp.up_proj),
+            down=self._product(mlp.down_proj),
+        )
 
-    @torch.no_grad()
-    def read(self, padded: Tensor, lengths: Tensor) -> tuple[Tensor, Cache]:
-        """Run (rows, slots) tokens padded on the right; return final hidden states and the cache.
+    def _product(self, *parts: Any, turned: int = 0) -> Product:
+        """Join products of one input, of which the first `turned` make what will be rotated."""
+        weights, biases = [p.weight for p in parts], [p.bias for p in parts]
+        for tensors in (weights, biases):
+            tensors[:turned] = [t if t is None else self._paired(t) for t in tensors[:turned]]
+        weight, bias = torch.cat(weights), None if biases[0] is None else torch.cat(biases)
+        ops: Any = torch.ops.mkldnn  # what torch's own compiler calls; absent from some builds
+        if weight.dtype == torch.float32 and hasattr(ops, "_linear_pointwise"):
+            weight = ops._reorder_linear_weight(weight)
+            return lambda x: cast("Tensor", ops._linear_pointwise(x, weight, bias, "none", [], ""))
+        return lambda x: F.linear(x, weight, bias)
+
+    def _paired(self, x: Tensor) -> Tensor:
+        """Put the entries that rotate against each other side by side, as a complex number."""
+        halves = x.view(-1, 2, self.width // 2, x[0].numel())
+        return halves.transpose(1, 2).reshape(x.shape)
+
+    @torch.inference_mode()
+    def room(self, rows: int, slots: int) -> Cache:
+        """Return an empty cache for this many rows of this many slots."""
+        shape = (-(-slots // _BLOCK), max(rows, _LEAST), self.kv_heads, self.width, _BLOCK)
+        buffers = [self.norm.new_empty(shape) for _ in range(2 * len(self.layers))]
+        lengths = torch.zeros(shape[1], dtype=torch.long)
+        return Cache(buffers[::2], buffers[1::2], lengths)
+
+    @torch.inference_mode()
+    def prefill(
+        self, prompts: Sequence[Sequence[int]], repeats: Sequence[int], cache: Cache
+    ) -> Tensor:
+        """Read prompts into the cache, each as many times; return the logits, (rows, vocabulary).
 
         What stands behind a row's length is garbage that no earlier place attends to.
         """
-        rows, slots = padded.shape
+        lengths = torch.tensor([len(p) for p in prompts])
+        rows, slots = max(len(prompts), 2), max(int(lengths.max()), _LEAST)
+        padded = torch.zeros(rows, slots, dtype=torch.long)
+        for row, prompt in enumerate(prompts):
+            padded[row, : len(prompt)] = torch.tensor(prompt)
         self._reach(slots)
-        cos, sin = self._cos[:slots], self._sin[:slots]
+        cache.reach(slots)
+        turns = self._turns[:slots, None]
         hidden = F.embedding(padded, self.embedding)
-        cache = Cache([], [], lengths)
-        for layer in self.layers:
-            q, k, v = self._heads(layer, self._normed(hidden, layer.norm), (rows, slots), cos, sin)
-            hidden = hidden + F.linear(_causal(q, k, v).transpose(1, 2).flatten(2), *layer.out)
-            hidden = hidden + self._mlp(layer, self._normed(hidden, layer.after_norm))
-            cache.keys.append(k)
-            cache.values.append(v)
-        cache.grow(slots + 1)
-        return self._normed(hidden, self.norm), cache
+        copies = torch.arange(len(prompts)).repeat_interleave(torch.tensor(repeats))
+        for i, layer in enumerate(self.layers):
+            q, k, v = self._heads(layer, hidden, turns)
+            hidden = self._mix(layer, hidden, _causal(q, k, v))
+            if len(copies) > len(prompts):
+                k, v = k[copies], v[copies]
+            cache.enter(i, k[: len(copies)], v[: len(copies)])
+        cache.lengths[cache.count : cache.count + len(copies)] = lengths[copies]
+        cache.count += len(copies)
+        some = torch.arange(max(len(prompts), _LEAST)).clamp(max=len(prompts) - 1)
+        return self._logits(hidden[some, lengths[some] - 1])[copies]
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
         """Append one token, (rows,), to each row of the cache; return the next logits.
 
-        Logits depend on the row alone, bit for bit, if the cache has `enough` rows.
+        Logits depend on the row alone, bit for bit: rows that are too few are made up.
         """
-        rows, longest = cache.rows, int(cache.lengths.max()) + 1
-        cache.grow(longest)
+        rows = max(cache.count, _LEAST)
+        place = cache.lengths[:rows]
+        longest = int(place.max()) + 1
+        cache.reach(longest)
         self._reach(longest)
-        slots = min(-(-longest // 16) * 16, cache.keys[0].shape[2])
-        at, place = torch.arange(rows, device=tokens.device), cache.lengths
-        unseen = torch.arange(slots, device=tokens.device) > place[:, None]
-        unseen = unseen.repeat_interleave(self.kv_heads, 0)[:, None]  # (rows·kv heads, 1, slots)
-        cos, sin = self._cos[place][:, None, None], self._sin[place][:, None, None]
-        hidden = F.embedding(tokens, self.embedding)
-        for i, layer in enumerate(self.layers):
-            q, k, v = self._heads(
-                layer, self._normed(hidden, layer.norm)[:, None], (rows, 1), cos, sin
-            )
-            cache.keys[i][at, :, place] = k[:, :, 0]
-            cache.values[i][at, :, place] = v[:, :, 0]
-            mixed = self._attend(
-                q, cache.keys[i][:, :, :slots], cache.values[i][:, :, :slots], unseen
-            )
-            hidden = hidden + F.linear(mixed, *layer.out)
-            hidden = hidden + self._mlp(layer, self._normed(hidden, layer.after_norm))
-        cache.lengths = cache.lengths + 1
-        return F.linear(self._normed(hidden, self.norm), *self.head)
+        at = (place // _BLOCK, torch.arange(rows), slice(None), slice(None), place % _BLOCK)
+        parts, turns = self._parts(place), self._turns[place, None]
+        hidden = F.embedding(F.pad(tokens, (0, rows - cache.count)), self.embedding)
+        for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
+            q, k, v = self._heads(layer, hidden, turns)
+            keys[at], values[at] = k, v
+            mixed = [self._attend(q, keys, values, *part) for part in parts]
+            hidden = self._mix(layer, hidden, torch.cat(mixed))
+        cache.lengths[: cache.count] += 1
+        return self._logits(hidden)[: cache.count]
 
-    def _attend(self, q: Tensor, keys: Tensor, values: Tensor, unseen: Tensor) -> Tensor:
+    def _parts(self, place: Tensor) -> list[tuple[slice, Tensor]]:
+        """Cut rows into parts of about equal size, each with its mask, (rows·kv heads, 1, slots).
+
+        The mask is added to the weights: 0 up to the row's place, -inf behind it.
+        """
+        parts, start = [], 0
+        for some in place.tensor_split(-(-len(place) // _CHUNK)):
+            slots = (int(some.max()) // _LINE + 1) * _LINE
+            behind = torch.arange(slots) > some[:, None]
+            mask = torch.zeros(behind.shape, dtype=self.embedding.dtype)
+            mask = mask.masked_fill_(behind, float("-inf")).repeat_interleave(self.kv_heads, 0)
+            parts.append((slice(start, start + len(some)), mask[:, None]))
+            start += len(some)
+        return parts
+
+    def _attend(self, q: Tensor, keys: Tensor, values: Tensor, rows: slice, mask: Tensor) -> Tensor:
         """Attend from one new place a row; batched products, faster here than the fused kernel."""
-        rows, slots = keys.shape[0], keys.shape[2]
-        folded = q.reshape(rows * self.kv_heads, self.heads // self.kv_heads, self.width)
-        keys = keys.reshape(rows * self.kv_heads, slots, self.width)
-        values = values.reshape(rows * self.kv_heads, slots, self.width)
-        weights = torch.bmm(folded, keys.transpose(1, 2)).mul_(self.width**-0.5)
-        weights = torch.softmax(weights.masked_fill_(unseen, float("-inf")).float(), -1)
-        return torch.bmm(weights.to(values.dtype), values).reshape(rows, self.heads * self.width)
+        folded = q[rows].reshape(len(mask), -1, self.width)
+        weights = torch.cat(
+            [
+                torch.baddbmm(some, folded, _part(keys, b, rows, some), alpha=self.width**-0.5)
+                for b, some in enumerate(mask.split(_BLOCK, -1))
+            ],
+            -1,
+        )
+        weights = torch.softmax(weights, -1, dtype=torch.float32).to(q.dtype)
+        mixed = torch.zeros_like(folded).transpose(1, 2)
+        for b, some in enumerate(weights.split(_BLOCK, -1)):
+            part = _part(values, b, rows, some)
+            mixed = torch.baddbmm(mixed, part, some.transpose(1, 2))
+        return mixed.transpose(1, 2).reshape(-1, self.heads * self.width)
 
-    def _heads(
-        self, layer: _Layer, x: Tensor, shape: tuple[int, int], cos: Tensor, sin: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return q, k, v as (rows, heads, slots, width), rotated."""
-        joint = F.linear(x, *layer.qkv).view(*shape, self.heads + 2 * self.kv_heads, self.width)
-        q, k, v = joint.transpose(1, 2).split((self.heads, self.kv_heads, self.kv_heads), 1)
-        if layer.head_norms:
-            q = self._normed(q, layer.head_norms[0])
-            k = self._normed(k, layer.head_norms[1])
-        return _rotated(q, cos, sin), _rotated(k, cos, sin), v
+    def _heads(self, layer: _Layer, hidden: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return q, k, v as (…, heads, width), q and k rotated by their place's angle."""
+        joint = layer.qkv(self._normed(hidden, layer.norm))
+        joint = joint.view(*joint.shape[:-1], -1, self.width)
+        both, v = joint.split((self.heads + self.kv_heads, self.kv_heads), -2)
+        if layer.head_norms is not None:
+            both = self._normed(both, layer.head_norms)
+        pairs = torch.view_as_complex(both.float().unflatten(-1, (-1, 2)))
+        both = torch.view_as_real(pairs * turns).flatten(-2).to(v.dtype)
+        q, k = both.split((self.heads, self.kv_heads), -2)
+        return q, k, v
 
-    def _mlp(self, layer: _Layer, x: Tensor) -> Tensor:
-        gate, up = F.linear(x, *layer.gate_up).chunk(2, -1)
-        return F.linear(F.silu(gate).mul_(up), *layer.down)
+    def _mix(self, layer: _Layer, hidden: Tensor, mixed: Tensor) -> Tensor:
+        """Add what attention and then the feed-forward part make of the hidden states."""
+        hidden = hidden + layer.out(mixed)
+        gate, up = layer.gate_up(self._normed(hidden, layer.after_norm)).chunk(2, -1)
+        return hidden + layer.down(F.silu(gate).mul_(up))
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        return self.head(self._normed(hidden, self.norm))
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
         """Divide by the root mean square, taken in float32 as the models do."""
-        wide = x.float()
-        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
-        return weight * wide.to(x.dtype)
+        return F.rms_norm(x.float(), x.shape[-1:], eps=self.eps).to(x.dtype) * weight
 
     def _reach(self, slots: int) -> None:
-        """Make the rotation tables as long as needed."""
-        if slots > self._cos.shape[0]:
-            self._cos, self._sin = self._tables(2 * slots)
+        """Make the table of rotations, (slots, width / 2), from the model's own, long enough."""
+        if slots > len(self._turns):
+            cos, sin = self._rotary(self.norm.float(), torch.arange(2 * slots)[None])
+            self._turns = torch.complex(cos[0], sin[0])[:, : self.width // 2]
 
-    def _tables(self, slots: int) -> tuple[Tensor, Tensor]:
-        """Return the cosine and sine tables, (slots, width), from the model's own module."""
-        places = torch.arange(slots, device=self.embedding.device)[None]
-        cos, sin = self._rotary(self.embedding, places)
-        return cos[0], sin[0]
+
+def _part(buffer: Tensor, block: int, rows: slice, like: Tensor) -> Tensor:
+    """Return some rows of a block, (rows·heads, width, slots), as many slots as `like` has."""
+    return buffer[block, rows].flatten(0, 1)[:, :, : like.shape[-1]]
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Attend to what came before; in whole blocks, lest rounding depend on the length."""
-    slots = q.shape[2]
-    q, k, v = (F.pad(x, (0, 0, 0, -slots % _BLOCK)) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)[:, :, :slots]
+    """Attend to what came before; in whole blocks, lest rounding depend on the length.
 
-
-def _rotated(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate halves against each other by the place's angle."""
-    left, right = x.chunk(2, -1)
-    return x * cos + torch.cat((-right, left), -1) * sin
+    All are (rows, slots, heads, width); returns (rows, slots, heads · width).
+    """
+    slots = q.shape[1]
+    q, k, v = (F.pad(x, (0, 0, 0, 0, 0, -slots % _BLOCK)).transpose(1, 2) for x in (q, k, v))
+    mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    return mixed.transpose(1, 2)[:, :slots].flatten(2)

@@ -162,17 +162,6 @@ class Ledger:
             there = {(item, sample) for item, sample in db.execute(query)}
         return [(i, s) for i in items for s in range(samples) if (i, s) not in there]
 
-    def scores(self, cell: Cell, items: Sequence[str] | None = None) -> dict[str, float]:
-        """Return the mean score of each item over its samples, without reading any text."""
-        query = (
-            sa.select(_scores.c.item, sa.func.avg(_scores.c.correct))
-            .where(*_where(_scores, cell))
-            .group_by(_scores.c.item)
-        )
-        with self._engine.connect() as db:
-            found = {item: float(mean) for item, mean in db.execute(query)}
-        return found if items is None else {i: found[i] for i in items if i in found}
-
     def cells(self, **equal: str) -> list[Cell]:
         """Return the cells that hold answers, those with these field values (`task="…"`) only."""
         columns = [_answers.c[n] for n in _CELL]

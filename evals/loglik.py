@@ -15,7 +15,6 @@ import torch.nn.functional as F  # noqa: N812  its usual name
 from torch import Tensor
 
 from evals.generate import Answerer
-from evals.task import Item, Task
 from merger.errors import EvalError
 
 _LOGITS = 2**26  # numbers of logits held at once: 256 MB in float32
@@ -54,16 +53,6 @@ def log_likelihoods(answerer: Answerer, pairs: Sequence[tuple[str, str]]) -> lis
     for batch in _batches(answerer, sorted(encoded, key=lambda p: (-p.length, p.place))):
         found |= _score(answerer, batch)
     return [found[i] for i in range(len(pairs))]
-
-
-def gold_log_likelihoods(
-    answerer: Answerer, task: Task, items: Sequence[Item]
-) -> dict[str, LogLik]:
-    """Return how likely the model finds each item's answer, given at once, by item id."""
-    close = "</think>" if task.prefill else ""
-    pairs = [(answerer.prompt(task, i), f"{close}<answer>{i.answer}</answer>") for i in items]
-    scores = log_likelihoods(answerer, pairs)
-    return {item.id: score for item, score in zip(items, scores, strict=True)}
 
 
 def _encode(answerer: Answerer, place: int, prompt: str, continuation: str) -> _Pair:

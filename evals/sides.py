@@ -127,8 +127,5 @@ def match(a: Side, b: Side) -> tuple[list[Match], list[str]]:
 
 def _matched(task: str, a: list[Row], b: list[Row], asked: Callable[[], Asked]) -> Match:
     common = {row.item for row in a} & {row.item for row in b}
-    if not common:
-        remedy = "Evaluate both with the same split, levels and seed."
-        raise EvalError(f"the two share no items of {task}", remedy)
     left, right = ([row for row in rows if row.item in common] for rows in (a, b))
     return Match(task, left, right, asked)

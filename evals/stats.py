@@ -67,38 +67,11 @@ def mean_interval(values: ArrayLike, level: float = 0.95) -> Interval:
     return Interval(float(x.mean()) - half, float(x.mean()) + half)
 
 
-def cluster_error(values: ArrayLike, clusters: Sequence[Hashable]) -> float:
-    """Return the standard error of a mean whose values come in dependent clusters.
-
-    Miller, arXiv 2411.00640, with the small-sample factor C / (C - 1); NaN with one cluster.
-    """
-    x = np.asarray(values, dtype=float)
-    index = _cluster_index(clusters, x.size)
-    count = int(index.max()) + 1
-    if count < 2:
-        return math.nan
-    sums = np.bincount(index, weights=x - x.mean())
-    return math.sqrt(count / (count - 1) * float(sums @ sums)) / x.size
-
-
 def mcnemar_exact(b: int, c: int) -> float:
     """Return the exact two-sided p of b wins against c losses (ties aside): binomial at 1/2."""
     from scipy.stats import binom
 
     return min(1.0, 2 * float(binom.cdf(min(b, c), b + c, 0.5)))
-
-
-def sign_test(diffs: ArrayLike, *, alternative: str = "less") -> float:
-    """Return the one-sided exact p that positive differences are as likely as negative ones.
-
-    "less": small when losses outnumber wins, "greater" the reverse; zeros are left out.
-    """
-    from scipy.stats import binom
-
-    d = np.asarray(diffs, dtype=float)
-    wins, losses = int((d > 0).sum()), int((d < 0).sum())
-    fewer = {"less": wins, "greater": losses}[alternative]
-    return float(binom.cdf(fewer, wins + losses, 0.5))
 
 
 def bootstrap_means(

@@ -65,10 +65,20 @@ def test_logits_are_the_same_bits_in_any_batch():
     """The law above has no luck in it: the numbers themselves do not depend on the batch."""
     rng, decoder = Random(0), Decoder(toy_model())
     prompts = [[rng.randrange(3, 90) for _ in range(rng.randint(5, 90))] for _ in range(40)]
-    every, _ = decoder.prefill(prompts)
+
+    def logits(places):
+        cache = decoder.room(len(places), 128)
+        first = decoder.prefill([prompts[i] for i in places], [1] * len(places), cache)
+        said = [first.argmax(-1)]
+        steps = [first]
+        for _ in range(3):
+            steps.append(decoder.step(said[-1], cache))
+            said.append(steps[-1].argmax(-1))
+        return torch.stack(steps)
+
+    every = logits(range(40))
     for some in ([3], [9, 0], list(range(20, 33))):
-        logits, _ = decoder.prefill([prompts[i] for i in some])
-        assert torch.equal(logits, every[some])
+        assert torch.equal(logits(some), every[:, some])
 
 
 def test_weights_are_read_anew_at_each_call():
@@ -85,7 +95,7 @@ def test_weights_are_read_anew_at_each_call():
 def test_prompts_are_read_once_for_all_samples(monkeypatch):
     """Three samples of a prompt cost one reading of it."""
     seen, prefill = [], Decoder.prefill
-    monkeypatch.setattr(Decoder, "prefill", lambda s, p: seen.extend(p) or prefill(s, p))
+    monkeypatch.setattr(Decoder, "prefill", lambda s, p, *a: seen.extend(p) or prefill(s, p, *a))
     answerer().answer(PROMPTS, DRAWN)
     assert len(seen) == len(PROMPTS)
 

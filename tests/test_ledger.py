@@ -73,14 +73,6 @@ def test_missing_keeps_the_order_asked():
     assert store.missing(CELL, ["b", "a"], 2) == [("b", 0), ("a", 0), ("a", 1)]
 
 
-def test_scores_average_samples(url):
-    """The score of an item is the mean over its samples."""
-    store = Ledger(url)
-    store.put(CELL, [ROW, replace(ROW, sample=1, correct=0.0), replace(ROW, item="i1")])
-    assert store.scores(CELL) == {"i0": 0.5, "i1": 1.0}
-    assert store.scores(CELL, ["i1", "i9"]) == {"i1": 1.0}
-
-
 def test_cells_items_and_names_are_kept(url):
     """A ledger says what it holds: cells, item facts and model names."""
     store = Ledger(url)

@@ -7,10 +7,9 @@ import torch
 
 from evals import loglik
 from evals.generate import Answerer, Settings
-from evals.loglik import gold_log_likelihoods, log_likelihoods
-from evals.task import items
+from evals.loglik import log_likelihoods
 from merger.errors import EvalError
-from tests.toy_models import toy_model, toy_task, toy_tokenizer
+from tests.toy_models import toy_model, toy_tokenizer
 
 PAIRS = [("abc " * n, "xyz " * (1 + n % 3)) for n in range(1, 12)]
 
@@ -52,16 +51,6 @@ def test_probabilities_of_all_next_tokens_add_up(model):
     marks = [chr(c) for c in range(32, 127)] + ["\n"]
     total = sum(math.exp(s.total) for s in log_likelihoods(model, [("abc", m) for m in marks]))
     assert 0 < total <= 1 + 1e-6
-
-
-def test_gold_answers_are_scored_in_their_format(model):
-    """Items are scored by id, their answers inside the tags."""
-    task = toy_task()
-    some = items(task, n=3, split="search")
-    found = gold_log_likelihoods(model, task, some)
-    assert list(found) == [i.id for i in some]
-    first = f"</think><answer>{some[0].answer}</answer>"
-    assert found[some[0].id].n_tokens == len(first)
 
 
 @pytest.mark.parametrize("pair", [("", "x"), ("x", ""), ("x" * 500, "y" * 13)])

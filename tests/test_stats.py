@@ -36,29 +36,12 @@ def test_mcnemar_is_the_binomial_test(b, c):
     assert stats.mcnemar_exact(b, c) == pytest.approx(expected)
 
 
-@given(b=counts, c=counts)
-def test_sign_test_is_one_sided(b, c):
-    """The sign test is scipy's one-sided binomial test; zeros do not count."""
-    diffs = [1] * b + [-1] * c + [0] * 5
-    for side in ("less", "greater"):
-        expected = sps.binomtest(b, b + c, 0.5, alternative=side).pvalue if b + c else 1.0
-        assert stats.sign_test(diffs, alternative=side) == pytest.approx(expected)
-
-
 def test_mean_interval_is_the_t_interval():
     """The interval of a mean is Student's."""
     x = [0.1, 0.5, 0.9, 0.4]
     low, high = sps.t.interval(0.95, 3, loc=np.mean(x), scale=sps.sem(x))
     assert stats.mean_interval(x) == pytest.approx((low, high))
     assert stats.mean_interval([1.0]) == (-math.inf, math.inf)
-
-
-def test_cluster_error_of_singletons_is_the_standard_error():
-    """Clusters of one give the textbook error; clusters of copies give the error without copies."""
-    x = np.array([0.0, 1.0, 1.0, 0.0, 1.0])
-    assert stats.cluster_error(x, range(5)) == pytest.approx(sps.sem(x))
-    assert stats.cluster_error(np.repeat(x, 3), np.repeat(range(5), 3)) == pytest.approx(sps.sem(x))
-    assert math.isnan(stats.cluster_error(x, [0] * 5))
 
 
 def test_bootstrap_agrees_with_scipys_bca():
