@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from evals.attempts import cache_folder
 from evals.itemfile import item_at
 from evals.task import TASKS, Task, get_task, items
 
@@ -36,7 +37,6 @@ def write_folder(
     budget; lm-eval wants it smaller than the model's context.
     """
     import evals.tasks  # noqa: F401  the folder fills the table
-    from evals.harness import cache_folder
 
     for known in TASKS:  # a split or level that is not there is said now, not by lm-eval
         items(TASKS[known], n=len(levels or ()) or 1, split=split, seed=seed, levels=levels)

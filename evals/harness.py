@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evals.asking import answer_all, ask_of
+from evals.attempts import cache_folder
 from evals.generate import Answerer, Completion, Settings
 from evals.ledger import Cell, Ledger, Row
 from evals.runner import Progress
@@ -168,12 +169,6 @@ def _with_builtin(manager: Any) -> Any:
         )
     manager._all_tasks = sorted(manager.task_index)
     return manager
-
-
-def cache_folder() -> Path:
-    """Return our folder in the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "merger"
 
 
 def _cell(answerer: Answerer, fingerprint: str, name: str, task: Any, wanted: Wanted) -> Cell:

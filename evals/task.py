@@ -13,11 +13,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, count
 from random import Random
 from time import monotonic
 from typing import Any, NamedTuple
 
 from evals.answers import Verdict, read_answer
+from evals.attempts import remembered
 from merger.errors import EvalError
 from merger.registry import Registry
 
@@ -153,62 +155,65 @@ def bucket(canonical: str) -> int:
 
 def draw_item(task: Task, *, level: int, split: str, seed: int, index: int) -> Item:
     """Draw item `index` of (task, version, split, seed, level)."""
+    return _draw(task, level, split, seed, index)[0]
+
+
+def _draw(
+    task: Task, level: int, split: str, seed: int, index: int, hint: int = 0
+) -> tuple[Item, int]:
+    """Return an item and the number of its attempt, which is the hint if that was a right one."""
     if split not in SPLITS:
         raise EvalError(f"split {split!r} is not one of {', '.join(SPLITS)}", "Name one of these.")
     if level not in task.levels:
         known = ", ".join(map(str, task.levels))
         raise EvalError(f"task {task.name!r} has no level {level}", f"Its levels: {known}.")
     address = f"{task.name}/{task.version}/{split}/{seed}/L{level}/{index}"
-    for attempt in range(10_000):
-        draft = task.draw(
-            Random(f"{address}/{attempt}"), level
-        )  # a string seed is stable everywhere
+    for attempt in chain([hint] if hint else [], range(10_000)):
+        # A string seed is stable everywhere.
+        draft = task.draw(Random(f"{address}/{attempt}"), level)
         if bucket(draft.canonical) in SPLITS[split]:
-            return Item(
-                id=address,
-                task=task.name,
-                version=task.version,
-                level=level,
-                split=split,
-                prompt=draft.prompt,
-                answer=draft.answer,
-                canonical=draft.canonical,
-                data=draft.data,
-                certificate=draft.certificate,
-            )
+            item = Item(address, task.name, task.version, level, split, **vars(draft))
+            return item, attempt
     raise EvalError(f"no instance of {address} found in 10,000 draws", "Its capacity is exhausted.")
 
 
-def stream(task: Task, *, level: int, split: str, seed: int, start: int = 0) -> Iterator[Item]:
+def stream(
+    task: Task, *, level: int, split: str, seed: int, attempts: list[int] | None = None
+) -> Iterator[Item]:
     """Yield items without end, each canonical instance once (a repeat is passed over).
 
-    Gives up with an `EvalError` when 1,000 draws in a row are repeats: the capacity is spent, and
-    silent oversampling would make intervals too narrow.
+    `attempts` are those of the first items, as far as known, and are added to. Gives up with an
+    `EvalError` when 1,000 draws in a row are repeats: the capacity is spent, and silent
+    oversampling would make intervals too narrow.
     """
     seen: set[str] = set()
-    index, repeats = start, 0
-    while True:
-        item = draw_item(task, level=level, split=split, seed=seed, index=index)
-        index += 1
-        if item.canonical in seen:
-            repeats += 1
-            if repeats >= 1000:
-                raise EvalError(
-                    f"{task.name} level {level} has no more than {len(seen)} items in {split!r}",
-                    "Ask for fewer items or for more levels.",
-                )
-            continue
-        repeats = 0
-        seen.add(item.canonical)
-        yield item
+    repeats, known = 0, [] if attempts is None else attempts
+    for index in count():
+        hint = known[index] if index < len(known) else 0
+        item, attempt = _draw(task, level, split, seed, index, hint)
+        if index < len(known):
+            known[index] = attempt
+        else:
+            known.append(attempt)
+        if item.canonical not in seen:
+            repeats = 0
+            seen.add(item.canonical)
+            yield item
+        elif (repeats := repeats + 1) >= 1000:
+            law = f"{task.name} level {level} has no more than {len(seen)} items in {split!r}"
+            raise EvalError(law, "Ask for fewer items or for more levels.")
 
 
 def items(
     task: Task, *, n: int, split: str, seed: int = 0, levels: tuple[int, ...] | None = None
 ) -> list[Item]:
     """Return the first n items, levels taken in turn; a longer list begins with the shorter one."""
-    streams = [stream(task, level=lv, split=split, seed=seed) for lv in levels or task.levels]
-    return [next(streams[i % len(streams)]) for i in range(n)]
+    with remembered(task.draw, f"{task.name}/{task.version}/{split}/{seed}") as known:
+        streams = [
+            stream(task, level=lv, split=split, seed=seed, attempts=known.setdefault(f"{lv}", []))
+            for lv in levels or task.levels
+        ]
+        return [next(streams[i % len(streams)]) for i in range(n)]
 
 
 class Capacity(NamedTuple):

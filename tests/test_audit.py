@@ -123,3 +123,15 @@ def test_data_of_no_known_kind_is_refused(tmp_path, text):
     (tmp_path / "x.jsonl").write_text(text)
     with pytest.raises(EvalError):
         audit(tmp_path)
+
+
+def test_an_export_that_was_changed_is_told(tmp_path):
+    """Texts of an export that are not those of its ids are counted, and so is what two share."""
+    drawn = items(get_task("arithmetic"), n=4, split="train", levels=(2,))
+    rows = [item_document(item) for item in drawn]
+    rows[0]["answer"], rows[1]["prompt"] = "a thousand", "2 + 2"
+    (tmp_path / "test.jsonl").write_text(json.dumps(rows[3]))
+    counts = found(tmp_path / "train.jsonl", *rows)
+    assert counts["stored answer is wrong"] == 1
+    assert counts["question is not that of its id"] == 1
+    assert [r.found["question is in another file"] for r in audit(tmp_path)] == [1, 1]

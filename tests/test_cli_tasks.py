@@ -75,7 +75,7 @@ def test_check_scores_answers_by_id(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"id": "arithmetic/v1/test/0/L1/99", "text": ""}', "no item"),
+        ('{"id": "arithmetic/v2/test/0/L1/99", "text": ""}', "no item"),
         ('{"text": ""}', "no id"),
         ("[]", ".*no JSON object"),
         ("{", ".*no JSON object"),
@@ -93,7 +93,7 @@ def test_check_names_the_line_that_is_wrong(tmp_path, line, message):
 def test_check_trusts_no_text_but_the_id(tmp_path, field):
     """Items whose prompt was changed, or of another version, are refused."""
     first = exported(tmp_path / "items.jsonl")[0]
-    first[field] = first[field].replace("v1", "v0") if field == "id" else "2 + 2"
+    first[field] = first[field].replace("/v2/", "/v0/") if field == "id" else "2 + 2"
     (tmp_path / "items.jsonl").write_text(json.dumps(first))
     (tmp_path / "answers.jsonl").write_text("")
     with pytest.raises(EvalError, match=r"version v0|prompt is not"):

@@ -1,35 +1,39 @@
 """Arithmetic: sums, differences and products, graded.
 
-The domain of Stage C where no data can be had. Levels: 1 one sum or difference of numbers up to 99,
-2 three terms, 3 a product among them, 4 two products and parentheses, 5 the same with three-digit
-numbers. The smallest task, and the one to copy when you add your own.
+The domain of Stage C where no data can be had. Levels: 1 one sum or difference of numbers from 0 to
+100, 2 three terms from 1 to 99, 3 a product among them, 4 two products and parentheses, 5 the same
+with three-digit numbers. The smallest task, and the one to copy when you add your own.
 """
 
 from __future__ import annotations
 
+import ast
+from operator import add, mul, sub
 from random import Random
 
 from evals.answers import Verdict, grade_number
 from evals.task import Draft, Item, Task, register
 
+_OPERATORS = {ast.Add: add, ast.Sub: sub, ast.Mult: mul}
 
-def _sum(rng: Random, terms: int, top: int) -> list[str]:
+
+def _sum(rng: Random, terms: int, low: int, top: int) -> list[str]:
     """Draw a chain of added and subtracted numbers as tokens."""
-    chain = [str(rng.randint(1, top))]
+    chain = [str(rng.randint(low, top))]
     for _ in range(terms - 1):
-        chain += [rng.choice("+-"), str(rng.randint(1, top))]
+        chain += [rng.choice("+-"), str(rng.randint(low, top))]
     return chain
 
 
 def draft(rng: Random, level: int) -> Draft:
     """Draw one expression."""
     if level == 1:
-        tokens = _sum(rng, 2, 99)
+        tokens = _sum(rng, 2, 0, 100)
     elif level == 2:
-        tokens = _sum(rng, 3, 99)
+        tokens = _sum(rng, 3, 1, 99)
     else:
         top = 999 if level == 5 else 99
-        tokens = _sum(rng, level - 1, top)
+        tokens = _sum(rng, level - 1, 1, top)
         place = rng.randrange(0, len(tokens), 2)
         factor = str(rng.randint(2, 9 if level < 5 else 99))
         if level > 3:
@@ -41,35 +45,14 @@ def draft(rng: Random, level: int) -> Draft:
 
 
 def evaluate(text: str) -> int:
-    """Compute an expression of + - × and parentheses by recursive descent (nothing is executed)."""
-    tokens = text.replace("(", "( ").replace(")", " )").split()
-    value, end = _expression(tokens, 0)
-    if end != len(tokens):
-        raise ValueError(f"not an expression: {text!r}")
-    return value
+    """Compute an expression of + - × and parentheses; Python parses it, nothing is executed."""
 
+    def value(node: ast.expr) -> int:
+        if isinstance(node, ast.BinOp):
+            return int(_OPERATORS[type(node.op)](value(node.left), value(node.right)))
+        return int(ast.literal_eval(node))
 
-def _expression(tokens: list[str], i: int) -> tuple[int, int]:
-    value, i = _product(tokens, i)
-    while i < len(tokens) and tokens[i] in "+-":
-        right, j = _product(tokens, i + 1)
-        value, i = (value + right if tokens[i] == "+" else value - right), j
-    return value, i
-
-
-def _product(tokens: list[str], i: int) -> tuple[int, int]:
-    value, i = _atom(tokens, i)
-    while i < len(tokens) and tokens[i] == "×":
-        right, i = _atom(tokens, i + 1)
-        value *= right
-    return value, i
-
-
-def _atom(tokens: list[str], i: int) -> tuple[int, int]:
-    if tokens[i] != "(":
-        return int(tokens[i]), i + 1
-    value, i = _expression(tokens, i + 1)
-    return value, i + 1
+    return value(ast.parse(text.replace("×", "*"), mode="eval").body)
 
 
 def grade(answer: str, item: Item) -> Verdict:
@@ -86,7 +69,7 @@ register(
     Task(
         name="arithmetic",
         alias="arith",
-        version="v1",
+        version="v2",
         levels=(1, 2, 3, 4, 5),
         instructions="Compute the value of the expression. Answer like <answer>10</answer>.",
         draw=draft,
