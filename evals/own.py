@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from evals.answers import Verdict, read_answer, read_number
+from evals.answers import Verdict, grade_number, read_answer, read_number
 from evals.equality import grade_math
 from evals.jsonl import read_objects
 from evals.task import Draft, Item, Score, Task
@@ -130,12 +130,15 @@ def _no_draw(rng: Random, level: int) -> Draft:
 def file_item(task: Task, facts: Mapping[str, Any]) -> Item:
     """Return a line's object as an item, its whole content being part of the address."""
     text = json.dumps(facts, sort_keys=True, default=str)
-    prompt = str(facts["prompt"])
+    prompt, level = str(facts["prompt"]), facts.get("level") or 0
+    if not isinstance(level, int):
+        law = f"item {prompt[:40]!r}: level is {level!r}"
+        raise EvalError(law, "Give a whole number, or leave it out.")
     return Item(
         id=f"{facts.get('id', 'item')}#{hashlib.sha256(text.encode()).hexdigest()[:12]}",
         task=task.name,
         version=task.version,
-        level=_level(facts.get("level") or 0, prompt),
+        level=level,
         split="file",
         prompt=prompt,
         answer=str(facts["answer"]),
@@ -143,14 +146,6 @@ def file_item(task: Task, facts: Mapping[str, Any]) -> Item:
         data=facts,
         certificate={},
     )
-
-
-def _level(value: Any, prompt: str) -> int:
-    if not isinstance(value, int):
-        raise EvalError(
-            f"item {prompt[:40]!r}: level is {value!r}", "Give a whole number, or leave it out."
-        )
-    return value
 
 
 def _grader(check: str) -> Callable[[str, Item], Verdict]:
@@ -168,17 +163,11 @@ def _exact(answer: str, item: Item) -> Verdict:
 
 
 def _number(answer: str, item: Item) -> Verdict:
-    value = read_number(answer)
-    return Verdict(parsed=value is not None, correct=value is not None and value == _gold(item))
-
-
-def _gold(item: Item) -> Any:
     gold = read_number(item.answer)
     if gold is None:
-        raise EvalError(
-            f"item {item.id}: the answer {item.answer!r} is no number", "Use --check exact."
-        )
-    return gold
+        law = f"item {item.id}: the answer {item.answer!r} is no number"
+        raise EvalError(law, "Use --check exact.")
+    return grade_number(answer, gold)
 
 
 def _imported(check: str) -> Callable[[str, Item], Verdict]:

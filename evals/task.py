@@ -232,8 +232,10 @@ def capacity(task: Task, level: int, *, draws: int = 2000, seconds: float = 60.0
     """
     seen: Counter[str] = Counter()
     start = monotonic()
-    while seen.total() < draws and monotonic() - start < seconds:
-        seen[task.draw(Random(f"capacity/{seen.total()}"), level).canonical] += 1
+    for number in range(draws):
+        if monotonic() - start > seconds:
+            break
+        seen[task.draw(Random(f"capacity/{number}"), level).canonical] += 1
     once, twice = (sum(n == times for n in seen.values()) for times in (1, 2))
     unseen = once * (once - 1) // (2 * (twice + 1))
     return Capacity(seen.total(), len(seen), len(seen) + unseen)

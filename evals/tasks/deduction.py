@@ -11,10 +11,10 @@ python-sat).
 from __future__ import annotations
 
 import re
-from functools import reduce
+from functools import partial, reduce
 from operator import and_
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from evals.answers import Verdict, read_truth
 from evals.task import Draft, Item, Task, register
@@ -189,11 +189,8 @@ def _count(formulas: list[Formula], names: list[str], limit: int) -> int:
         return n
 
 
-def _constant(value: str) -> Any:
-    def answer(item: Item) -> str:
-        return " ".join(f"{name}={value}" for name in item.data["names"])
-
-    return answer
+def _constant(value: str, item: Item) -> str:
+    return " ".join(f"{name}={value}" for name in item.data["names"])
 
 
 def _by_polarity(item: Item) -> str:
@@ -222,8 +219,8 @@ register(
         chance=dict.fromkeys(LEVELS, UNSAT_SHARE),
         baselines={
             "always UNSAT": lambda item: "UNSAT",
-            "all true": _constant("true"),
-            "all false": _constant("false"),
+            "all true": partial(_constant, "true"),
+            "all false": partial(_constant, "false"),
             "by polarity": _by_polarity,
         },
     )

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from evals.answers import Verdict, grade_number
 from evals.task import Draft, Item, Task, register
@@ -121,12 +121,12 @@ def grade(answer: str, item: Item) -> Verdict:
 
 def certify(item: Item) -> bool:
     """Enumerate every cycle of the class, forwards from the first number; compare the gap."""
-    visible: list[int | None] = list(item.data["visible"])
+    visible: list[Any] = item.data["visible"]  # the first is never the gap
     longest = int(item.data["longest"])
     hole = visible.index(None)
     found: set[int] = set()
     for k in range(1, longest + 1):
-        frontier: list[tuple[tuple[tuple[str, int], ...], list[int]]] = [((), [_first(visible)])]
+        frontier: list[tuple[tuple[tuple[str, int], ...], list[int]]] = [((), [visible[0]])]
         for i in range(len(visible) - 1):
             grown = []
             for cycle, values in frontier:
@@ -140,21 +140,10 @@ def certify(item: Item) -> bool:
     return found == {int(item.answer)}
 
 
-def _first(visible: list[int | None]) -> int:
-    first = visible[0]
-    if first is None:
-        raise ValueError("the first number of a sequence is never the gap")
-    return first
-
-
 def _neighbours(item: Item) -> tuple[int, int, int | None]:
     visible = list(item.data["visible"])
     hole = visible.index(None)
     return visible[hole - 2], visible[hole - 1], (visible[hole + 1 :] or [None])[0]
-
-
-def _repeat_last(item: Item) -> str:
-    return str(_neighbours(item)[1])
 
 
 def _last_difference(item: Item) -> str:
@@ -186,7 +175,7 @@ register(
         # One of the eleven steps; at level 1 most cycles are one step, which two numbers show.
         chance=dict.fromkeys(LEVELS, 0.10) | {1: 0.35},
         baselines={
-            "repeat the last": _repeat_last,
+            "repeat the last": lambda item: str(_neighbours(item)[1]),
             "last difference": _last_difference,
             "middle of neighbours": _middle,
         },
