@@ -110,11 +110,13 @@ def robustness(a: Ablation, found: Found) -> Section:
         }
         ranks.append({"name": words, "held": held} | told)
     pairs = {f"{w} {n}": (marks[w][first], marks[w][n]) for w in settings for n in others}
+    blank = [words for world, words in settings.items() if not worth[world].any()]
     rows = a.effects(pairs)
     made = section(
         "Δ: the winner minus each, asked again. Kendall's τ of the ranking with that on confirm "
         "items, and signs of the winner's Δ that are the same. Another template: the system prompt "
         "stands in the question, and there is one turn.",
+        f"No merge solves an item with {', '.join(blank)}: nothing is compared." if blank else "",
         blind(rows, a.margin),
     )
     ranking = "name:asked with, score:winner:points, tau:Kendall τ:number, p::p, held:signs hold"

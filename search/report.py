@@ -118,7 +118,7 @@ def _verdict(confirmed: Mapping[str, Any]) -> Section:
     winner, frozen, kept = confirmed["winner"], confirmed["frozen"], confirmed["kept"]
     return section(
         confirmed["words"],
-        f"Frozen winner: {frozen['name']} (sha of weights {frozen['fingerprint'][:12]}).",
+        f"Frozen winner: {frozen['name']} (weights {frozen['fingerprint'][:12]}).",
         f"Recipe that stands: {kept}, {winner['name']}." if kept != "winner" else "",
         title=f"Verdict: {confirmed['verdict'].upper()}",
         **{k: confirmed[k] for k in ("verdict", "words", "kept", "winner", "frozen")},
