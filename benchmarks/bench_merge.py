@@ -59,6 +59,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the models are, or are put and kept")
     parser.add_argument("--mergekit", type=Path, help="path of a mergekit-yaml to compare with")
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--no-fast", action="store_true", help="mergekit's default options alone")
     parser.add_argument("--plain", action="store_true", help="time the plain loop too")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -76,7 +77,8 @@ def measure(folder: Path, name: str, asked: argparse.Namespace) -> dict[str, obj
     seconds = min(timed(lambda: disk(folder, inputs)) for _ in range(2))
     ways = {"merger": [sys.executable, "-c", OURS, "merge", "--memory", asked.memory]}
     if asked.mergekit:
-        ways |= {"mergekit": [str(asked.mergekit)], "mergekit fast": [str(asked.mergekit), *FAST]}
+        ways["mergekit"] = [str(asked.mergekit)]
+        ways |= {} if asked.no_fast else {"mergekit fast": [str(asked.mergekit), *FAST]}
     runs: dict[str, list[Run]] = {way: [] for way in ways}
     for _ in range(asked.rounds):
         for way, command in ways.items():

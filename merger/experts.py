@@ -9,7 +9,7 @@ because a folder of the same name wins over an alias.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -68,8 +68,7 @@ def resolve(
         return Resolved(folder, f"{name}: folder {folder}", name)
     table = known_aliases(aliases, family)
     if name in table:
-        source, target, root = table[name]
-        return _follow(name, source, target, root)
+        return _follow(name, *table[name])
     if name in families():
         members = ", ".join(f"{name}:{m}" for m in families()[name].members)
         raise UnknownNameError(f"{name!r} is a family, not a model", f"Name one of {members}.")
@@ -87,21 +86,19 @@ def known_aliases(
 
     Earlier sources win: the recipe, ./experts.yaml, the family in use; then every `family:name`.
     """
+    known, chosen = families(), family or DEFAULT_FAMILY
+    if chosen not in known:
+        raise unknown("family", chosen, known)
+    own = {a: ("the recipe", target, Path()) for a, target in (aliases or {}).items()}
+    local = {a: (LOCAL, target, Path()) for a, target in local_aliases().items()}
+    bundled = {
+        one.name: {a: (f"family {one.name}", t, one.root) for a, t in one.members.items()}
+        for one in known.values()
+    }
+    named = {f"{name}:{a}": found for name, table in bundled.items() for a, found in table.items()}
     table: dict[str, tuple[str, str, Path]] = {}
-    for alias, target in (aliases or {}).items():
-        table.setdefault(alias, ("the recipe", target, Path()))
-    for alias, target in local_aliases().items():
-        table.setdefault(alias, (LOCAL, target, Path()))
-    known = families()
-    chosen = family or DEFAULT_FAMILY
-    if family is not None and family not in known:
-        raise unknown("family", family, known)
-    for full in (False, True):
-        for one in known.values():
-            for alias, target in one.members.items():
-                if full or one.name == chosen:
-                    name = f"{one.name}:{alias}" if full else alias
-                    table.setdefault(name, (f"family {one.name}", target, one.root))
+    for source in (own, local, bundled[chosen], named):
+        table |= {name: found for name, found in source.items() if name not in table}
     return table
 
 
@@ -129,31 +126,25 @@ def read_family(file: Path) -> Family:
             raise SpecError(f"{file}: {wrong.law}", wrong.remedy)
     if not isinstance(table.get("base"), str):
         raise SpecError(f"{file}: base is {table.get('base')!r}", "Name a folder or a Hub id.")
-    experts = _aliases(table.get("experts"), file)
-    levels = _levels(table.get("levels") or {}, experts, file)
+    experts, levels = _aliases(table.get("experts"), file), table.get("levels") or {}
+    fits = isinstance(levels, dict) and all(map(_steps, levels.values()))
+    if not fits or not levels.keys() <= experts.keys():
+        law = f"{file}: levels is no mapping from experts to lists"
+        raise SpecError(law, "Write `levels: {EXPERT: [1, 2]}` with the experts' aliases.")
     name = str(table.get("name") or file.parent.name)
     description = str(table.get("description") or "")
     return Family(name, description, table["base"], experts, levels, file.parent)
 
 
-def _levels(table: Any, experts: Mapping[str, str], file: Path) -> dict[str, list[int]]:
-    def fits(expert: Any, steps: Any) -> bool:
-        whole = isinstance(steps, list) and all(type(s) is int for s in steps)
-        return whole and expert in experts
-
-    law = f"{file}: levels is no mapping from experts to lists"
-    return _checked(table, fits, law, "Write `levels: {EXPERT: [1, 2]}` with the experts' aliases.")
+def _steps(levels: Any) -> bool:
+    return isinstance(levels, list) and all(type(level) is int for level in levels)
 
 
 def _aliases(table: Any, file: Path) -> dict[str, str]:
-    law = f"{file} holds no mapping from aliases to models"
-    remedy = "Write one `alias: folder-or-Hub-id` per line."
-    return _checked(table, lambda *both: all(isinstance(x, str) for x in both), law, remedy)
-
-
-def _checked(table: Any, fits: Callable[[Any, Any], bool], law: str, remedy: str) -> dict[Any, Any]:
-    if not isinstance(table, dict) or not all(fits(k, v) for k, v in table.items()):
-        raise SpecError(law, remedy)
+    words = [*table, *table.values()] if isinstance(table, dict) else [None]
+    if not all(isinstance(word, str) for word in words):
+        law = f"{file} holds no mapping from aliases to models"
+        raise SpecError(law, "Write one `alias: folder-or-Hub-id` per line.")
     return dict(table)
 
 

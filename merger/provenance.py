@@ -45,6 +45,11 @@ class Input:
         typed = Path(self.name).expanduser()
         return str(path) if typed.exists() and typed.absolute() == path else self.name
 
+    def facts(self) -> dict[str, str]:
+        """Return where it lies, what it holds, and how it was chosen."""
+        told = {"place": self.place, "fingerprint": self.checkpoint.fingerprint()}
+        return told | ({"chosen": self.choice} if self.choice else {})
+
 
 def write_provenance(
     folder: Path,
@@ -59,14 +64,13 @@ def write_provenance(
     `spec` is the merge as `MergeSpec.to_mapping()` gives it; `base` the name of its base; `notes`
     what was dropped, copied or cast. Hashes every input, which reads it once if the merge has not.
     """
-    places = {one.name: one.place for one in inputs}
     facts: dict[str, Any] = {
-        "inputs": {one.name: _facts(one) for one in inputs},
+        "inputs": {one.name: one.facts() for one in inputs},
         "versions": {package: version(package) for package in _PACKAGES},
     }
     facts |= {"notes": told} if (told := list(notes)) else {}
-    document = {**_renamed(dict(spec), places), "provenance": facts}
-    (folder / FILE).write_text(_dump(document), encoding="utf-8")
+    found = _renamed(dict(spec), {one.name: one.place for one in inputs})
+    _dump(folder, {**found, "provenance": facts})
     card = _card(folder.name.removesuffix(".partial"), spec, inputs, base, facts)
     (folder / CARD).write_text(card, encoding="utf-8")
 
@@ -75,7 +79,7 @@ def fill_selection(folder: Path, selection: Mapping[str, Any]) -> None:
     """Put what the weights were selected on into a finished model's card and merger.yaml."""
     document = read_provenance(folder / FILE)
     document["provenance"]["selected_on"] = dict(selection)
-    (folder / FILE).write_text(_dump(document), encoding="utf-8")
+    _dump(folder, document)
     card = (folder / CARD).read_text(encoding="utf-8")
     before, _, rest = card.partition(_BEGIN)
     after = rest.partition(_END)[2]
@@ -91,9 +95,8 @@ def read_provenance(file: Path) -> dict[str, Any]:
         raise CheckpointError(f"{file} cannot be read: {error}", "Check the path.") from error
     facts = document.get("provenance") if isinstance(document, dict) else None
     if not isinstance(facts, dict) or not isinstance(facts.get("inputs"), dict):
-        raise CheckpointError(
-            f"{file} holds no provenance", "Name the merger.yaml of a merged model."
-        )
+        law = f"{file} holds no provenance"
+        raise CheckpointError(law, "Name the merger.yaml of a merged model.")
     return dict(document)
 
 
@@ -116,11 +119,6 @@ def check_inputs(facts: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]
         raise MismatchError(law, remedy)
 
 
-def _facts(one: Input) -> dict[str, Any]:
-    told = {"place": one.place, "fingerprint": one.checkpoint.fingerprint()}
-    return told | ({"chosen": one.choice} if one.choice else {})
-
-
 def _renamed(value: Any, places: Mapping[str, str], key: str = "") -> Any:
     if isinstance(value, Mapping):
         return {k: _renamed(v, places, str(k)) for k, v in value.items()}
@@ -130,9 +128,9 @@ def _renamed(value: Any, places: Mapping[str, str], key: str = "") -> Any:
     return places.get(value, value) if key in models and isinstance(value, str) else value
 
 
-def _dump(document: Mapping[str, Any]) -> str:
-    head = f"# Rebuild: merger merge {FILE} OUT\n"
-    return head + yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)
+def _dump(folder: Path, document: Mapping[str, Any]) -> None:
+    text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)
+    (folder / FILE).write_text(f"# Rebuild: merger merge {FILE} OUT\n{text}", encoding="utf-8")
 
 
 def _card(

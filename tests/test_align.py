@@ -7,8 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from merger.checkpoint import open_checkpoint
-from merger.checkpoint.align import add_tokens, align
-from merger.checkpoint.gathered import _runs
+from merger.checkpoint.align import _runs, add_tokens, align
 from merger.checkpoint.vocab import read_vocabulary
 from merger.cli import app
 from merger.errors import MismatchError, UsageError

@@ -1,5 +1,6 @@
 """The walk over a plan: the same bytes however it is cut, in its memory, and honest about NaN."""
 
+import errno
 import json
 import os
 import subprocess
@@ -281,3 +282,24 @@ def test_without_a_limit_a_process_that_holds_much_can_merge(family, monkeypatch
         assert Budget.of(None, models.plan).working > 300_000_000
         with pytest.raises(UsageError, match="are taken before"):
             Budget.of(1_000_000_000, models.plan)
+
+
+@pytest.mark.parametrize("what", ["fails", "ends"])
+def test_a_read_error_ends_the_merge(family, monkeypatch, what):
+    """A disk that fails, or a file cut short, while a merge runs is told by name; nothing stays."""
+    real, calls = os.preadv, []
+
+    def preadv(fd, buffers, offset):
+        calls.append(offset)
+        if len(calls) < 20:
+            return real(fd, buffers, offset)
+        if what == "fails":
+            raise OSError(errno.EIO, "Input/output error")
+        return 0
+
+    said = {"fails": "cannot be read: Input/output error", "ends": r"ends at byte [\d,]+, inside"}
+    with opened(spec_of("ties")) as models:
+        monkeypatch.setattr(os, "preadv", preadv)
+        with pytest.raises(CheckpointError, match=said[what]):
+            merge_to_folder(models, family / "out")
+    assert not list(family.glob("out*"))

@@ -10,8 +10,6 @@ https://huggingface.co/docs/peft/developer_guides/checkpoint.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -22,6 +20,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
+from merger.checkpoint.fingerprint import digest_all
 from merger.checkpoint.folder import inside, read_json
 from merger.checkpoint.header import TensorInfo
 from merger.checkpoint.reader import Checkpoint, FolderCheckpoint, out_of_rows
@@ -31,13 +30,7 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 _FACTOR = re.compile(r"(?P<module>.+)\.(?P<kind>lora_(?:embedding_)?[AB])(?:\.weight)?")
 _PREFIX = re.compile(r"^base_model\.model\.")
-_CHANGES_BASE = ("pissa", "olora", "loftq", "corda")
 _TILE = 64  # rows of a product; fixed, so that sums are taken in one order whatever is read
-
-
-def is_adapter(folder: Path) -> bool:
-    """Say whether a folder holds a PEFT adapter."""
-    return (folder / CONFIG).exists()
 
 
 @dataclass(frozen=True)
@@ -106,14 +99,12 @@ class AdapterCheckpoint(Checkpoint):
             shapes = [list(one.shape) for one in (a, b)]
             self._misfit(module, f"factors {shapes[0]}, {shapes[1]} for {list(info.shape)}")
         scale = self._scale(module, rank)
-        told = json.dumps([*(self._file.digest(parts[n]) for n in names), scale, turned])
-        return Delta(left, right, scale, hashlib.sha256(told.encode()).hexdigest())
+        factors = [self._file.digest(parts[n]) for n in names]
+        return Delta(left, right, scale, digest_all(factors, scale, turned))
 
     def _scale(self, module: str, rank: int) -> float:
-        stated, alpha = (
-            self._stated("r", "rank", module),
-            self._stated("lora_alpha", "alpha", module),
-        )
+        stated = self._stated("r", "rank", module)
+        alpha = self._stated("lora_alpha", "alpha", module)
         if stated != rank or not isinstance(alpha, int | float):
             self._misfit(module, f"rank {rank} in the file, {stated} in {CONFIG} (alpha {alpha})")
         return float(alpha) / (math.sqrt(rank) if self._settings.get("use_rslora") else rank)
@@ -130,10 +121,8 @@ class AdapterCheckpoint(Checkpoint):
             except re.error:
                 costly = True
             if costly:
-                law = f"{self.path}: {CONFIG} holds the pattern {pattern[:80]!a}"
-                raise CheckpointError(
-                    f"{law}: too costly, or wrong", "Write the names of the modules instead."
-                )
+                law = f"{self.path}: {CONFIG}: the pattern {pattern[:80]!a} is wrong, or too costly"
+                raise CheckpointError(law, "Write the names of the modules instead.")
         return self._settings.get(key)
 
     def _misfit(self, what: str, why: str) -> NoReturn:
@@ -160,9 +149,7 @@ class AdapterCheckpoint(Checkpoint):
         """Return a sha256 that stands for a tensor's content: of base and factors, unmultiplied."""
         whole, delta = self._whole.get(name), self._deltas.get(name)
         ground = self._file.digest(whole) if whole else self._base.digest(name)
-        if delta is None:
-            return ground
-        return hashlib.sha256(json.dumps([ground, delta.digest]).encode()).hexdigest()
+        return ground if delta is None else digest_all(ground, delta.digest)
 
     def close(self) -> None:
         """Give the adapter's file back; the base is the caller's."""
@@ -188,12 +175,42 @@ def _refuse_kinds(path: Path, settings: Mapping[str, Any]) -> None:
         f"a {kind or 'nameless'} adapter": kind != "LORA",
         "a DoRA adapter (use_dora)": settings.get("use_dora"),
         "an adapter with biases of its own (lora_bias)": settings.get("lora_bias"),
-        f"an adapter whose start changed the base (init_lora_weights={start})": start.startswith(
-            _CHANGES_BASE
+        f"one whose start changed the base (init_lora_weights={start})": start.startswith(
+            ("pissa", "olora", "loftq", "corda")
         ),
     }
-    found = next((what for what, so in marks.items() if so), "")
-    if found:
+    if found := next((what for what, so in marks.items() if so), ""):
         code = "from peft import AutoPeftModelForCausalLM as M; "
         code += f"M.from_pretrained('{path}').merge_and_unload().save_pretrained('{path}-merged')"
         raise CheckpointError(f"{path} is {found}; only plain LoRA is read", f'python -c "{code}"')
+
+
+def open_checkpoint(
+    path: str | Path, base: Checkpoint | None = None, *, bare: bool = False
+) -> Checkpoint:
+    """Open a model folder or a .safetensors file, having checked all it says about itself.
+
+    A folder that holds a LoRA adapter stands for `base` with its change, and needs one; `bare`, it
+    is its own tensors and settings. Raises a CheckpointError for anything broken, missing, or of a
+    kind that is not read.
+    """
+    folder = Path(path)
+    if not (folder / CONFIG).exists():
+        return FolderCheckpoint(folder)
+    if bare:
+        alone = FolderCheckpoint(weights_of(folder))
+        alone.config = read_json(inside(folder, CONFIG))
+        return alone
+    if base is None:
+        trained = read_json(inside(folder, CONFIG)).get("base_model_name_or_path")
+        law = f"{folder} is a LoRA adapter, which is no model without its base ({trained})"
+        raise CheckpointError(law, "Name the base of the merge: `base_model:` or --base.")
+    return AdapterCheckpoint(folder, base)
+
+
+def open_models(folders: Mapping[str, Path], base: str | None) -> dict[str, Checkpoint]:
+    """Open several models by name, the adapters among them through `base`."""
+    found: dict[str, Checkpoint] = {}
+    for name in sorted(folders, key=lambda n: n != base):
+        found[name] = open_checkpoint(folders[name], found.get(base or ""))
+    return {name: found[name] for name in folders}

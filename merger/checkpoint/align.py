@@ -9,22 +9,92 @@ cropped by position, and every row that moves is told.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from merger.checkpoint.dtypes import dtype_code, torch_dtype
+from merger.checkpoint.fingerprint import digest_all, tensor_digest
 from merger.checkpoint.folder import inside, read_json
-from merger.checkpoint.gathered import GatheredCheckpoint, Rows
-from merger.checkpoint.reader import Checkpoint
+from merger.checkpoint.header import TensorInfo
+from merger.checkpoint.reader import Checkpoint, out_of_rows
 from merger.checkpoint.tied import ends_of
 from merger.checkpoint.vocab import Vocabulary, read_vocabulary
 from merger.errors import MismatchError, UsageError
 
 MODES = ("error", "base", "union")
+
+
+class Rows(NamedTuple):
+    """Where the target's rows lie in one checkpoint: places (rows,) int64, -1 where it has none."""
+
+    checkpoint: Checkpoint
+    places: Tensor
+
+
+class GatheredCheckpoint(Checkpoint):
+    """A checkpoint whose vocabulary rows stand in another order: each row found by its token.
+
+    It is read from the model itself if that knows the token, else from the first fallback that
+    does: so a task vector is exactly zero for tokens an expert has never seen. Every other tensor
+    is the model's own.
+    """
+
+    def __init__(self, own: Checkpoint, maps: Mapping[str, Sequence[Rows]]) -> None:
+        self._own, self._maps = own, maps
+        self.path, self.config, self.notes = own.path, own.config, own.notes
+        self.tensors = {n: self._info(i) for n, i in own.tensors.items()}
+
+    def _info(self, info: TensorInfo) -> TensorInfo:
+        if info.name not in self._maps:
+            return info
+        rows = self._maps[info.name]
+        wide = torch_dtype(info.dtype)
+        for one in rows:  # a fallback of a finer format must not be rounded
+            wide = torch.promote_types(wide, torch_dtype(one.checkpoint.tensors[info.name].dtype))
+        shape = (rows[0].places.numel(), *info.shape[1:])
+        return replace(info, dtype=dtype_code(wide), shape=shape)
+
+    def entries(self, name: str, start: int, end: int) -> Tensor:
+        """Return entries [start, end) of the tensor as the target orders its rows."""
+        if name not in self._maps:
+            return self._own.entries(name, start, end)
+        return out_of_rows(self.tensors[name], start, end, lambda a, b: self._rows(name, a, b))
+
+    def _rows(self, name: str, start: int, end: int) -> Tensor:
+        info = self.tensors[name]
+        rows = torch.zeros(end - start, info.cols, dtype=torch_dtype(info.dtype))
+        missing = torch.ones(end - start, dtype=torch.bool)
+        for one in self._maps[name]:
+            part = one.places[start:end]
+            for to, source, count in _runs(torch.where(missing, part, -1)):
+                rows[to : to + count] = one.checkpoint.read(name, source, source + count)
+            missing &= part < 0
+        return rows
+
+    def digest(self, name: str) -> str:
+        """Return a sha256 that stands for a tensor's content: of the sources and the maps."""
+        if name not in self._maps:
+            return self._own.digest(name)
+        sources = self._maps[name]
+        return digest_all(*((s.checkpoint.digest(name), tensor_digest(s.places)) for s in sources))
+
+    def close(self) -> None:
+        """Close the model itself; fallbacks are models of their own."""
+        self._own.close()
+
+
+def _runs(index: Tensor) -> list[tuple[int, int, int]]:
+    """Return (to, source, count) of rows that follow each other in both, without those of -1."""
+    kept = (index >= 0).nonzero().view(-1)
+    pairs = torch.stack([kept, index[kept]])
+    breaks = (pairs.diff() != 1).any(0).nonzero().view(-1) + 1
+    runs = [run.T.tolist() for run in pairs.tensor_split(breaks.tolist(), dim=1)]
+    return [(*run[0], len(run)) for run in runs if run]
 
 
 @dataclass
@@ -46,7 +116,7 @@ def align(models: Mapping[str, Checkpoint], donor: str, mode: str) -> Aligned:
     """
     if mode not in MODES:
         raise UsageError(f"the vocabulary mode is {mode!r}", f"One of {', '.join(MODES)}.")
-    maps = {m: v for m, c in models.items() if (v := read_vocabulary(_folder(c)))}
+    maps = {m: v for m, c in models.items() if (v := read_vocabulary(c.folder))}
     result = Aligned(dict(models))
     known = [(v.ids, v.digest, _size(models[m])) for m, v in maps.items()]
     if mode == "error" or donor not in maps or all(one == known[0] for one in known):
@@ -64,12 +134,11 @@ def align(models: Mapping[str, Checkpoint], donor: str, mode: str) -> Aligned:
     index = {m: _places(target, size, maps[m], _size(models[m])) for m in order}
     index[donor] = _places(target, size, maps[donor], _size(models[donor]), padded=True)
     for model in order:
-        chain = [model, *(m for m in order if m != model)] if mode == "union" else [model, donor]
-        fallbacks = list(dict.fromkeys(chain))
-        names = [n for n in ends_of(models[model])[:2] if n]
+        chain = dict.fromkeys([model, *(order if mode == "union" else [donor])])
         sources = {
-            n: [Rows(models[m], index[m]) for m in fallbacks if n in models[m].tensors]
-            for n in names
+            name: [Rows(models[m], index[m]) for m in chain if name in models[m].tensors]
+            for name in ends_of(models[model])[:2]
+            if name
         }
         result.checkpoints[model] = GatheredCheckpoint(models[model], sources)
         result.notes += _told(model, donor, target, maps[model])
@@ -78,8 +147,7 @@ def align(models: Mapping[str, Checkpoint], donor: str, mode: str) -> Aligned:
 
 def add_tokens(folder: Path, entries: list[dict[str, Any]]) -> None:
     """Write the added tokens of a union into a folder's tokenizer.json."""
-    file = inside(folder, "tokenizer.json")
-    table = read_json(file)
+    table = read_json(file := inside(folder, "tokenizer.json"))
     table["added_tokens"] = [*(table.get("added_tokens") or []), *entries]
     file.write_text(json.dumps(table, ensure_ascii=False, indent=2), encoding="utf-8")
     told = folder / "tokenizer_config.json"
@@ -88,10 +156,6 @@ def add_tokens(folder: Path, entries: list[dict[str, Any]]) -> None:
         fresh = {str(e["id"]): {k: v for k, v in e.items() if k != "id"} for e in entries}
         settings["added_tokens_decoder"] |= fresh
         told.write_text(json.dumps(settings, ensure_ascii=False, indent=2), encoding="utf-8")
-
-
-def _folder(checkpoint: Checkpoint) -> Path:
-    return checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
 
 
 def _size(checkpoint: Checkpoint) -> int:

@@ -21,7 +21,6 @@ _CONFIG = (
 def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return counts, formats, config and neighbours of a checkpoint as one JSON document."""
     config = checkpoint.config or {}
-    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
     infos = checkpoint.tensors.values()
     place = placing(checkpoint.tensors)
     sizes, counts = Counter[str](), {by: Counter[str]() for by in ("dtype", "module", "layer")}
@@ -43,8 +42,8 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
         **{f"per_{by}": {k: c[k] for k in sorted(c, key=natural)} for by, c in counts.items()},
         "files": len(files),
         "embeddings": _embeddings(checkpoint),
-        "tokenizer": tokenizer_files(folder),
-        "chat_template": has_template(folder),
+        "tokenizer": tokenizer_files(checkpoint.folder),
+        "chat_template": has_template(checkpoint.folder),
         "notes": checkpoint.notes,
         "header_sha256": checkpoint.header_fingerprint(),
     }

@@ -38,6 +38,11 @@ def fingerprint_of(entries: Iterable[tuple[str, str, tuple[int, ...], str]]) -> 
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def digest_all(*parts: object) -> str:
+    """Return the sha256 of some facts, which are what JSON can say."""
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
 def tensor_digest(tensor: Tensor) -> str:
     """Return the digest of a tensor's bytes in row-major order, as a file would hold them."""
     return xxh3_128_hexdigest(bytes_of(tensor.detach().cpu().contiguous()))

@@ -1,13 +1,11 @@
 """The place a model is written to: asked for before the work, taken in one move after it.
 
 Everything is written to OUT.partial beside OUT; at the end the folder is renamed. Where OUT exists
-and may be replaced, both names are exchanged in one system call (Linux renameat2), so that at no
-moment is there no model; elsewhere two renames with a way back do it.
+and may be replaced, it is moved aside first, and back if the second move fails.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -18,7 +16,6 @@ from pathlib import Path
 
 from merger.errors import OutputError
 
-_AT_FDCWD, _EXCHANGE = -100, 2
 _OURS = ("additional_chat_templates",)  # the one folder that a model folder may hold
 
 
@@ -50,15 +47,6 @@ def check_apart(out: Path, sources: Iterable[Path]) -> None:
             raise OutputError(f"{out} is an input of what it would be", "Choose another name.")
 
 
-def check_space(out: Path, needed: int) -> None:
-    """Raise an OutputError if `needed` bytes are more than what is free where OUT will stand."""
-    parent = next(p for p in (out.parent, *out.parent.parents) if p.exists())
-    free = shutil.disk_usage(parent).free
-    if needed > free:
-        law = f"{out} needs {needed:,} bytes, and {free:,} are free"
-        raise OutputError(law, "Free some space, choose another disk, or a smaller --dtype.")
-
-
 def partial_of(out: Path) -> Path:
     """Return the folder that OUT is written in until it is whole."""
     return out.with_name(out.name + ".partial")
@@ -88,8 +76,6 @@ def take_place(partial: Path, out: Path) -> None:
         out.rmdir()
     if not out.exists():
         partial.rename(out)
-    elif _exchange(partial, out):
-        shutil.rmtree(partial)
     else:
         old = out.with_name(f"{out.name}.old-{os.getpid()}")
         out.rename(old)
@@ -138,12 +124,3 @@ def _replaceable(out: Path) -> bool:
     entries = list(out.iterdir())
     weights = any(e.name.endswith(".safetensors") for e in entries)
     return weights and not any(e.is_dir() and e.name not in _OURS for e in entries)
-
-
-def _exchange(one: Path, two: Path) -> bool:
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    done: int = call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(two), _EXCHANGE)
-    return done == 0

@@ -11,6 +11,7 @@ import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from torch import Tensor
 from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, torch_dtype
 from merger.checkpoint.fingerprint import Follower, digest_of, fingerprint_of
 from merger.checkpoint.folder import inside, read_json, weight_files
-from merger.checkpoint.handles import allow_many_files
 from merger.checkpoint.header import TensorInfo, read_header
 from merger.checkpoint.refuse import refuse_quantised
 from merger.errors import CheckpointError
@@ -33,6 +33,11 @@ class Checkpoint(ABC):
     tensors: dict[str, TensorInfo]
     config: dict[str, Any] | None
     notes: list[str]
+
+    @property
+    def folder(self) -> Path:
+        """The folder that holds config and tokenizer, also where `path` is one file."""
+        return self.path if self.path.is_dir() else self.path.parent
 
     @abstractmethod
     def entries(self, name: str, start: int, end: int) -> Tensor:
@@ -160,6 +165,15 @@ class FolderCheckpoint(Checkpoint):
     def __del__(self) -> None:
         if hasattr(self, "_lock"):
             self.close()
+
+
+def allow_many_files() -> None:
+    """Raise this process's soft limit on open files to the hard one: a shard is a file."""
+    with suppress(ImportError):  # not a POSIX system
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _check_index(path: Path, tensors: Mapping[str, TensorInfo], index: Mapping[str, str]) -> None:

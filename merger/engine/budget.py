@@ -18,7 +18,7 @@ from merger.operators import OPERATORS
 from merger.plan import Plan, Step
 
 MEMORY = 1_000_000_000  # bytes of a process, where no limit is given
-CACHE_BLOCK = 1 << 17  # entries of one expert in a block: what was fastest with 1 MiB of L2
+CACHE_BLOCK = 1 << 18  # entries of one expert in a block: what was fastest with 1 MiB of L2
 DEVICE_BLOCK = 1 << 24
 LEAST = 32 << 20
 _MOST_WORKERS = 8

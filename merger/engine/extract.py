@@ -1,15 +1,15 @@
 """The way back from a model to a LoRA adapter: the best low-rank factors of what training changed.
 
-A truncated SVD of each matrix's change, found by subspace iteration (Halko, Martinsson, Tropp 2011)
-over blocks of rows, so that no change is ever held whole. Where the rank reaches a matrix's own,
-the factors give the change back. Tensors that LoRA cannot express (norms, biases, anything but a
-matrix) are saved whole, as PEFT's `modules_to_save` are. https://arxiv.org/abs/0909.4061
+A truncated SVD of each matrix's change, found by subspace iteration (Halko, Martinsson, Tropp 2011,
+as torch has it), one matrix at a time. Where the rank reaches a matrix's own, the factors give the
+change back. Tensors that LoRA cannot express (norms, biases, anything but a matrix) are saved
+whole, as PEFT's `modules_to_save` are. https://arxiv.org/abs/0909.4061
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,6 @@ from merger.checkpoint.tied import agree
 from merger.errors import CheckpointError, MismatchError, UsageError
 from merger.names import module_of
 
-Changes = Callable[[], Iterator[tuple[slice, Tensor]]]
-_BLOCK = 1 << 22  # entries of a change at a time
 _MORE = 16  # directions sought beyond those kept, which makes the kept ones better
 _PASSES = 4
 _NOISE = 1e-6  # singular values below this share of the largest are rounding
@@ -103,19 +101,19 @@ def extract_lora(
     made = Extracted(rank)
     # Matrices first: where a bias is put depends on whether its matrix changed.
     for name in sorted(_names(base, model), key=lambda n: not _is_matrix(base, n)):
-        info = model.tensors[name]
-
-        def changes(name: str = name) -> Iterator[tuple[slice, Tensor]]:
-            return _changes(base, model, name)
-
-        change = sum(float(block.double().square().sum()) for _, block in changes())
-        if change and _is_matrix(base, name):
-            left, right = low_rank(changes, info.rows, info.cols, rank)
+        change = model.read(name).float() - base.read(name).float()
+        if not change.isfinite().all():
+            law = f"{name} holds NaN or infinity in {model.path} or {base.path}"
+            raise CheckpointError(law, "Mend the model: its training or its conversion broke it.")
+        if not change.any():
+            pass
+        elif _is_matrix(base, name):
+            left, right = low_rank(change, rank)
             made.add_factors(name, left, right)
-            made.change += change
-            made.kept += float(((left.T @ left) * (right @ right.T)).double().sum())
-        elif change:
-            made.add_whole(name, model.read(name).view(info.shape))
+            made.change += float(change.double().square().sum())
+            made.kept += float(left.double().square().sum(0).square().sum())
+        else:
+            made.add_whole(name, model.read(name).view(model.tensors[name].shape))
         if progress:
             progress(name)
     if not made.tensors:
@@ -135,40 +133,18 @@ def save_adapter(made: Extracted, out: Path, base: str, *, force: bool = False) 
         take_place(partial, out)
 
 
-def low_rank(changes: Changes, rows: int, cols: int, rank: int) -> tuple[Tensor, Tensor]:
+def low_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """Return factors (rows, r), (r, cols) of the nearest matrix of rank r ≤ `rank`, float32.
 
-    `changes` yields the blocks of a matrix (rows, cols), each with the rows it covers; it is gone
-    through several times.
+    The columns of the first are orthogonal, their squared lengths the singular values.
     """
-    most = min(rows, cols)
-    width = min(rank + _MORE, most)
-    right = torch.randn(cols, width, generator=torch.Generator().manual_seed(0))
-    for _ in range(1 if width == most else _PASSES):
-        left = torch.linalg.qr(torch.cat([block @ right for _, block in changes()])).Q
-        turned = torch.zeros(cols, width)
-        for part, block in changes():
-            turned += block.T @ left[part]
-        right = torch.linalg.qr(turned).Q
-    found = torch.linalg.svd(
-        torch.cat([block @ right for _, block in changes()]), full_matrices=False
-    )
-    kept = min(rank, int((_NOISE * found.S[0] < found.S).sum()))
-    root = found.S[:kept].sqrt()
-    return found.U[:, :kept] * root, root[:, None] * (found.Vh[:kept] @ right.T)
-
-
-def _changes(base: Checkpoint, model: Checkpoint, name: str) -> Iterator[tuple[slice, Tensor]]:
-    info = base.tensors[name]
-    step = max(1, _BLOCK // max(1, info.cols))
-    for row in range(0, info.rows, step):
-        part = slice(row, min(row + step, info.rows))
-        ends = part.start, part.stop
-        change = model.read(name, *ends).float() - base.read(name, *ends).float()
-        if not change.isfinite().all():
-            law = f"{name} holds NaN or infinity in {model.path} or {base.path}"
-            raise CheckpointError(law, "Mend the model: its training or its conversion broke it.")
-        yield part, change
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        width = min(rank + _MORE, *change.shape)
+        left, values, right = torch.svd_lowrank(change, q=width, niter=_PASSES)
+    kept = min(rank, int((_NOISE * values[0] < values).sum()))
+    root = values[:kept].sqrt()
+    return left[:, :kept] * root, (right[:, :kept] * root).T
 
 
 def _is_matrix(base: Checkpoint, name: str) -> bool:

@@ -2,26 +2,71 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from merger.checkpoint import Writer
-from merger.checkpoint.align import add_tokens
-from merger.checkpoint.fingerprint import known, learn
+from merger.checkpoint import Checkpoint, Writer, open_models
+from merger.checkpoint.align import MODES, Aligned, add_tokens, align
+from merger.checkpoint.fingerprint import digest_all, known, learn
 from merger.checkpoint.folder import stating
 from merger.checkpoint.place import check_apart
 from merger.checkpoint.sidecar import copy_sidecar, dominant, write_template
+from merger.checkpoint.vocab import check_vocabularies
 from merger.checkpoint.writer import SHARD_SIZE
 from merger.device import check_device
-from merger.engine.models import Opened, vocabulary_notes
-from merger.engine.run import run_plan
-from merger.engine.sinks import DiscardSink, WriterSink
+from merger.engine.run import DiscardSink, WriterSink, run_plan
 from merger.engine.team import Team
-from merger.plan import Step
+from merger.experts import resolve
+from merger.plan import Plan, Step, make_plan
 from merger.provenance import Input, check_inputs, write_provenance
+from merger.spec import MergeSpec
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A plan with the open models it reads, and the sentences on how each model was found."""
+
+    plan: Plan
+    checkpoints: Mapping[str, Checkpoint]
+    choices: Mapping[str, str]
+    inputs: Mapping[str, Checkpoint]  # as on disk, before vocabularies were brought to one
+    aligned: Aligned
+
+    @property
+    def notes(self) -> list[str]:
+        """What planning had to say; a MismatchError if the models do not speak one language."""
+        if self.plan.spec.tokenizer_source is not None:
+            return [*self.plan.notes, *self.aligned.notes]
+        folders = {m: c.folder for m, c in self.checkpoints.items()}
+        return [*self.plan.notes, *check_vocabularies(folders)]
+
+
+@contextmanager
+def opened(
+    spec: MergeSpec, *, aliases: Mapping[str, str] | None = None, family: str | None = None
+) -> Iterator[Opened]:
+    """Resolve, open and plan: the common beginning of every merge; files are closed at the end.
+
+    Raises:
+        UnknownNameError: a model is no folder, alias or Hub id.
+        CheckpointError: a model is missing, broken or of a kind that is not read.
+        MismatchError: tensors or tokenizers do not fit together.
+    """
+    found = {m: resolve(m, aliases=aliases, family=family) for m in spec.models}
+    with ExitStack() as stack:
+        inputs = open_models({m: r.path for m, r in found.items()}, spec.base)
+        for checkpoint in inputs.values():
+            stack.callback(checkpoint.close)
+        source = spec.tokenizer_source or "error"
+        named = source in MODES  # else it names a model, whose vocabulary all get
+        aligned = align(inputs, spec.donor if named else source, source if named else "base")
+        plan = make_plan(spec, aligned.checkpoints)
+        choices = {m: r.choice for m, r in found.items()}
+        yield Opened(plan, aligned.checkpoints, choices, inputs, aligned)
 
 
 class Merged(NamedTuple):
@@ -62,9 +107,9 @@ def merge_to_folder(
         CheckpointError: an input holds NaN or infinity, or changed while it was read.
     """
     plan, spec = models.plan, models.plan.spec
-    check_apart(out, (models.folder(model) for model in models.inputs))
+    check_apart(out, (one.folder for one in models.inputs.values()))
     check_device(device)
-    notes = [*plan.notes, *vocabulary_notes(models)]
+    notes = models.notes
     if spec.provenance is not None:
         check_inputs(spec.provenance, models.inputs)
     with team or Team() as team:
@@ -93,18 +138,22 @@ def merge_to_nothing(models: Opened, **walk: Any) -> Merged:
     The options are those of `run_plan`.
     """
     run_plan(models.plan, models.checkpoints, DiscardSink(), **walk)
-    return Merged(Path(os.devnull), [*models.plan.notes, *vocabulary_notes(models)])
+    return Merged(Path(os.devnull), models.notes)
 
 
 def _papers(models: Opened, folder: Path, notes: list[str]) -> list[str]:
     """Write all that stands beside the weights; return what more should be said."""
-    plan, spec = models.plan, models.plan.spec
+    plan, spec, rows = models.plan, models.plan.spec, models.aligned.rows
+    donor = models.checkpoints[spec.donor]
+    named = spec.tokenizer_source not in (None, *MODES)
+    source = models.checkpoints[str(spec.tokenizer_source)] if named else donor
+    sized = rows is not None and stating(donor.config, "vocab_size")
     side = copy_sidecar(
-        models.folder(spec.donor),
+        donor.folder,
         folder,
         dtype=dominant(plan.written) if spec.written_dtype else None,
-        tokenizer=_tokenizer(models),
-        changes={**plan.config_changes, **_vocabulary(models)},
+        tokenizer=None if source is donor else source.folder,
+        changes={**plan.config_changes, **({"vocab_size": rows} if sized else {})},
     )
     if models.aligned.added:
         add_tokens(folder, models.aligned.added)
@@ -121,25 +170,7 @@ def _papers(models: Opened, folder: Path, notes: list[str]) -> list[str]:
 
 def _identity(models: Opened) -> str:
     """Hash what must be unchanged for finished shards to be of the same merge."""
-    total = hashlib.sha256(models.plan.spec.hash().encode())
-    for checkpoint in models.checkpoints.values():
-        total.update(checkpoint.header_fingerprint().encode())
-        for file in sorted({info.file for info in checkpoint.tensors.values()}):
-            state = file.stat()
-            total.update(f"{file.name} {state.st_size} {state.st_mtime_ns}".encode())
-    return total.hexdigest()
-
-
-def _vocabulary(models: Opened) -> dict[str, int]:
-    """Return the vocab_size that config.json must state, where vocabularies were brought to one."""
-    config = models.checkpoints[models.plan.spec.donor].config or {}
-    rows = models.aligned.rows
-    return {"vocab_size": rows} if rows is not None and stating(config, "vocab_size") else {}
-
-
-def _tokenizer(models: Opened) -> Path | None:
-    """Return the folder that gives the tokenizer, where it is not the donor's."""
-    source = models.plan.spec.tokenizer_source
-    if source in (None, "base", "union", models.plan.spec.donor):
-        return None
-    return models.folder(str(source))
+    files = {i.file for c in models.checkpoints.values() for i in c.tensors.values()}
+    states = [(f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in sorted(files)]
+    headers = [c.header_fingerprint() for c in models.checkpoints.values()]
+    return digest_all(models.plan.spec.hash(), headers, states)

@@ -2,31 +2,84 @@
 
 Several steps are made at a time, each by one thread from its first byte to its last: torch's own
 threads would split every small sum, and nothing made by one thread can depend on their number.
+Rows come from files by positioned reads; a survey of several passes reads them again, out of the
+operating system's cache: to hold whole tensors here was no faster and took its memory twice. That
+they are numbers is checked on the first pass.
 """
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from merger.checkpoint import Checkpoint, torch_dtype
-from merger.engine.blocks import Blocks
+from merger.checkpoint import Checkpoint, Writer, torch_dtype
 from merger.engine.budget import Budget
-from merger.engine.sinks import Sink
-from merger.errors import MergerError, MismatchError
-from merger.operators import OPERATORS, Block, Size, run_survey
-from merger.plan import Plan, Step
+from merger.errors import CheckpointError, MergerError, MismatchError
+from merger.operators import OPERATORS, Block, Pick, Place, Size, run_survey
+from merger.plan import Plan, Source, Step
 
 Facts = MutableMapping[tuple[Any, ...], Any]
-Put = Callable[[Step, int, Tensor], None]
 _HANDED_ON = 1 << 19  # entries that go to the sink at once: small writes cost more
+
+
+class Sink(Protocol):
+    """Where rows go, in the dtype the plan states, each row once, in any order of tensors.
+
+    `finished` names the tensors that it has already.
+    """
+
+    finished: frozenset[str]
+
+    def put(self, step: Step, row: int, block: Tensor) -> None:
+        """Take rows (rows, cols) of a tensor, from `row` on; the memory is the sink's from now.
+
+        Of a row too long for memory come pieces: entries (n, 1), and `row` counts entries.
+        """
+
+
+class WriterSink:
+    """Rows written to their place in a checkpoint folder."""
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+        self.finished = writer.finished
+
+    def put(self, step: Step, row: int, block: Tensor) -> None:
+        """Write the rows."""
+        self._writer.write(step.name, row, block)
+
+
+class DiscardSink:
+    """Nothing is kept: for sizes that no disk at hand can hold."""
+
+    finished: frozenset[str] = frozenset()
+
+    def put(self, step: Step, row: int, block: Tensor) -> None:
+        """Forget the rows."""
+
+
+class DictSink:
+    """Whole tensors in memory, by name: for tests and for small models."""
+
+    def __init__(self, steps: Iterable[Step] = ()) -> None:
+        self.tensors: dict[str, Tensor] = {s.name: _empty(s) for s in steps}
+        self.finished: frozenset[str] = frozenset()
+
+    def put(self, step: Step, row: int, block: Tensor) -> None:
+        """Copy the rows into their tensor."""
+        whole = self.tensors.setdefault(step.name, _empty(step))
+        whole.view(-1, block.shape[1])[row : row + block.shape[0]] = block
+
+
+def _empty(step: Step) -> Tensor:
+    return torch.empty(step.shape, dtype=torch_dtype(step.dtype))
 
 
 def run_plan(
@@ -69,8 +122,10 @@ def run_plan(
         budget = replace(budget, workers=threads)
     wanted = [s for s in plan.steps if s.name not in sink.finished]
     works = [_Work(s, checkpoints, budget, device, allow_nan) for s in wanted]
-    with _one_thread(), ThreadPoolExecutor(budget.workers, "merge") as pool:
-        made = [pool.submit(work.run, sink.put, facts) for work in works]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with ThreadPoolExecutor(budget.workers, "merge") as pool:
+        made = [pool.submit(work.run, sink, facts) for work in works]
         try:
             for step, done in zip(wanted, made, strict=True):
                 done.result()
@@ -78,10 +133,11 @@ def run_plan(
                     progress(step)
         finally:
             pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(before)
 
 
 class _Work:
-    """One step and its blocks."""
+    """One step; called, it goes through its blocks anew."""
 
     def __init__(
         self,
@@ -92,67 +148,83 @@ class _Work:
         allow_nan: bool,
     ) -> None:
         self.whole, self.step = step, budget.cut(step)
-        rows = budget.block_rows(self.step)
-        self.blocks = Blocks(self.step, checkpoints, rows, device=device, allow_nan=allow_nan)
-        self._allow_nan = allow_nan
+        self.rows, self._device = budget.block_rows(self.step), device
+        self._checkpoints, self._allow_nan = checkpoints, allow_nan
+        self._unchecked = not allow_nan
+        wide = any(checkpoints[s.model].tensors[s.tensor].dtype == "F64" for s in step.inputs)
+        self._dtype = torch.float64 if wide else torch.float32
 
-    def run(self, put: Put, facts: Facts | None) -> None:
+    def __call__(self, pick: Pick = range) -> Iterator[Block]:
+        """Yield the blocks that are picked, in order, widened; their memory is used again."""
+        step, count = self.step, len(self.step.sources)
+        shape = (len(step.inputs), min(self.rows, step.rows), step.cols)
+        buffer = torch.empty(shape, dtype=self._dtype, device=self._device)
+        for i in pick(-(-step.rows // self.rows)):
+            row, end = i * self.rows, min((i + 1) * self.rows, step.rows)
+            stacked = buffer[:, : end - row]
+            for n, source in enumerate(step.inputs):
+                stacked[n].copy_(self._read(source, row, end), non_blocking=True)
+            if self._unchecked:
+                self._check(stacked, row)
+            base = stacked[count] if step.base else None
+            yield Block(stacked[:count], base, Place(row * step.cols, step.keys))
+        self._unchecked = self._unchecked and pick is not range
+
+    def run(self, sink: Sink, facts: Facts | None) -> None:
         """Make all rows of the step."""
-        if self.step.operator is None:
-            self._copy(put)
+        step = self.step
+        if step.operator is None:
+            for row in range(0, step.rows, self.rows):
+                end = min(row + self.rows, step.rows)
+                sink.put(self.whole, row, self._read(step.sources[0], row, end))
             return
-        known = self._facts(facts)
-        operator = OPERATORS[self.step.operator]
-        for block, out, row in self._outputs(put):
-            with _named(self.step):
+        known, operator = self._facts(facts), OPERATORS[step.operator]
+        rows = self.rows * max(1, _HANDED_ON // max(1, self.rows * step.cols))
+        out, dtype = torch.empty(0), torch_dtype(step.dtype)
+        for block in self():
+            first, row = divmod(block.place.start // step.cols, rows)
+            if row == 0:
+                out = torch.empty(min(rows, step.rows - first * rows), step.cols, dtype=dtype)
+            with _named(step):
                 made = operator(
-                    block.experts, block.base, knobs=self.step.knobs, facts=known, place=block.place
+                    block.experts, block.base, knobs=step.knobs, facts=known, place=block.place
                 )
             out[row : row + made.shape[0]].copy_(made)
-
-    def _outputs(self, put: Put) -> Iterator[tuple[Block, Tensor, int]]:
-        """Yield each block with the rows it is to fill; hand them on when there are enough."""
-        step, blocks = self.step, self.blocks
-        dtype, out = torch_dtype(step.dtype), torch.empty(0)
-        rows = blocks.rows * max(1, _HANDED_ON // max(1, blocks.rows * step.cols))
-        for block in blocks():
-            row = block.place.start // step.cols
-            if row % rows == 0:
-                size = (min(rows, step.rows - row), step.cols)
-                out = torch.empty(size, dtype=dtype)
-            yield block, out, row % rows
-            if row % rows + block.experts.shape[1] == out.shape[0]:
-                if step.dtype == "F16" and not self._allow_nan:
-                    _check_overflow(step, out)
-                put(self.whole, row // rows * rows, out)
+            if row + made.shape[0] == out.shape[0]:
+                if step.dtype == "F16" and not self._allow_nan and not torch.isfinite(out).all():
+                    law = f"{step.name} has entries beyond ±65504, which float16 cannot hold"
+                    raise MismatchError(law, "Write bfloat16 or float32: --dtype bf16.")
+                sink.put(self.whole, first * rows, out)
 
     def _facts(self, cache: Facts | None) -> Any:
-        step = self.step
-        operator = OPERATORS[step.operator or ""]
+        step, operator = self.step, OPERATORS[self.step.operator or ""]
         if operator.survey is None:
             return None
-        asked = tuple(step.knobs[n] for n in operator.survey_knobs)
-        key = (operator.name, step.inputs, asked)
-        if cache is not None and key in cache:
-            return cache[key]
-        size = Size(step.rows, step.cols, len(step.sources))
-        with _named(step):
-            found = run_survey(operator.surveyed(size, step.knobs), self.blocks)
-        if cache is not None:
-            cache[key] = found
-        return found
+        key = (operator.name, step.inputs, tuple(step.knobs[n] for n in operator.survey_knobs))
+        cache = {} if cache is None else cache
+        if key not in cache:
+            size = Size(step.rows, step.cols, len(step.sources))
+            with _named(step):
+                kept = cache.setdefault((operator.name, step.inputs), {})  # whatever the knobs
+                cache[key] = run_survey(operator.surveyed(size, step.knobs), self, kept)
+        return cache[key]
 
-    def _copy(self, put: Put) -> None:
-        source, rows = self.step.sources[0], self.blocks.rows
-        for row in range(0, self.step.rows, rows):
-            end = min(row + rows, self.step.rows)
-            put(self.whole, row, self.blocks.read(source, row, end))
+    def _read(self, source: Source, row: int, end: int) -> Tensor:
+        """Return rows of one tensor as the step sees them, in their stored form."""
+        return self._checkpoints[source.model].read(source.tensor, row, end, cols=self.step.cols)
 
-
-def _check_overflow(step: Step, out: Tensor) -> None:
-    if not torch.isfinite(out).all():
-        law = f"{step.name} has entries beyond ±65504, which float16 cannot hold"
-        raise MismatchError(law, "Write bfloat16 or float32: --dtype bf16.")
+    def _check(self, stacked: Tensor, row: int) -> None:
+        # A sum is NaN or infinite if any entry is, and costs a tenth of looking at each; it can
+        # overflow by itself, so only then every entry is looked at.
+        if torch.isfinite(stacked.sum()):
+            return
+        for source, rows in zip(self.step.inputs, stacked, strict=True):
+            for at in (~torch.isfinite(rows)).nonzero()[:1].tolist():
+                cols = self._checkpoints[source.model].tensors[source.tensor].cols
+                place = divmod((row + at[0]) * self.step.cols + at[1], cols)
+                law = f"{source.model}: {source.tensor} holds {float(rows[at[0], at[1]])}"
+                remedy = "Use a sound checkpoint, or merge such values on purpose with --allow-nan."
+                raise CheckpointError(f"{law} (row {place[0]}, column {place[1]})", remedy)
 
 
 @contextmanager
@@ -175,13 +247,3 @@ def _keep_freed() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 8 << 20)  # M_MMAP_THRESHOLD
         libc.mallopt(-1, 32 << 20)  # M_TRIM_THRESHOLD
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -8,6 +8,7 @@ whole model are the same figures at another scale. Products are summed in float6
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,7 @@ class Sums:
                 "conflict": _ratio(self.against[i, j], self.both[i, j]),
                 "overlap": _ratio(self.both[i, j], changed[i] + changed[j] - self.both[i, j]),
             }
-            for i in range(k)
-            for j in range(i + 1, k)
+            for i, j in combinations(range(k), 2)
         }
         return {
             "numel": self.numel,
