@@ -43,7 +43,10 @@ def main() -> None:
     tokens = sum(a.n_tokens for a in answers)
     row = {"model": asked.model, "items": len(prompts), "mean_tokens": tokens / len(prompts)}
     row |= {"same_texts": sum(a == b for a, b in zip(answers, others, strict=True))}
-    row |= {"fast_tokens_s": round(tokens / seconds), "times_generate": generate / seconds}
+    row |= {
+        "fast_tokens_s": round(tokens / seconds),
+        "times_generate": round(generate / seconds, 1),
+    }
     row |= {"times_lm_eval_by_batch": {n: round(t / seconds, 2) for n, t in harness.items()}}
     row |= {"cores": os.cpu_count()}
     print(json.dumps(row | {"machine": platform.processor(), "torch": torch.__version__}))

@@ -7,11 +7,11 @@ attend together are then of about one length.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from evals.sampling import pick, stream
 if TYPE_CHECKING:
     from evals.generate import Answered, Answerer, Finish, Request, Settings
 
+Thing = TypeVar("Thing")
 _REFILL = 0.9  # drop finished rows and admit others when fewer than this share is alive
 _LOOK = 8  # tokens between two looks for a stop string
 _PREFILL = 1_024  # tokens of prompts read at once; they are padded to the longest of a part
@@ -66,8 +67,8 @@ class _Batch:
 
     def admit(self, requests: Sequence[Request]) -> None:
         """Read the prompts, once for all samples, and say each row's first token."""
-        grouped = [list(g) for _, g in groupby(requests, key=lambda r: r.tokens)]
-        for part in _parts(grouped):
+        grouped = (list(g) for _, g in groupby(requests, key=lambda r: r.tokens))
+        for part in cut(grouped, lambda g: len(g[0].tokens), _PREFILL):
             sizes = [len(g) for g in part]
             logits = self.decoder.prefill([g[0].tokens for g in part], sizes, self.cache)
             rows = [_Row(r, self._dice(r)) for g in part for r in g]
@@ -116,13 +117,15 @@ class _Batch:
         return stream(self.settings.seed, request.name, request.sample)
 
 
-def _parts(grouped: list[list[Request]]) -> Iterator[list[list[Request]]]:
-    """Cut prompts into parts that are read at once; the first of a part is its longest."""
-    part: list[list[Request]] = []
-    for group in grouped:
-        if part and len(part[0][0].tokens) * (len(part) + 1) > _PREFILL:
+def cut(
+    things: Iterable[Thing], length: Callable[[Thing], int], room: int
+) -> Iterator[list[Thing]]:
+    """Cut things, longest first, into parts that have room when padded to their longest."""
+    part: list[Thing] = []
+    for thing in things:
+        if part and length(part[0]) * (len(part) + 1) > room:
             yield part
             part = []
-        part.append(group)
+        part.append(thing)
     if part:
         yield part

@@ -1,11 +1,10 @@
 """A fast decoder for Llama, Qwen2 and Qwen3 blocks on a CPU: the model's own weights, no waste.
 
-Departures from `transformers`: q, k, v and gate, up are joined into one product each, in float32
-laid out for oneDNN, which on some processors is twice as fast as the library torch would take; keys
-and values lie in buffers allocated once, slots last, where a row begins at slot 0 (prompts padded
-on the right, a length per row). So nothing is copied as the text grows, no left padding is ever
-attended to, and a row that is done is overwritten by a living one. Weights are read from the live
-module when a `Decoder` is made: make one per call, and an in-place change of the weights cannot be
+Departures from `transformers`: q, k, v and gate, up are one product each, in float32 laid out for
+oneDNN, on some processors twice as fast as what torch would take; keys and values lie in blocks of
+slots allocated once, slots last, a row from slot 0 (prompts padded on the right, a length per row),
+so that nothing is copied as the text grows and a row that is done is overwritten by a living one.
+Weights are read when a `Decoder` is made: make one per call, and an in-place change cannot be
 missed. In float32 greedy tokens equal those of `generate` (tests/test_generate.py).
 """
 
@@ -168,8 +167,7 @@ class Decoder:
         """Return an empty cache for this many rows of this many slots."""
         shape = (-(-slots // _BLOCK), max(rows, _LEAST), self.kv_heads, self.width, _BLOCK)
         buffers = [self.norm.new_empty(shape) for _ in range(2 * len(self.layers))]
-        lengths = torch.zeros(shape[1], dtype=torch.long)
-        return Cache(buffers[::2], buffers[1::2], lengths)
+        return Cache(buffers[::2], buffers[1::2], torch.zeros(shape[1], dtype=torch.long))
 
     @torch.inference_mode()
     def prefill(
@@ -250,8 +248,7 @@ class Decoder:
         weights = torch.softmax(weights, -1, dtype=torch.float32).to(q.dtype)
         mixed = torch.zeros_like(folded).transpose(1, 2)
         for b, some in enumerate(weights.split(_BLOCK, -1)):
-            part = _part(values, b, rows, some)
-            mixed = torch.baddbmm(mixed, part, some.transpose(1, 2))
+            mixed = torch.baddbmm(mixed, _part(values, b, rows, some), some.transpose(1, 2))
         return mixed.transpose(1, 2).reshape(-1, self.heads * self.width)
 
     def _heads(self, layer: _Layer, hidden: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,13 +7,14 @@ own, as generation would append it. Rows are padded on the right, which a causal
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  its usual name
 from torch import Tensor
 
+from evals.batching import cut
 from evals.generate import Answerer
 from merger.errors import EvalError
 
@@ -50,7 +51,9 @@ def log_likelihoods(answerer: Answerer, pairs: Sequence[tuple[str, str]]) -> lis
     """
     encoded = [_encode(answerer, i, *pair) for i, pair in enumerate(pairs)]
     found: dict[int, LogLik] = {}
-    for batch in _batches(answerer, sorted(encoded, key=lambda p: (-p.length, p.place))):
+    room = _LOGITS // answerer.model.config.get_text_config().vocab_size
+    longest_first = sorted(encoded, key=lambda p: (-p.length, p.place))
+    for batch in cut(longest_first, lambda pair: pair.length, room):
         found |= _score(answerer, batch)
     return [found[i] for i in range(len(pairs))]
 
@@ -67,19 +70,6 @@ def _encode(answerer: Answerer, place: int, prompt: str, continuation: str) -> _
             "Shorten the text, or take a model with a longer context.",
         )
     return pair
-
-
-def _batches(answerer: Answerer, pairs: Sequence[_Pair]) -> Iterator[list[_Pair]]:
-    """Cut pairs, longest first, into batches whose logits fit."""
-    room = max(1, _LOGITS // answerer.model.config.get_text_config().vocab_size)
-    batch: list[_Pair] = []
-    for pair in pairs:
-        if batch and batch[0].length * (len(batch) + 1) > room:
-            yield batch
-            batch = []
-        batch.append(pair)
-    if batch:
-        yield batch
 
 
 @torch.no_grad()

@@ -55,30 +55,16 @@ def evaluate(
         progress(len(wanted) - len(missing), f"{task.name}: from the ledger")
     if missing:
         ledger.put_items(task.name, task.version, {i.id: _facts(i) for i in items})
-        _answer(answerer, cell, task, by_id, missing, ledger, settings, progress)
+        budget = answerer.budget(settings, task.max_new_tokens)
+        prompts = {i: answerer.prompt(task, by_id[i]) for i in dict.fromkeys(i for i, _ in missing)}
+        requests = [answerer.request(i, s, prompts[i], budget) for i, s in missing]
+        for group in answerer.run(requests, settings):
+            made = [_row(task, by_id[r.name], r.sample, said) for r, said in group]
+            ledger.put(cell, made)
+            if progress and made:
+                progress(len(made), task.name)
     rows = rescore(task, items, cell, ledger)
     return [rows[key] for key in wanted]
-
-
-def _answer(
-    answerer: Answerer,
-    cell: Cell,
-    task: Task,
-    items: dict[str, Item],
-    missing: Sequence[tuple[str, int]],
-    ledger: Ledger,
-    settings: Settings,
-    progress: Progress | None,
-) -> None:
-    """Answer, score and commit what is missing."""
-    budget = answerer.budget(settings, task.max_new_tokens)
-    prompts = {i: answerer.prompt(task, items[i]) for i in dict.fromkeys(i for i, _ in missing)}
-    requests = [answerer.request(i, s, prompts[i], budget) for i, s in missing]
-    for group in answerer.run(requests, settings):
-        rows = [_row(task, items[r.name], r.sample, completion) for r, completion in group]
-        ledger.put(cell, rows)
-        if progress and rows:
-            progress(len(rows), task.name)
 
 
 def rescore(
@@ -115,8 +101,7 @@ def _digest(grade: Callable[..., object]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _row(task: Task, item: Item, sample: int, completion: Completion) -> Row:
-    said = completion
+def _row(task: Task, item: Item, sample: int, said: Completion) -> Row:
     row = Row(item.id, sample, said.text, said.finish, said.n_tokens, False, False, 0.0)
     return scored(task, item, row)
 
