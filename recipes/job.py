@@ -60,7 +60,7 @@ class Job:
     `run` does the work, continues what a killed one left, and returns facts for the report; `model`
     is where in the stage's folder its checkpoint lies ("." the folder itself, None: it has none);
     `needs` what it takes for every parameter of the first of its models, or, where it starts from
-    none, of the `parameters` it makes.
+    none, of the `parameters` it makes; `data` the local files of items it reads.
     """
 
     models: tuple[str, ...]
@@ -70,6 +70,7 @@ class Job:
     stages: tuple[str, ...] | None = ()
     needs: Needs = NOTHING
     parameters: int = 0
+    data: tuple[str, ...] = ()
 
 
 Kind = Callable[..., Job]

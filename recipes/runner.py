@@ -90,6 +90,15 @@ class Runner:
             if w is None or w.download
         }
 
+    def missing(self) -> list[str]:
+        """Return what is said of each local file that a stage reads and that is not there."""
+        return [
+            f"stage {name!r} reads {file}, and no such file is there"
+            for name, job in self.jobs.items()
+            for file in job.data
+            if not Path(file).exists()
+        ]
+
     def _weights(self, name: str) -> Weights | None:
         """Return what a model weighs: a stage's as much as the first it starts from."""
         if name in self.jobs:
@@ -107,7 +116,8 @@ class Runner:
         """Run what is not finished and return every stage's facts; `only` runs one stage."""
         if only is not None and only not in self.jobs:
             raise unknown("stage", only, self.jobs)
-        self.jobs  # noqa: B018  all checks come before the first stage
+        for law in self.missing():  # asks for the jobs: all checks come before the first stage
+            raise RecipeError(law, "Put it there; the recipe's head may say where it comes from.")
         self.run.mkdir(parents=True, exist_ok=True)
         write_whole(self.run / "recipe.yaml", self.recipe.to_yaml())
         for name in [only] if only else list(self.jobs):

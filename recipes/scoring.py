@@ -54,15 +54,12 @@ class Questions:
         how: dict[str, Any] = {"split": self.split, "n": self.n, "seed": self.seed}
         return parse_suite(names, levels=levels, check=self.check, **how)
 
-    def settings(self) -> Settings:
-        """Return how answers are drawn."""
-        kept = (self.max_new_tokens, self.samples, self.temperature, self.top_p, self.seed)
-        return Settings(*kept)
-
 
 def score(models: Mapping[str, Path], asked: Questions, here: Here) -> Facts:
     """Score models by name, write scores.json into the stage's folder, and return what it says."""
     ledger, entries = Ledger(here.ledger), asked.entries()
+    kept = (asked.max_new_tokens, asked.samples, asked.temperature, asked.top_p, asked.seed)
+    total = sum(entry.size for entry in entries) * asked.samples
     table: list[dict[str, Any]] = []
     found: dict[str, Scores] = {}
     firsts: list[Scores] = []
@@ -70,7 +67,9 @@ def score(models: Mapping[str, Path], asked: Questions, here: Here) -> Facts:
         mark = fingerprint(path)
         ledger.name(mark, name)
         subject = Subject(mark, Answerer(*load_model(path, device=asked.device)), path)
-        rows = _answers(name, subject, entries, asked, ledger, here)
+        with here.screen.progress(f"{here.name}: {name}", total) as bar:
+            how: dict[str, Any] = {"settings": Settings(*kept), "progress": bar.step}
+            rows = {entry.name: entry.rows(subject, ledger=ledger, **how) for entry in entries}
         found[name] = {task: item_means(answers) for task, answers in rows.items()}
         tasks = {task: asdict(summarize(answers)) for task, answers in rows.items()}
         table.append({"model": name, "fingerprint": mark, "tasks": tasks})
@@ -89,21 +88,6 @@ def score(models: Mapping[str, Path], asked: Questions, here: Here) -> Facts:
     return document
 
 
-def _answers(
-    name: str,
-    subject: Subject,
-    entries: Sequence[Entry],
-    asked: Questions,
-    ledger: Ledger,
-    here: Here,
-) -> dict[str, list[Row]]:
-    """Ask a model everything, showing how far it is."""
-    total = sum(entry.size for entry in entries) * asked.samples
-    with here.screen.progress(f"{here.name}: {name}", total) as bar:
-        how: dict[str, Any] = {"settings": asked.settings(), "progress": bar.step}
-        return {entry.name: entry.rows(subject, ledger=ledger, **how) for entry in entries}
-
-
 def _sample(rows: Mapping[str, Sequence[Row]], number: int) -> Scores:
     return {
         task: {row.item: row.correct for row in answers if row.sample == number}
@@ -119,14 +103,12 @@ def _best(found: Sequence[Scores]) -> Scores:
 
 
 def _row(name: str, scores: Scores) -> dict[str, Any]:
-    tasks = {
-        task: {
-            "n": len(by_item),
-            "mean": sum(by_item.values()) / len(by_item),
-            "ci95": list(mean_interval(list(by_item.values()))),
-        }
-        for task, by_item in scores.items()
-    }
+    """Return a row of the table for scores that no one model has."""
+    tasks = {}
+    for task, by_item in scores.items():
+        each = list(by_item.values())
+        mean = sum(each) / len(each)
+        tasks[task] = {"n": len(each), "mean": mean, "ci95": list(mean_interval(each))}
     return {"model": name, "fingerprint": None, "tasks": tasks}
 
 

@@ -54,6 +54,10 @@ class Series:
         """Return the models that are not here, with the bytes to fetch where they are known."""
         return next(iter(self.runners.values())).downloads()
 
+    def missing(self) -> list[str]:
+        """Return what is said of each local file that is not there."""
+        return next(iter(self.runners.values())).missing()
+
     def go(self, only: str | None = None) -> dict[str, Facts]:
         """Run what is not finished, seed by seed, and pool it; returns the facts by seed."""
         self.run.mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
+from evals.suite import V0
 from merger.engine import merge_to_folder, opened
 from merger.registry import unknown
 from merger.spec import spec_from_mapping
@@ -20,6 +22,7 @@ from recipes.needs import Needs, training_needs
 from recipes.options import overlay
 from recipes.rl.align import align as train
 from recipes.rl.curve import tell
+from recipes.rl.feed import is_file
 from recipes.rl.settings import STAGE_A, STAGE_C, Settings, as_record, make_settings
 from recipes.scoring import Questions, score
 from recipes.story import write_story
@@ -29,7 +32,7 @@ from recipes.story import write_story
 def coldstart(*, seed: int, **settings: Any) -> Job:
     """Train the embedded family's base on solver-written traces."""
     from recipes.tiny.coldstart import train as teach
-    from recipes.tiny.phases import Settings as Own
+    from recipes.tiny.examples import Settings as Own
 
     chosen = overlay(Own(), {"seed": seed, **settings})
 
@@ -61,7 +64,7 @@ def domain(*, model: str, task: str, reference: str | None = None, **settings: A
 def _trained(
     preset: Settings, model: str, task: str, reference: str | None, settings: Mapping[str, Any]
 ) -> Job:
-    chosen = make_settings(preset, {**settings, "task": task})
+    chosen = make_settings(preset, {**settings, "task": task}, unseen=True)
 
     def run(here: Here) -> Facts:
         held = here.models[reference] if reference else None
@@ -70,8 +73,9 @@ def _trained(
         return tell(here.out)
 
     models = (model, reference) if reference else (model,)
-    needs = training_needs(chosen)
-    return Job(models=models, record=as_record(chosen), run=run, model=".", needs=needs)
+    data = (task,) if is_file(task) else ()
+    kept: dict[str, Any] = {"needs": training_needs(chosen), "data": data}
+    return Job(models=models, record=as_record(chosen), run=run, model=".", **kept)
 
 
 @kind("merge")
@@ -152,8 +156,8 @@ def ablate(*, of: str, seed: int, sections: list[str] | None = None, quick: bool
     names = section_names(",".join(sections) if sections else None)
 
     def run(here: Here) -> Facts:
-        from search.ablation_run import Wanted
         from search.ablation_run import ablate as taken_apart
+        from search.wanted import Wanted
 
         found = here.run / of
         taken_apart(found, Wanted(",".join(names), quick=quick, seed=seed), here.screen)
@@ -170,7 +174,10 @@ def ablate(*, of: str, seed: int, sections: list[str] | None = None, quick: bool
 def evaluate(*, models: list[str], tasks: list[str], seed: int, **options: Any) -> Job:
     """Score models on tasks, the others paired with the first; writes scores.json."""
     asked = overlay(Questions(tasks=tuple(tasks), seed=seed), options)
-    replace(asked, n=5).entries()  # raises for names and levels that are not there
+    data = tuple(task.removeprefix(V0) for task in tasks if is_file(task))
+    here = tuple(t for t in tasks if not is_file(t) or Path(t.removeprefix(V0)).exists())
+    if here:
+        replace(asked, tasks=here, n=5).entries()  # raises for names and levels that are not there
     for name in asked.oracle:
         if name not in models:
             raise unknown("model of an oracle", name, models)
@@ -180,7 +187,7 @@ def evaluate(*, models: list[str], tasks: list[str], seed: int, **options: Any) 
 
     needs = Needs(memory=2 if (gpu := asked.device != "cpu") else 4, gpu=gpu)
     record = {**asdict(asked), "models": models}
-    return Job(models=tuple(models), record=record, run=run, needs=needs)
+    return Job(models=tuple(models), record=record, run=run, needs=needs, data=data)
 
 
 @kind("report")

@@ -27,11 +27,7 @@ def write_story(here: Here) -> Facts:
     here.out.mkdir(parents=True, exist_ok=True)
     drawn = draw(trained, here.out / "curves.png")
     document = {"schema": "merger.recipe-report/1", "stages": dict(here.facts)}
-    text = [
-        f"# {here.run.name}",
-        *_trained(here.facts),
-        *(["", "![](curves.png)"] if drawn else []),
-    ]
+    text = [f"# {here.run.name}", *_trained(here.facts), *["", "![](curves.png)"][: 2 * drawn]]
     for name, facts in here.facts.items():
         if "verdict" in facts:
             text += ["", f"## {name}: search", "", f"**{facts['verdict']}**: {facts['words']}"]
@@ -81,17 +77,15 @@ def _trained(stages: Stages) -> list[str]:
 
 def _scores(name: str, facts: Facts) -> Lines:
     """Draw the scores of an eval stage, then the paired differences with its first model."""
-    tasks = list(facts["models"][0]["tasks"])
+    tasks, against = list(facts["models"][0]["tasks"]), facts["models"][0]["model"]
     rows = [[m["model"], *(_cell(m["tasks"][t]) for t in tasks)] for m in facts["models"]]
     yield from _grid(f"## {name}: scores", ["model", *tasks], rows)
     rows = []
     for p in facts["pairs"]:
-        low, high = p["ci95"]
-        ends = f"[{100 * low:+.1f}, {100 * high:+.1f}]"
-        cells = [f"{100 * p['difference']:+.1f}", ends, f"{p['p']:.3g}"]
-        rows.append([p["b"], p["task"], str(p["n"]), *cells])
+        low, high = (f"{100 * end:+.1f}" for end in p["ci95"])
+        difference = [f"{100 * p['difference']:+.1f}", f"[{low}, {high}]", f"{p['p']:.3g}"]
+        rows.append([p["b"], p["task"], str(p["n"]), *difference])
     columns = ["model", "task", "n", "difference", "95 %", "p"]
-    against = facts["models"][0]["model"]
     yield from _grid(f"Against {against}, on the same items:", columns, rows)
 
 
@@ -112,20 +106,16 @@ def _pooled(stage: str, seeds: Mapping[int, Stages]) -> Facts:
             kept = {"seed": seed, "difference": pair["difference"], "ci95": pair["ci95"]}
             pairs.setdefault(pair["b"], {}).setdefault(pair["task"], []).append(kept)
     against = next(iter(seeds.values()))[stage]["models"][0]["model"]
-    tests = {
-        model: {
-            task: _test([one["difference"] for one in by_seed]) for task, by_seed in tasks.items()
-        }
-        for model, tasks in pairs.items()
-    }
+    tests = {b: {task: _test(each) for task, each in by.items()} for b, by in pairs.items()}
     return {"against": against, "scores": scores, "pairs": pairs, "tests": tests}
 
 
-def _test(differences: Sequence[float]) -> dict[str, Any]:
+def _test(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the mean difference, on how many seeds it is above 0, and the two-sided sign test."""
-    above, below = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    found = [pair["difference"] for pair in pairs]
+    above, below = sum(d > 0 for d in found), sum(d < 0 for d in found)
     p = mcnemar_exact(above, below)
-    return {"mean": mean(differences), "above": above, "seeds": len(differences), "p": p}
+    return {"mean": mean(found), "above": above, "seeds": len(found), "p": p}
 
 
 def _pooled_tables(stage: str, facts: Facts, seeds: int) -> Lines:

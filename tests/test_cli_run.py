@@ -65,6 +65,17 @@ def test_a_dry_run_names_what_must_be_fetched(typed):
     assert "to download: ded, unknown" in err
 
 
+def test_a_missing_file_of_items_is_a_warning_dry_and_an_error_otherwise(tmp_path, typed):
+    """All else of the 7B recipe can be checked without its data; a run without them cannot be."""
+    status, _, err = typed("run", "meta-ability-7b", "--dry-run", "--out", "run")
+    assert (status == 0) == ("are to be written" not in err)  # a small disk is told too
+    assert "warning: stage 'math' reads data/math.parquet, and no such file is there" in err
+    status, _, err = typed("run", "meta-ability-7b", "--out", "run")
+    assert status == 2
+    assert "'math' reads data/math.parquet" in err.splitlines()[0]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_disk_that_is_too_small_is_told_before_the_run(typed, monkeypatch):
     """What is to be written is compared with what is free."""
     monkeypatch.setattr("recipes.needs.free_disk", lambda place: 1000)

@@ -50,7 +50,7 @@ def curve(out: Path) -> list[dict]:
 def trainer(base: Path, out: Path, chosen, reference: Path | None = None):
     from recipes.rl.engine import make_trainer
 
-    return make_trainer(base, reference or base, chosen, Workplace(out, {}, resume=True), print)
+    return make_trainer(base, reference or base, chosen, Workplace(out, {}), print)
 
 
 def batch_of(made, slots):
@@ -123,8 +123,8 @@ def test_a_run_killed_when_its_model_was_whole_only_appears(base, tmp_path, monk
 
 def test_a_left_over_of_other_settings_is_refused(base, tmp_path):
     """OUT.partial of another learning rate is neither continued nor overwritten."""
-    place = Workplace(tmp_path / "out", {"lr": 1.0}, resume=True)
-    place.open()
+    place = Workplace(tmp_path / "out", {"lr": 1.0})
+    place.open([])
     with pytest.raises(OutputError, match=r"differs in .*lr"):
         align(base, tmp_path / "out", settings())
 

@@ -4,9 +4,8 @@ import pytest
 
 from evals.task import Score
 from merger.errors import RecipeError, UnknownNameError
-from recipes.rl.feed import STRIDE, get_reward
+from recipes.rl.feed import STRIDE, full_name, get_reward, open_source
 from recipes.rl.settings import STAGE_A, make_settings
-from recipes.rl.source import full_name, open_source
 
 RIGHT, WRONG = Score(True, True, True), Score(True, True, False)
 

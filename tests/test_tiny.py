@@ -10,8 +10,7 @@ from safetensors.torch import load_file
 
 from evals.task import draw_item, get_task, items
 from recipes.tiny.coldstart import train
-from recipes.tiny.examples import Examples
-from recipes.tiny.phases import Settings
+from recipes.tiny.examples import Examples, Settings
 from recipes.tiny.tokenizer import TAGS, build
 from recipes.tiny.traces import completion, trace
 

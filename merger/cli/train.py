@@ -86,12 +86,15 @@ def _check(runner: "Runner | Series", *, as_json: bool) -> None:
     free |= {kind: free_memory(gpu=on) if most[kind] or not on else 0 for kind, on in _KINDS}
     if as_json:
         stages = [s._asdict() | {"needs": s.needs and s.needs._asdict()} for s in plan]
-        data({"stages": stages, "downloads": downloads, "disk": asked, "free": free})
+        told = {"stages": stages, "downloads": downloads, "missing": runner.missing()}
+        data(told | {"disk": asked, "free": free})
     else:
         heads = ("stage", "kind", "starts from", "state", ">disk", ">scratch", ">memory")
         needs = [map(_size, (s.needs or (None,) * 3)[:3]) for s in plan]
         rows = [(s.name, s.kind, ", ".join(s.models), s.state) for s in plan]
         table("", heads, [(*row, *need) for row, need in zip(rows, needs, strict=True)])
+        for law in runner.missing():
+            say(f"warning: {law}")
         for name, size in downloads.items():
             say(f"to download: {name}, {_size(size)}")
         least = "at least " if any(s.needs is None for s in plan) else ""

@@ -13,24 +13,17 @@ was.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from random import Random
 
 from recipes.rl.settings import Settings
 
 
-@dataclass
 class Curriculum:
     """Levels in the order of training, and where the run stands among them."""
 
-    levels: tuple[int, ...]
-    settings: Settings
-    _place: int = 0
-    _done: int = 0
-    _until: int = 0
-    _recent: deque[float] = field(default_factory=deque)
-
-    def __post_init__(self) -> None:
+    def __init__(self, levels: tuple[int, ...], settings: Settings) -> None:
+        self.levels, self.settings = levels, settings
+        self._done = 0
         self._enter(0)
 
     @property
@@ -53,18 +46,14 @@ class Curriculum:
         self._done += 1
         if correct is not None:
             self._recent.append(correct)
-        last = self._place == len(self.levels) - 1
-        if last or not (self._learned() or self._done >= self._until):
-            return False
-        self._enter(self._place + 1)
-        return True
-
-    def _learned(self) -> bool:
-        window = self.settings.window
-        full = len(self._recent) == window
-        return full and sum(self._recent) / window >= self.settings.promote_at
+        window, bound = self.settings.window, self.settings.promote_at
+        learned = len(self._recent) == window and sum(self._recent) / window >= bound
+        left = (learned or self._done >= self._until) and self._place < len(self.levels) - 1
+        if left:
+            self._enter(self._place + 1)
+        return left
 
     def _enter(self, place: int) -> None:
         self._place = place
-        self._recent = deque(maxlen=self.settings.window)
+        self._recent: deque[float] = deque(maxlen=self.settings.window)
         self._until = self._done + (self.settings.steps - self._done) // (len(self.levels) - place)

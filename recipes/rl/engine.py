@@ -29,12 +29,11 @@ from evals.generate import Answerer, Request, load_model
 from evals.generate import Settings as Sampling
 from recipes.rl.curriculum import Curriculum
 from recipes.rl.curve import line, make_row
-from recipes.rl.feed import COLUMNS, Feed
+from recipes.rl.feed import COLUMNS, Feed, open_source
 from recipes.rl.folder import Workplace
 from recipes.rl.objectives import reinforce_pp_advantage
 from recipes.rl.packing import chunks, pack
 from recipes.rl.settings import Settings
-from recipes.rl.source import open_source
 
 Log = Callable[[str], None]
 # Answers that a CPU puts through the model at once, unless told: what its cache holds is faster.
@@ -52,13 +51,9 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         self._buffered_inputs: list[dict[str, Any]] | None = None
         self._level: dict[str, Any] = {}
         self._since = 0.0
-        super().__init__(reward_funcs=feed.rewards(), **kwargs)
+        super().__init__(reward_funcs=[_unasked] * len(COLUMNS), **kwargs)
+        self.reward_func_names = list(COLUMNS)
         self.remove_callback(PrinterCallback)
-
-    def replay(self, curve: list[dict[str, Any]]) -> None:
-        """Bring the curriculum to where a curve left it."""
-        for row in curve:
-            self.feed.curriculum.report(row["level_correct"])
 
     def run(self, start: Path | None) -> None:
         """Train to the end, from a checkpoint of the trainer's own if there is one."""
@@ -68,11 +63,9 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
 
     def save(self, folder: Path) -> None:
         """Write the weights, gathered from all processes; of LoRA the adapter beside them."""
-        if not self.feed.settings.lora:
-            self.save_model(str(folder))
-            return
-        self.save_model(str(folder / "adapter"))
-        if self.is_world_process_zero():
+        lora = self.feed.settings.lora
+        self.save_model(str(folder / "adapter" if lora else folder))
+        if lora and self.is_world_process_zero():
             for more in [p for p in (folder / "adapter").iterdir() if "adapter_" not in p.name]:
                 more.unlink()
             self.accelerator.unwrap_model(self.model).merge_and_unload().save_pretrained(folder)
@@ -120,8 +113,9 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         return out
 
     def _calculate_rewards(self, inputs: Any, prompts: Any, texts: Any, ids: Any) -> Tensor:
-        """Keep the columns of all processes and tell the curriculum how its level went."""
-        self._seen = super()._calculate_rewards(inputs, prompts, texts, ids)
+        """Score the answers of all processes and tell the curriculum how its level went."""
+        rows = [self.feed.measure(i, row["item"]) for i, row in zip(ids, inputs, strict=True)]
+        self._seen = self.accelerator.gather(torch.tensor(rows, device=self.accelerator.device))
         curriculum = self.feed.curriculum
         here = self._seen[:, COLUMNS.index("level")] == curriculum.level
         right = self._seen[here, COLUMNS.index("correct")]
@@ -178,6 +172,11 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         return logps, None, None
 
 
+def _unasked(**_: Any) -> list[float]:
+    """Stand for a column among the reward functions: the feed scores all columns at once."""
+    raise NotImplementedError
+
+
 def make_trainer(
     model: Path, reference: Path, settings: Settings, place: Workplace, log: Log
 ) -> Trainer:
@@ -191,6 +190,12 @@ def make_trainer(
     curriculum = Curriculum(settings.levels or source.levels, settings)
     feed = Feed(source, Answerer(policy, tokenizer), curriculum, settings)
     slots = settings.steps * settings.prompts_per_step
+    adapter = None  # with one, the base itself is the reference
+    if rank := settings.lora:
+        from peft import LoraConfig
+
+        how: dict[str, Any] = {"target_modules": "all-linear", "lora_dropout": 0.0}
+        adapter = LoraConfig(r=rank, lora_alpha=2 * rank, **how)
     with _quiet():
         return Trainer(
             feed,
@@ -200,16 +205,15 @@ def make_trainer(
             processing_class=tokenizer,
             args=arguments(settings, place.trainer),
             train_dataset=Dataset.from_dict({"prompt": [""] * slots, "slot": list(range(slots))}),
-            peft_config=_lora(settings),
+            peft_config=adapter,
         )
 
 
 def arguments(settings: Settings, folder: Path) -> GRPOConfig:
     """Say the settings in TRL's words."""
     per_update = settings.answers // settings.updates // int(os.environ.get("WORLD_SIZE", "1"))
-    micro = settings.micro_batch or (
-        per_update if settings.on_gpu else _divisor(per_update, CPU_ROWS)
-    )
+    most = per_update if settings.on_gpu else CPU_ROWS
+    micro = settings.micro_batch or next(d for d in range(most, 0, -1) if per_update % d == 0)
     return GRPOConfig(
         output_dir=str(folder),
         seed=settings.seed,
@@ -257,18 +261,3 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
-
-
-def _divisor(number: int, limit: int) -> int:
-    """Return the largest divisor of a number that is at most the limit."""
-    return next(d for d in range(min(number, limit), 0, -1) if number % d == 0)
-
-
-def _lora(settings: Settings) -> Any:
-    """Return the adapter's config, or None; with one, the base itself is the reference."""
-    if not settings.lora:
-        return None
-    from peft import LoraConfig
-
-    rank = settings.lora
-    return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", lora_dropout=0.0)

@@ -15,8 +15,8 @@ from typing import Any
 
 from merger.errors import OutputError, RecipeError
 from recipes.rl.curriculum import Curriculum
+from recipes.rl.feed import is_file, open_source
 from recipes.rl.settings import Settings
-from recipes.rl.source import is_file, open_source
 
 REWARD = '''"""The reward of this export, as verl calls it; needs the package `merger` installed."""
 

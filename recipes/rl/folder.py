@@ -37,20 +37,25 @@ def write_whole(path: Path, text: str) -> None:
 class Workplace:
     """OUT.partial while the run lasts, OUT afterwards."""
 
-    def __init__(self, out: Path, record: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(self, out: Path, record: Mapping[str, Any]) -> None:
+        """Refuse an OUT that is there, and an OUT.partial that another run left."""
         self.out, self.record = out, json.loads(json.dumps(record))
         self.part = out.with_name(f"{out.name}.partial")
-        self._check(resume)
+        self.trainer = self.part / "trainer"  # its checkpoints, and the completions it saw
+        if out.exists():
+            raise OutputError(f"{out} exists", "Choose another OUT or remove it.")
+        left = self.part / RECORD
+        before = json.loads(left.read_text()) if left.exists() else self.record
+        if before != self.record:
+            keys = sorted(k for k in {*before, *self.record} if before.get(k) != self.record.get(k))
+            law = f"{self.part} is left from a run that differs in {', '.join(keys)}"
+            raise OutputError(law, "Remove it, choose another OUT, or repeat its settings.")
 
-    @property
-    def trainer(self) -> Path:
-        """Where the trainer keeps its checkpoints and the completions it saw."""
-        return self.part / "trainer"
-
-    def open(self) -> None:
+    def open(self, curve: list[dict[str, Any]]) -> None:
         """Make the folder and note what the run is, so that only the same run continues it."""
         self.trainer.mkdir(parents=True, exist_ok=True)
         write_whole(self.part / RECORD, json.dumps(self.record, indent=2) + "\n")
+        write_whole(self.part / CURVE, "".join(json.dumps(row) + "\n" for row in curve))
 
     def checkpoint(self) -> Path | None:
         """Return the trainer's last whole checkpoint, or None."""
@@ -62,10 +67,6 @@ class Workplace:
         """Return the rows of the curve up to a step; rows beyond it will be made again."""
         return [row for row in read_curve(self.part) if row["step"] <= steps]
 
-    def write_curve(self, rows: list[dict[str, Any]]) -> None:
-        """Replace the curve."""
-        write_whole(self.part / CURVE, "".join(json.dumps(row) + "\n" for row in rows))
-
     def add_row(self, row: Mapping[str, Any]) -> None:
         """Append one step to the curve."""
         with (self.part / CURVE).open("a") as file:
@@ -73,15 +74,14 @@ class Workplace:
 
     def finish(self, source: Path, card: str) -> None:
         """Copy the sidecars from the input, write card and picture, drop the scratch, appear."""
-        made, written = open_checkpoint(self.part), Counter[str]()
-        for tensor in made.tensors.values():
-            written[tensor.dtype] += tensor.nbytes
-        made.close()
+        written = Counter[str]()
+        with closing(open_checkpoint(self.part)) as made:
+            for tensor in made.tensors.values():
+                written[tensor.dtype] += tensor.nbytes
         copy_sidecar(source, self.part, dtype=dominant(written))
         (self.part / "README.md").write_text(card)
         draw({self.out.name: read_curve(self.part)}, self.part / "curve.png")
-        completions = self.trainer / "completions"
-        if completions.exists():
+        if (completions := self.trainer / "completions").exists():
             completions.replace(self.part / "completions")
         (self.part / "training_args.bin").unlink(missing_ok=True)
         self.trainer.replace(self.part / "done")  # from here on the model is whole
@@ -96,17 +96,3 @@ class Workplace:
         """Drop the scratch and become OUT."""
         shutil.rmtree(self.part / "done", ignore_errors=True)
         self.part.replace(self.out)
-
-    def _check(self, resume: bool) -> None:
-        if self.out.exists():
-            raise OutputError(f"{self.out} exists", "Choose another OUT or remove it.")
-        left = self.part / RECORD
-        if not left.exists():
-            return
-        if not resume:
-            raise OutputError(f"{self.part} is left from a run", "Remove it or resume.")
-        before = json.loads(left.read_text())
-        if before != self.record:
-            keys = sorted(k for k in {*before, *self.record} if before.get(k) != self.record.get(k))
-            law = f"{self.part} is left from a run that differs in {', '.join(keys)}"
-            raise OutputError(law, "Remove it, choose another OUT, or repeat its settings.")

@@ -7,7 +7,7 @@ uses from there on. A step is one batch of answers and the `updates` of the poli
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,10 +15,11 @@ from typing import Any
 
 from merger.errors import RecipeError
 from recipes.options import overlay
-from recipes.rl.feed import get_reward
-from recipes.rl.source import full_name, open_source
+from recipes.rl.feed import full_name, get_reward, is_file, open_source
 
 ALGORITHMS = ("reinforce++", "grpo")
+_COUNTS = ["steps", "prompts_per_step", "updates", "max_new_tokens", "window", "save_every"]
+_COUNTS += ["vllm_parallel"]
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,19 @@ STAGE_C = Settings(
 )
 
 
-def make_settings(preset: Settings, options: Mapping[str, Any]) -> Settings:
-    """Lay options over a preset; raises when a key is unknown or a value cannot be meant."""
+def make_settings(
+    preset: Settings, options: Mapping[str, Any], *, unseen: bool = False
+) -> Settings:
+    """Lay options over a preset; raises when a key is unknown or a value cannot be meant.
+
+    `unseen` lets a file of items be missing for now.
+    """
     settings = overlay(preset, {**options, "task": full_name(options["task"])})
     get_reward(settings.reward)  # raises with the nearest name
-    for broken, law in _laws(settings):
-        if broken:
-            raise RecipeError(law, "See docs/rl.md for what each setting means.")
-    open_source(settings)  # raises for a file or a level that is not there
+    for law in _laws(settings):
+        raise RecipeError(law, "See docs/rl.md for what each setting means.")
+    if not (unseen and is_file(settings.task) and not Path(settings.task).exists()):
+        open_source(settings)  # raises for a file or a level that is not there
     return settings
 
 
@@ -114,24 +120,23 @@ def as_record(settings: Settings) -> dict[str, Any]:
     return record
 
 
-def _laws(s: Settings) -> list[tuple[bool, str]]:
-    """Pair each law with whether it is broken."""
-    counts = ("steps", "prompts_per_step", "updates", "max_new_tokens", "window", "save_every")
-    shares = ("promote_at", "replay", "vllm_memory")
-    per_update = s.answers // s.updates if s.updates > 0 else 0
-    levels = all(isinstance(level, int) for level in s.levels)
-    return [
-        (not levels, f"levels are {list(s.levels)}, not whole numbers"),
-        (s.algorithm not in ALGORITHMS, f"algorithm {s.algorithm!r} is not one of {ALGORITHMS}"),
-        *((getattr(s, k) < 1, f"{k} is {getattr(s, k)}, below 1") for k in counts),
-        *((not 0 <= getattr(s, k) <= 1, f"{k} is {getattr(s, k)}, no share") for k in shares),
-        (s.vllm_parallel < 1, f"vllm_parallel is {s.vllm_parallel}, below 1"),
-        (s.group < 2, f"group is {s.group}: a group needs 2 answers to differ"),
-        (not 0 < s.lr < float("inf"), f"lr is {s.lr}, no number above 0"),
-        (s.temperature <= 0, f"temperature is {s.temperature}: RL samples, so it is above 0"),
-        (s.updates > 0 and s.answers % s.updates != 0, f"{s.answers} answers, {s.updates} updates"),
-        (
-            s.micro_batch > 0 and per_update % s.micro_batch != 0,
-            f"micro_batch {s.micro_batch} does not divide the {per_update} answers of an update",
-        ),
-    ]
+def _laws(s: Settings) -> Iterator[str]:
+    """Yield the laws that are broken."""
+    for key in _COUNTS:
+        if getattr(s, key) < 1:
+            yield f"{key} is {getattr(s, key)}, below 1"
+    for key in ("promote_at", "replay", "vllm_memory"):
+        if not 0 <= getattr(s, key) <= 1:
+            yield f"{key} is {getattr(s, key)}, no share"
+    per_update, rows = s.answers // max(1, s.updates), s.micro_batch
+    broken = {
+        f"levels are {list(s.levels)}, not whole numbers": {*map(type, s.levels)} - {int},
+        f"algorithm {s.algorithm!r} is not one of {ALGORITHMS}": s.algorithm not in ALGORITHMS,
+        f"group is {s.group}: a group needs 2 answers to differ": s.group < 2,
+        f"lr is {s.lr}, no number above 0": not 0 < s.lr < float("inf"),
+        f"temperature is {s.temperature}: RL samples, so it is above 0": s.temperature <= 0,
+        f"{s.answers} answers, {s.updates} updates": s.answers % max(1, s.updates),
+        f"micro_batch {rows} does not divide the {per_update} answers of an update": rows > 0
+        and per_update % rows,
+    }
+    yield from (law for law, found in broken.items() if found)

@@ -21,8 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  the field's usual name
 
-from recipes.tiny.examples import IGNORED, Examples, Part
-from recipes.tiny.phases import Settings
+from recipes.tiny.examples import IGNORED, Examples, Part, Settings
 from recipes.tiny.tokenizer import build, save
 
 CONTEXT = 512
@@ -64,12 +63,11 @@ def train(
     log: Any = None,
     log_every: int = 50,
     save_every: int = 250,
-    compiled: bool | None = None,
 ) -> Path:
     """Train a base into a transformers folder; continues where it was killed.
 
-    `compiled` fuses the model's small operations with torch.compile: two minutes once, then a third
-    less time a step. By default that is done where it pays and a C++ compiler is at hand.
+    Where it pays and a C++ compiler is at hand the model's small operations are fused by
+    torch.compile: two minutes once, then a third less time a step.
     """
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
@@ -77,13 +75,10 @@ def train(
     chosen = optimizers(net, settings)
     first = _restore(out, net, chosen, settings)
     examples = Examples(tokenizer, settings, first)
-    loader = torch.utils.data.DataLoader(
-        examples, batch_size=None, num_workers=1, prefetch_factor=64
-    )
+    how: dict[str, Any] = {"batch_size": None, "num_workers": 1, "prefetch_factor": 64}
+    loader = torch.utils.data.DataLoader(examples, **how)
     net.train()
-    if compiled is None:
-        compiled = settings.steps >= 1000 and shutil.which("g++") is not None
-    if compiled:
+    if settings.steps >= 1000 and shutil.which("g++"):
         net.model.forward = torch.compile(net.model.forward, dynamic=True)
     for step, parts in enumerate(loader, first):
         loss = _learn(net, parts)
@@ -161,13 +156,10 @@ def _finish(out: Path, net: Any, tokenizer: Any, settings: Settings) -> Path:
     """Write the model folder and remove the training state."""
     from transformers import GenerationConfig
 
-    net.generation_config = GenerationConfig(
-        max_new_tokens=224, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
-    )
-    net.config.eos_token_id, net.config.pad_token_id = (
-        tokenizer.eos_token_id,
-        tokenizer.pad_token_id,
-    )
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    net.generation_config = GenerationConfig(max_new_tokens=224, **ends)
+    for key, value in ends.items():
+        setattr(net.config, key, value)
     net.config.bos_token_id = net.generation_config.bos_token_id = None
     net.save_pretrained(out)
     save(tokenizer, out)

@@ -35,12 +35,9 @@ def build(*, seed: int = 0, samples: int = 400) -> Any:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PIECES), "isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    pieces = pre_tokenizers.Split(Regex(_PIECES), "isolated")
+    bytes_ = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pieces, bytes_])
     tokenizer.decoder = decoders.ByteLevel()
     plain = [AddedToken(tag, special=False, normalized=False) for tag in TAGS]
     special = [AddedToken(t, special=True, normalized=False) for t in (*SPECIAL.values(), *TURNS)]
@@ -52,12 +49,8 @@ def build(*, seed: int = 0, samples: int = 400) -> Any:
     tokenizer.train_from_iterator(_corpus(seed, samples), trainer)
     tokenizer.add_tokens(plain)
     tokenizer.add_special_tokens(special)
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        clean_up_tokenization_spaces=False,
-        padding_side="left",
-        **SPECIAL,
-    )
+    how: dict[str, Any] = {"clean_up_tokenization_spaces": False, "padding_side": "left"}
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **how, **SPECIAL)
     wrapped.chat_template = TEMPLATE
     return wrapped
 

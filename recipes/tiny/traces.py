@@ -24,6 +24,8 @@ from evals.tasks.formulas import as_tuples, holds, show, variables
 from evals.tasks.horn import Rule
 from evals.tasks.induction import fitting
 
+_PARTS = ("formulas", "visible", "rules", "expression")
+
 
 def trace(item: Item) -> str:
     """Return the worked trace of an item."""
@@ -40,8 +42,7 @@ def completion(item: Item, *, worked: bool) -> str:
 
 def size(item: Item) -> int:
     """Return how long an item is: its formulas, terms or rules; minus signs in arithmetic."""
-    parts = {"deduction": "formulas", "induction": "visible", "abduction": "rules"}
-    part = item.data[parts.get(item.task, "expression")]
+    part = next(item.data[k] for k in _PARTS if k in item.data)
     return part.count("-") if isinstance(part, str) else len(part)
 
 
@@ -146,20 +147,16 @@ def _arithmetic(item: Item) -> str:
         return f" {item.data['expression']}"
     for sign, term in zip(tokens[1::2], tokens[2::2], strict=True):
         other = int(term)
-        after = value + other if sign == "+" else value - other
-        lines.append(
-            f" {value} {sign} {other}:{_columns(value, other if sign == '+' else -other)} {after}"
-        )
-        value = after
+        step = other if sign == "+" else -other
+        lines.append(f" {value} {sign} {other}:{_columns(value, step)} {value + step}")
+        value += step
     return "\n".join(lines)
 
 
 def _columns(a: int, b: int) -> str:
     """Write an addition or a subtraction digit by digit, units first, with what is carried."""
-    if (a < 0) == (b < 0):
-        sign, big, small = 1, max(abs(a), abs(b)), min(abs(a), abs(b))
-    else:
-        sign, big, small = -1, max(abs(a), abs(b)), min(abs(a), abs(b))
+    sign = 1 if (a < 0) == (b < 0) else -1
+    small, big = sorted((abs(a), abs(b)))
     parts, carry = [], 0
     while big or small or carry:
         x, y = big % 10, small % 10
@@ -170,9 +167,5 @@ def _columns(a: int, b: int) -> str:
     return ";".join(parts) + ";"
 
 
-_WRITERS: dict[str, Callable[[Item], str]] = {
-    "deduction": _deduction,
-    "induction": _induction,
-    "abduction": _abduction,
-    "arithmetic": _arithmetic,
-}
+_WRITERS: dict[str, Callable[[Item], str]] = {"deduction": _deduction, "induction": _induction}
+_WRITERS |= {"abduction": _abduction, "arithmetic": _arithmetic}
