@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from merger.errors import RecipeError, UnknownNameError
-from recipes.rl.settings import STAGE_A, STAGE_C, as_record, make_settings
 from recipes.rl.feed import open_source
+from recipes.rl.settings import STAGE_A, STAGE_C, as_record, make_settings
 
 
 def test_stage_a_is_the_papers():
