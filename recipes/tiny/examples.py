@@ -68,7 +68,7 @@ class Settings:
 
     def at(self, step: int) -> tuple[Phase, float]:
         """Return the phase of a step and the step's learning rate multiplier."""
-        phases, end = [Phase(*p) for p in self.phases], 0.0
+        phases, start, end = [Phase(*p) for p in self.phases], 0.0, 0.0
         total = sum(phase.part for phase in phases)
         for phase in phases:
             start, end = end, end + self.steps * phase.part / total
