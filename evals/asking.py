@@ -3,8 +3,9 @@
 A request is a context with generation options. Options that our engine does not have (`top_k`, a
 repetition penalty) make a request unknown, and the caller leaves it to `generate`: nothing that was
 asked for is ignored. As in lm-eval a context too long for its budget loses its beginning. Unlike
-there, special tokens inside an answer are kept, each row stops at its own stop string, and samples
-have streams of their own.
+there, a budget as long as the model's context (refused there) is cut instead of the prompt, special
+tokens inside an answer are kept, each row stops at its own stop string, and samples have streams of
+their own.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ _KNOWN = frozenset({"until", "do_sample", "temperature", "top_p", "max_gen_toks"
 
 
 class Ask(NamedTuple):
-    """A context, how to answer it, and the strings that end the answer."""
+    """A context, how to answer it, and what ends the answer; `whole` never cuts the context."""
 
     context: str
     settings: Settings
     stops: tuple[str, ...]
+    whole: bool = False
 
 
 def ask_of(context: str, options: Mapping[str, Any]) -> Ask | None:
@@ -60,6 +62,7 @@ def answer_all(
 
 
 def _request(answerer: Answerer, ask: Ask, sample: int, tokens: list[int]) -> Request:
-    budget = min(ask.settings.max_new_tokens or 1, answerer.context - 1)
-    kept = tuple(tokens[budget - answerer.context :])
-    return Request(ask.context, sample, kept, budget, ask.stops)
+    budget = ask.settings.max_new_tokens or 1
+    if not ask.whole and budget < answerer.context:
+        tokens = tokens[budget - answerer.context :]
+    return answerer.fit(ask.context, sample, tokens, budget, ask.stops)

@@ -14,7 +14,9 @@ from typing import Any
 
 import yaml
 
+from evals.asking import Ask
 from evals.attempts import cache_folder
+from evals.generate import Answerer, Settings
 from evals.itemfile import item_at
 from evals.task import TASKS, Task, get_task, items
 
@@ -41,18 +43,19 @@ def write_folder(
     for known in TASKS:  # a split or level that is not there is said now, not by lm-eval
         items(TASKS[known], n=len(levels or ()) or 1, split=split, seed=seed, levels=levels)
     asked = {"n": n, "split": split, "seed": seed, "levels": list(levels) if levels else None}
-    name = sha256(repr((asked, budget, version("merger"))).encode()).hexdigest()[:12]
+    asked["budget"] = budget
+    name = sha256(repr((asked, version("merger"))).encode()).hexdigest()[:12]
     folder = (out or cache_folder() / f"tasks-{name}").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     for task in (TASKS[name] for name in TASKS):
-        text = _yaml_of(task, asked, budget or task.max_new_tokens)
+        text = _yaml_of(task, asked)
         (folder / f"merger_{task.name}.yaml").write_text(text, encoding="utf-8")
     group = {"group": "merger", "task": [f"merger_{name}" for name in TASKS]}
     (folder / "merger.yaml").write_text(yaml.safe_dump(group, sort_keys=False), encoding="utf-8")
     return folder
 
 
-def _yaml_of(task: Task, asked: dict[str, Any], budget: int) -> str:
+def _yaml_of(task: Task, asked: dict[str, Any]) -> str:
     """Return one task's YAML; `!function` lines are added as text, YAML's own dumper has none."""
     metrics = [
         {"metric": m, "aggregation": "mean", "higher_is_better": up} for m, up in _METRICS.items()
@@ -67,12 +70,30 @@ def _yaml_of(task: Task, asked: dict[str, Any], budget: int) -> str:
         "gen_prefix": task.prefill,
         "target_delimiter": "",
         "num_fewshot": 0,
-        "generation_kwargs": {"until": [], "do_sample": False, "max_gen_toks": budget},
+        "generation_kwargs": {
+            "until": [],
+            "do_sample": False,
+            "max_gen_toks": asked["budget"] or task.max_new_tokens,
+        },
         "metric_list": metrics,
         "metadata": {"version": task.version},
     }
     calls = [f"{key}: !function evals.export.{name}" for key, name in _CALLBACKS.items()]
     return yaml.safe_dump(config, sort_keys=False, allow_unicode=True) + "\n".join(calls) + "\n"
+
+
+def ask_exported(answerer: Answerer, config: Any, doc: dict[str, Any]) -> Ask | None:
+    """Return what a document of an exported task asks of a live model; None of other tasks.
+
+    As `merger eval` asks it: the same prompt without a chat template or where the template opens
+    the reasoning itself, the model's own token budget where none was exported.
+    """
+    if config.custom_dataset is not dataset:
+        return None
+    item = item_at(doc["id"])
+    task = get_task(item.task)
+    budget = answerer.budget(Settings(config.dataset_kwargs.get("budget")), task.max_new_tokens)
+    return Ask(answerer.prompt(task, item), Settings(budget), (), whole=True)
 
 
 def dataset(task: str = "", **options: Any) -> Any:

@@ -164,13 +164,24 @@ class Answerer:
     def request(self, name: str, sample: int, prompt: str, budget: int) -> Request:
         """Encode a prompt and cut the budget to what the context leaves."""
         tokens = self.tokenizer.encode(prompt, add_special_tokens=False)
+        return self.fit(name, sample, tokens, budget)
+
+    def fit(
+        self,
+        name: str,
+        sample: int,
+        tokens: Sequence[int],
+        budget: int,
+        stops: tuple[str, ...] = (),
+    ) -> Request:
+        """Ask encoded tokens, the budget cut to what they leave; `EvalError` if that is nothing."""
         left = self.context - len(tokens)
         if left < 1:
             raise EvalError(
                 f"the prompt of {name} has {len(tokens)} tokens; the model reads {self.context}",
                 "Leave the item out (lower --levels), or take a model with a longer context.",
             )
-        return Request(name, sample, tuple(tokens), min(budget, left))
+        return Request(name, sample, tuple(tokens), min(budget, left), stops)
 
     def run(
         self, requests: Sequence[Request], settings: Settings

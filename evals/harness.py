@@ -13,6 +13,7 @@ import io
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -23,8 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evals.asking import answer_all, ask_of
+from evals.asking import Ask, answer_all, ask_of
 from evals.attempts import cache_folder
+from evals.export import ask_exported
 from evals.generate import Answerer, Completion, Settings
 from evals.ledger import Cell, Ledger, Row
 from evals.runner import Progress
@@ -32,6 +34,7 @@ from evals.samples import metric_of, sample_row
 from merger.errors import EvalError
 from merger.registry import unknown
 
+_ASKED = "2"  # how contexts and budgets are read: another number, and old answers are not reused
 _CHUNK = 256  # documents between two commits
 _ROWS = 64  # rows of lm-eval's own batches
 
@@ -173,7 +176,8 @@ def _with_builtin(manager: Any) -> Any:
 
 def _cell(answerer: Answerer, fingerprint: str, name: str, task: Any, wanted: Wanted) -> Cell:
     """Return the ledger cell: the contract is the task's whole configuration and our choices."""
-    facts = [repr(task.dump_config()), str(bool(answerer.tokenizer.chat_template))]
+    config = re.sub(r" at 0x[0-9a-f]+", "", repr(task.dump_config()))  # where a function lies today
+    facts = [config, str(bool(answerer.tokenizer.chat_template)), _ASKED]
     facts += [wanted.metric or "", wanted.filter or "", version("lm-eval")]
     contract = sha256("\x00".join(facts).encode()).hexdigest()[:12]
     return Cell(
@@ -206,15 +210,21 @@ def _model(answerer: Answerer) -> Any:
         """lm-eval's own wrapper but for generation; `made` keeps completions by (context, text)."""
 
         made: dict[tuple[str, str], Completion]
+        told: Any  # the configuration of the task that runs
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
-            asked = [ask_of(context, _normal(how)) for context, how in (r.args for r in requests)]
+            asked = [self.ask(request) for request in requests]
             if None in asked:  # an option that only `generate` knows
                 return list(super().generate_until(requests, disable_tqdm))
             known = [ask for ask in asked if ask is not None]
             done = answer_all(answerer, known, encode=self.tok_encode)
-            self.made |= {(k.context, c.text): c for k, c in zip(known, done, strict=True)}
+            self.made |= {(r.args[0], c.text): c for r, c in zip(requests, done, strict=True)}
             return [c.text for c in done]
+
+        def ask(self, request: Any) -> Ask | None:
+            context, how = request.args
+            exported = ask_exported(answerer, self.told, request.doc)
+            return exported or ask_of(context, _normal(how))
 
     live = Live(
         pretrained=answerer.model,
@@ -239,6 +249,7 @@ def _run(
     """Run some documents of one task; numbers must ascend, or lm-eval would mislabel them."""
     from lm_eval import evaluate
 
+    lm.told = task.config
     result = evaluate(
         lm=lm,
         task_dict={"tasks": {name: task}, "groups": {}, "group_map": {}},

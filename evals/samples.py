@@ -43,8 +43,9 @@ def sample_row(sample: dict[str, Any], score: float) -> Row:
     first = answers[0][0]
     text = first if isinstance(first, str) else json.dumps(answers, default=str)
     answered = not any("[invalid]" in str(r) for r in sample.get("filtered_resps", ()))
+    answered &= not sample.get("no_answer")  # of our exported tasks
     item = f"{sample['doc_id']}#{sample.get('doc_hash', '')[:12]}"
-    return Row(item, 0, text, "stop", 0, True, answered, score, "lm_eval")
+    return Row(item, 0, text, "stop", 0, bool(sample.get("format", 1)), answered, score, "lm_eval")
 
 
 def _prompt(sample: dict[str, Any]) -> str:

@@ -1,7 +1,9 @@
 """Laws of the door to lm-eval: its tasks on the live model, our tasks for plain lm-eval."""
 
+import copy
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +12,13 @@ import pytest
 import torch
 
 from evals.export import write_folder
-from evals.generate import Answerer, Settings
-from evals.harness import evaluate_lm_eval, parse_name
+from evals.generate import Answerer, Settings, load_model
+from evals.harness import _load, evaluate_lm_eval, parse_name
 from evals.ledger import Ledger
 from evals.runner import evaluate
 from evals.task import get_task, items
 from merger.errors import EvalError, UnknownNameError
+from merger.experts import resolve
 from tests.toy_models import toy_model, toy_tokenizer
 
 CHOICES = """
@@ -126,23 +129,70 @@ def test_an_unknown_task_suggests_the_nearest(model, folder, monkeypatch, tmp_pa
     assert list((tmp_path / "merger").glob("lm_eval-*.json"))
 
 
-def test_our_tasks_score_the_same_through_lm_eval(model, tmp_path):
-    """The exported folder asks the same prompts: every text and score is that of our own runner."""
-    folder = write_folder(tmp_path, n=4, split="test", levels=(1,), budget=20)
-    through = evaluate_lm_eval(
-        model, "f", "merger_arithmetic", ledger=Ledger(":memory:"), include_path=str(folder)
+@pytest.fixture(scope="module")
+def expert():
+    """Load the bundled deduction expert: a context of 512 tokens, a budget of its own."""
+    return Answerer(*load_model(resolve("ded", family="tiny").path))
+
+
+def exported(answerer, folder):
+    store = Ledger(":memory:")
+    return evaluate_lm_eval(
+        answerer, "f", "merger_deduction", ledger=store, include_path=str(folder)
     )
-    task = get_task("arithmetic")
-    own = evaluate(
-        model,
-        "f",
-        task,
-        items(task, n=4, split="test", levels=(1,)),
-        ledger=Ledger(":memory:"),
-        settings=Settings(max_new_tokens=20),
+
+
+@pytest.mark.parametrize("budget", [None, 60, 500])
+@pytest.mark.parametrize("template", ["own", "none", "opens <think>"])
+def test_an_expert_scores_the_same_through_lm_eval(expert, budget, template, tmp_path, monkeypatch):
+    """Same items, same prompts, same texts, same verdicts; whatever the budget and the template."""
+    if template != "own":
+        opened = expert.tokenizer.chat_template + "<think>"
+        other = copy.copy(expert.tokenizer)
+        other.chat_template = None if template == "none" else opened
+        expert = Answerer(expert.model, other)
+    folder = write_folder(tmp_path, n=8, split="test", levels=(1,), budget=budget)
+    task, settings = get_task("deduction"), Settings(max_new_tokens=budget)
+    asked = items(task, n=8, split="test", levels=(1,))
+    own = evaluate(expert, "f", task, asked, ledger=Ledger(":memory:"), settings=settings)
+    facts = [(r.text, r.finish, r.n_tokens, r.correct, r.parsed, r.format) for r in own]
+    assert facts == [
+        (r.text, r.finish, r.n_tokens, r.correct, r.parsed, r.format)
+        for r in exported(expert, folder)
+    ]
+    right = sum(r.correct for r in own)
+    assert right >= 5 if template == "own" and budget != 60 else right < 8
+
+
+def test_an_expert_scores_the_same_in_plain_lm_eval(expert, tmp_path, monkeypatch):
+    """lm-eval's own backend, with a budget that leaves room for the prompt, says the same texts."""
+    folder = write_folder(tmp_path, n=4, split="test", levels=(1,), budget=224)
+    ours = exported(expert, folder)
+    monkeypatch.setattr("evals.harness.ask_exported", lambda *a: None)
+    monkeypatch.setattr("evals.harness.ask_of", lambda *a: None)
+    assert [(r.text, r.correct) for r in ours] == [
+        (r.text, r.correct) for r in exported(expert, folder)
+    ]
+    assert any(r.correct for r in ours)
+
+
+def test_another_process_finds_what_was_paid_for(model, folder, monkeypatch):
+    """A task with functions in it has the same ledger key wherever they lie in memory."""
+    import lm_eval
+
+    (folder / "own.py").write_text("def ask(doc):\n    return doc['question']\n")
+    yaml = folder / "toy.yaml"
+    yaml.write_text(
+        yaml.read_text().replace("doc_to_text: question", "doc_to_text: !function own.ask")
     )
-    assert [r.text for r in through] == [r.text for r in own]
-    assert [r.correct for r in through] == [r.correct for r in own]
+    store = Ledger(":memory:")
+    first, before = choice(model, folder, store), _load("toy_choice", str(folder))
+    _load.cache_clear()
+    os.utime(folder / "own.py", ns=(0, 0))  # what lm-eval loads a module anew for
+    again = _load("toy_choice", str(folder))
+    assert before["toy_choice"].config.doc_to_text is not again["toy_choice"].config.doc_to_text
+    monkeypatch.setattr(lm_eval, "evaluate", lambda **k: pytest.fail("paid twice"))
+    assert choice(model, folder, store) == first
 
 
 STORY = """
@@ -182,6 +232,21 @@ def test_text_is_what_lm_evals_own_backend_says(model, folder, tmp_path, options
     monkeypatch.setattr("evals.harness.ask_of", lambda *a: None)  # all left to the own backend
     assert ours == said("toy_story")
     assert len({len(text) for text in ours}) > 1
+
+
+def test_a_budget_as_long_as_the_context_leaves_the_prompt_whole(model, folder, tmp_path):
+    """Where lm-eval would refuse, the budget gives way: answers that fit are said as ever."""
+    texts = []
+    for budget in (1500, 4096):
+        options = f"{{until: [], max_gen_toks: {budget}}}"
+        text = STORY.replace("FILE", str(tmp_path / "data.jsonl")).replace("OPTIONS", options)
+        (folder / "story.yaml").write_text(text)
+        _load.cache_clear()
+        store = Ledger(":memory:")
+        rows = evaluate_lm_eval(model, "f", "toy_story", ledger=store, include_path=str(folder))
+        assert not any(r.truncated for r in rows)
+        texts.append([r.text for r in rows])
+    assert texts[0] == texts[1]
 
 
 def test_truncation_is_known_for_lm_eval_tasks_too(model, folder, tmp_path):
