@@ -8,8 +8,8 @@ import yaml
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from merger.cli import app
 from merger.api.merge import size
+from merger.cli import app
 from merger.errors import MergerError, UsageError
 from tests.checkpoints import llama_tensors, write_model
 

@@ -12,7 +12,7 @@ import pytest
 from search.crash import alive, this_worker
 from search.space import Space
 from search.starts import Start, average
-from search.study import Study, derive_seed
+from search.study import Study
 from tests import synthetic
 from tests.synthetic import EXPERTS, kill_at, ledger_rows
 
