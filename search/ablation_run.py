@@ -94,9 +94,7 @@ def run_of_config(config: Path, folder: Path, wanted: Wanted, screen: Screen) ->
                   items=f"{wanted.items}+{wanted.items}", seed=wanted.seed,
                   device=wanted.device or "cpu", allow_benchmark=True)  # fmt: skip
     # What a merge takes with a warning may be explained with one.
-    run = create(folder, options_of(asked), screen, allow_lineage=True)
-    run.note(merge=stated)
-    return run
+    return create(folder, options_of(asked), screen, allow_lineage=True, merge=stated)
 
 
 def _winner(run: Run) -> Merge:

@@ -20,9 +20,20 @@ from search.space import Space
 from search.study import Study
 
 
-def create(path: Path, options: Options, screen: Screen, *, allow_lineage: bool = False) -> Run:
-    """Resolve the models, say which were chosen, and write the manifest of a new run."""
-    plan(options, screen)
+def create(
+    path: Path,
+    options: Options,
+    screen: Screen,
+    *,
+    allow_lineage: bool = False,
+    merge: dict[str, str] | None = None,
+) -> Run:
+    """Resolve the models, say which were chosen, and write the manifest of a new run.
+
+    With `merge`, a config that is to be taken apart, the run makes no trials.
+    """
+    if merge is None:
+        plan(options, screen)
     models = live.find_models(options)
     for choice in models.choices:
         screen.say(choice)
@@ -51,7 +62,7 @@ def create(path: Path, options: Options, screen: Screen, *, allow_lineage: bool 
         "versions": {p: version(p) for p in ("merger", "torch", "transformers", "optuna")},
         "command": sys.argv,
     }
-    run.create(options, facts)
+    run.create(options, facts if merge is None else facts | {"merge": merge})
     screen.say(f"run: {run.path} (seed {options.seed}, confirm seed {options.confirm_seed})")
     return run
 

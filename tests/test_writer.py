@@ -1,6 +1,7 @@
 """Writing: bit for bit, whole or not at all, resumed where killed, refused where it must be."""
 
 import errno
+import itertools
 import json
 import os
 import signal
@@ -133,6 +134,50 @@ def test_an_existing_model_is_kept_without_force(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 
+def killed_while_replacing(out, tensors, monkeypatch):
+    """Replace the model in OUT, and stop after it was moved aside."""
+    real = Path.rename
+
+    def rename(path, target):
+        if path.name.endswith(".partial"):
+            raise KeyboardInterrupt
+        return real(path, target)
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(Path, "rename", rename)
+        save(out, tensors, 2000, force=True, spec_hash="a")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_killed_while_it_replaced_a_model_is_completed(tmp_path, monkeypatch, resume):
+    """Between the two renames nothing is lost: the next run puts OUT back, says so, and ends it."""
+    out, old, new = tmp_path / "out", llama_tensors(1), llama_tensors(2)
+    save(out, old)
+    killed_while_replacing(out, new, monkeypatch)
+    with pytest.raises(OutputError, match="exists"):
+        save(out, new, 2000, spec_hash="a")
+    assert torch.equal(read(out)["lm_head.weight"], old["lm_head.weight"])
+    killed_while_replacing(out, new, monkeypatch)
+    with Writer(out, plan(new), 2000, force=True, resume=resume, spec_hash="a") as writer:
+        assert "killed while it replaced" in writer.notes[0]
+        assert writer.finished == (new.keys() if resume else set())
+        fill(writer, new)
+        writer.commit()
+    assert torch.equal(read(out)["lm_head.weight"], new["lm_head.weight"])
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    assert not any(p.name.startswith(".") for p in out.iterdir())
+
+
+def test_what_was_moved_aside_is_never_written_over(tmp_path):
+    """A folder under the name that OUT would be moved to is refused before any work, and kept."""
+    save(tmp_path / "out", llama_tensors())
+    save(tmp_path / "out.replaced", llama_tensors())
+    with pytest.raises(OutputError, match=r"out\.replaced is in the way"):
+        save(tmp_path / "out", llama_tensors(), force=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "out.replaced"}
+
+
 def test_force_knows_a_folder_of_templates(tmp_path):
     """The one folder that belongs to a model does not keep it from being replaced."""
     save(tmp_path / "out", llama_tensors(1))
@@ -231,6 +276,23 @@ def test_a_row_can_be_written_in_pieces(tmp_path):
             writer.write("t", start, whole.view(-1, 1)[start:end])
         writer.commit()
     assert torch.equal(open_checkpoint(tmp_path / "out").read("t"), whole)
+
+
+@given(cuts=st.sets(st.integers(1, 23)), data=st.data())
+def test_rows_are_written_once(tmp_path_factory, cuts, data):
+    """In any order, a range that meets one written before raises; all others end in the tensor."""
+    whole, ends = torch.arange(24.0).view(24, 1), [0, *sorted(cuts), 24]
+    spans = data.draw(st.permutations(list(itertools.pairwise(ends))))
+    again = data.draw(st.sampled_from(spans))
+    out = tmp_path_factory.mktemp("once") / "out"
+    with Writer(out, [("t", "F32", (4, 6)), ("u", "F32", (1,))]) as writer:
+        for start, end in spans:
+            writer.write("t", start, whole[start:end])
+        with pytest.raises(ValueError, match="written twice"):
+            writer.write("t", again[0], whole[again[0] : again[1]])
+        writer.write("u", 0, torch.ones(1, 1))
+        writer.commit()
+    assert torch.equal(open_checkpoint(out).read("t"), whole.view(4, 6))
 
 
 def test_wrong_blocks_are_bugs(tmp_path):

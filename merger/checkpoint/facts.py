@@ -45,7 +45,7 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
         "tokenizer": tokenizer_files(checkpoint.folder),
         "chat_template": has_template(checkpoint.folder),
         "notes": checkpoint.notes,
-        "header_sha256": checkpoint.header_fingerprint(),
+        "header_fingerprint": checkpoint.header_fingerprint(),
     }
 
 

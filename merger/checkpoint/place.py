@@ -1,7 +1,9 @@
 """The place a model is written to: asked for before the work, taken in one move after it.
 
 Everything is written to OUT.partial beside OUT; at the end the folder is renamed. Where OUT exists
-and may be replaced, it is moved aside first, and back if the second move fails.
+and may be replaced, it is first moved to OUT.replaced, and back if the second move fails. A run
+killed between the two moves is found by the next one, which moves the older model back before it
+goes on or begins anew.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,25 +21,33 @@ from merger.errors import OutputError
 _OURS = ("additional_chat_templates",)  # the one folder that a model folder may hold
 
 
-def check_place(out: Path, *, force: bool, resume: bool) -> None:
+def check_place(out: Path, *, force: bool, resume: bool) -> list[str]:
     """Refuse an OUT that exists, or is no model, or was left half written, before any work.
 
     With `force` an existing model folder may be replaced, but never a folder of other things.
+    Returns what should be said.
     """
-    partial = partial_of(out)
+    partial, aside = partial_of(out), _aside_of(out)
+    notes = []
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise OutputError(f"{out} is no folder", "Choose another name.")
+    if not out.exists() and partial.is_dir() and aside.is_dir() and _replaceable(aside):
+        aside.rename(out)
+        notes = [f"{aside} is {out} again: a run was killed while it replaced that model"]
     if out.exists() and any(out.iterdir()):
         if not force:
             raise OutputError(f"{out} exists", "Choose another name, or replace it with --force.")
         if not _replaceable(out):
             law = f"{out} holds other things than a model, and --force replaces only a model folder"
             raise OutputError(law, "Choose another name, or empty the folder yourself.")
+        if aside.exists():
+            raise OutputError(f"{aside} is in the way", "Remove it, or choose another name.")
     if partial.is_symlink() or (partial.exists() and not partial.is_dir()):
         raise OutputError(f"{partial} is in the way", "Remove it, or choose another name.")
     if partial.exists() and not (force or resume):
         remedy = "Continue with --resume, or start anew with --force."
         raise OutputError(f"{partial} is left from an unfinished run", remedy)
+    return notes
 
 
 def check_apart(out: Path, sources: Iterable[Path]) -> None:
@@ -50,6 +60,10 @@ def check_apart(out: Path, sources: Iterable[Path]) -> None:
 def partial_of(out: Path) -> Path:
     """Return the folder that OUT is written in until it is whole."""
     return out.with_name(out.name + ".partial")
+
+
+def _aside_of(out: Path) -> Path:
+    return out.with_name(out.name + ".replaced")
 
 
 def hold(partial: Path) -> int:
@@ -70,22 +84,26 @@ def hold(partial: Path) -> int:
     return handle
 
 
-def take_place(partial: Path, out: Path) -> None:
-    """Give the finished folder its name, in place of an older model if there is one."""
+def take_place(partial: Path, out: Path, erase: Callable[[Path], None] = lambda out: None) -> None:
+    """Give the finished folder its name, in place of an older model if there is one.
+
+    `erase` removes from it what only an unfinished one needs, before the older model goes.
+    """
     if out.exists() and not any(out.iterdir()):
         out.rmdir()
-    if not out.exists():
+    aside = _aside_of(out) if out.exists() else None
+    if aside:
+        out.rename(aside)
+    try:
         partial.rename(out)
-    else:
-        old = out.with_name(f"{out.name}.old-{os.getpid()}")
-        out.rename(old)
-        try:
-            partial.rename(out)
-        except OSError:
-            old.rename(out)
-            raise
-        shutil.rmtree(old)
+    except OSError:
+        if aside:
+            aside.rename(out)
+        raise
     sync(out.parent)
+    erase(out)
+    if aside:
+        shutil.rmtree(aside)
 
 
 def sync(path: Path) -> None:

@@ -60,8 +60,10 @@ class Writer:
         self.shards = layout.layout(planned, shard_size, self.folder)
         self._of = {info.name: (shard, info) for shard in self.shards for info in shard.tensors}
         self._key = layout.key_of(spec_hash, self.shards)
+        self._written: dict[str, list[tuple[int, int]]] = {}
         self._fds: dict[str, int] = {}
         self._made: list[Path] = []
+        self.notes: list[str] = []
         self._held: list[int] = []
         self._lock, self._pool = threading.Lock(), ThreadPoolExecutor(1, "sync")
         self._dirty = Counter[str]()
@@ -90,7 +92,7 @@ class Writer:
         if not joins:
             if self.folder.is_dir() and not self.folder.is_symlink():
                 self._held.append(hold(self.folder))
-            check_place(self.out, force=force, resume=resume)
+            self.notes = check_place(self.out, force=force, resume=resume)
         self.resumed = joins or (resume and self.folder.exists())
         if self.resumed:
             return layout.finished(self.folder, self._key, self.shards)
@@ -117,9 +119,9 @@ class Writer:
     def write(self, name: str, row_start: int, block: Tensor) -> None:
         """Write rows of a tensor at their position: block is (rows, cols) in the planned dtype.
 
-        A block (n, 1) holds entries of a long row, and `row_start` counts entries. No row may be
-        written twice. Raises an OutputError if the disk refuses; a block of another shape or dtype
-        is a bug (ValueError).
+        A block (n, 1) holds entries of a long row, and `row_start` counts entries. Raises an
+        OutputError if the disk refuses; a block of another shape or dtype, or rows written twice,
+        are bugs (ValueError).
         """
         shard, info = self._of[name]
         width = block.shape[1] if block.dim() == 2 else 0
@@ -130,6 +132,8 @@ class Writer:
             raise ValueError(f"{law} does not fit {info.dtype} {info.shape}")
         if not block.numel():
             return
+        with self._lock:
+            _claim(self._written.setdefault(name, []), name, start, end)
         raw = bytes_of(block.detach().contiguous())
         with said(self.out):
             offset = info.offset + start * ITEMSIZE[info.dtype]
@@ -177,12 +181,11 @@ class Writer:
                 raise OutputError(law, "Run it again with --resume.")
             if len(self.shards) > 1:
                 (self.folder / INDEX).write_text(self._index())
-            layout.erase(self.folder)
             for file in self.folder.rglob("*"):
                 if file.is_file() and not file.name.endswith(".safetensors"):
                     sync(file)
             sync(self.folder)
-            take_place(self.folder, self.out)
+            take_place(self.folder, self.out, layout.erase)
         self.close()
         return self.out
 
@@ -221,6 +224,16 @@ class Writer:
             self.close()
         else:
             self.abort()
+
+
+def _claim(taken: list[tuple[int, int]], name: str, start: int, end: int) -> None:
+    """Note a range of entries; those that touch become one, so rows in order keep one range."""
+    if any(a < end and start < b for a, b in taken):
+        raise ValueError(f"{name}: entries {start}:{end} are written twice")
+    for a, b in [span for span in taken if start in span or end in span]:
+        taken.remove((a, b))
+        start, end = min(a, start), max(b, end)
+    taken.append((start, end))
 
 
 def _sync(fd: int) -> None:

@@ -42,7 +42,7 @@ def inspect(
     checkpoint = open_checkpoint(found.path, bare=True)
     facts = {"model": model, "choice": found.choice, **facts_of(checkpoint)}
     if content or sum(facts["bytes"].values()) < _CHEAP:
-        facts["sha256"] = checkpoint.fingerprint()
+        facts["fingerprint"] = checkpoint.fingerprint()
     if not as_json:
         _show(facts, checkpoint, tensors=tensors)
         return
@@ -62,7 +62,7 @@ def _show(facts: dict[str, Any], checkpoint: "Checkpoint", *, tensors: bool) -> 
     from merger.cli.console import say, table
 
     say(facts["choice"])
-    shorter = {k: v[:16] for k, v in facts.items() if k.endswith("sha256")}
+    shorter = {k: v[:16] for k, v in facts.items() if k.endswith("fingerprint")}
     known = {k: v for k, v in (facts | shorter).items() if v is not None}
     rows = [[k, str(v)] for k, v in known.items() if k not in _ELSEWHERE]
     rows += [["tokenizer", ", ".join(facts["tokenizer"]) or "none"]]

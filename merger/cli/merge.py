@@ -248,7 +248,8 @@ def extract(
     from merger.experts import resolve
     from merger.provenance import Input
 
-    check_place(out, force=force, resume=True)
+    for note in check_place(out, force=force, resume=True):
+        say(note)
     places = [resolve(name, family=family) for name in (base, model)]
     check_apart(out, (place.path for place in places))
     ground, trained = (open_checkpoint(place.path) for place in places)

@@ -129,7 +129,7 @@ def merge_to_folder(
                 learn(team.hear(f"done {other}"))
             notes += _papers(models, writer.folder, notes)
             writer.commit()
-    return Merged(writer.out, notes)
+    return Merged(writer.out, [*writer.notes, *notes])
 
 
 def merge_to_nothing(models: Opened, **walk: Any) -> Merged:
