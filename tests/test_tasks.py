@@ -195,7 +195,8 @@ def test_blind_strategies_stay_blind(name, level):
 def test_a_level_holds_twenty_thousand_instances(name, level):
     """So many distinct instances at least, of which each split has its share."""
     # Of easy instances some come often: it takes more draws to see how many there are.
-    draws = {"arithmetic": 60_000, "induction": 6000}.get(name, 220)
+    often = dict.fromkeys(("induction", "letters", "interleaved"), 6000) | {"arithmetic": 60_000}
+    draws = often.get(name, 220)
     assert capacity(TASKS[name], level, draws=draws).at_least >= 20_000
 
 
@@ -217,6 +218,29 @@ def test_reach_has_as_many_goals_that_follow_as_not():
             pair.split("=")[1] for i in drafts("reach", level, 300) for pair in i.answer.split()
         ]
         assert abs(words.count("reachable") / len(words) - 0.5) < 3 * 0.5 / len(words) ** 0.5
+
+
+@pytest.mark.parametrize("name", ["induction", "letters", "interleaved"])
+def test_a_gap_is_where_two_rules_would_disagree_or_none(name):
+    """Too few terms, a term against the rule or another answer: the enumeration says no."""
+    task = TASKS[name]
+    for item in drawn(name, 2):
+        terms, far = list(item.data["visible"]), len(item.data["visible"]) - 1
+        if terms[far] is not None:
+            against = {**item.data, "visible": [*terms[:far], terms[far] + 500]}
+            assert not task.certify(replace(item, data=against))
+        short = {**item.data, "visible": [*terms[:4], None]}
+        assert not task.certify(replace(item, data=short))
+        assert not task.certify(replace(item, answer="A" if item.answer == "B" else "B"))
+
+
+def test_a_letter_is_read_kindly():
+    """Small, boxed, quoted or after an equals sign; two letters are no answer."""
+    item = drawn("letters", 1)[0]
+    gold = item.answer
+    for said in (gold.lower(), f"\\boxed{{{gold}}}", f" '{gold}'. ", f"? = {gold}"):
+        assert TASKS["letters"].check(wrapped(said), item).correct
+    assert not TASKS["letters"].check(wrapped(f"{gold}{gold}"), item).parsed
 
 
 def test_abduction_really_asks_for_the_smallest():

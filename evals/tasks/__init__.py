@@ -1,4 +1,4 @@
-"""The tasks: one file each; every file of this folder is loaded, so adding a file adds a task."""
+"""The tasks: one file for each kind; every file here is loaded, so adding a file adds a task."""
 
 from importlib import import_module
 from pkgutil import iter_modules

@@ -5,112 +5,139 @@ at least two full cycles are shown, and an instance is accepted only if *every* 
 that fits the visible numbers puts the same number into the gap: well posed without an appeal to
 simplicity. The authors' data shows a step that is never seen in 20 to 100 % of the items of its
 released generator. The gap may be the last number or an inner one. Certified by enumerating the
-whole class.
+whole class. A `Walk` is an alphabet of steps; `sequences` poses other walks and strands of them.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable
+from functools import partial
+from itertools import chain, pairwise, zip_longest
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from evals.answers import Verdict, grade_number
 from evals.task import Draft, Item, Task, register
 
-STEPS: tuple[tuple[str, int], ...] = (
-    *(("+", v) for v in range(1, 5)),
-    *(("-", v) for v in range(1, 5)),
-    *(("×", v) for v in range(2, 5)),
-)
+Step = tuple[str, int]
+Terms = list[int | None]
+Baseline = Callable[[Item], str]
+
+
+class Walk(NamedTuple):
+    """The steps a cycle may have, and the size of the ring they go round (0: they go straight)."""
+
+    steps: tuple[Step, ...]
+    ring: int = 0
+
+    def apply(self, step: Step, x: int) -> int:
+        """Apply one step to a number."""
+        sign, v = step
+        y = x + v if sign == "+" else x - v if sign == "-" else x * v
+        return y % self.ring if self.ring else y
+
+    def fitting(self, a: int, b: int) -> list[Step]:
+        """Return the steps that lead from a to b."""
+        return [s for s in self.steps if self.apply(s, a) == b]
+
+
+NUMBERS = Walk(tuple((s, v) for s, low in (("+", 1), ("-", 1), ("×", 2)) for v in range(low, 5)))
 
 
 class Level(NamedTuple):
-    """Length of the cycle (from, to) and the largest absolute value."""
+    """Length of the cycle (from, to), the largest absolute value, the first number (from, to)."""
 
     period: tuple[int, int]
     limit: int
+    start: tuple[int, int] = (1, 9)
 
 
 LEVELS = {
-    1: Level((1, 2), 99),
-    2: Level((2, 3), 199),
+    1: Level((1, 2), 99, (1, 60)),
+    2: Level((2, 3), 199, (1, 60)),
     3: Level((3, 4), 999),
     4: Level((4, 5), 9_999),
     5: Level((5, 6), 9_999),
 }
 
 
-def apply(step: tuple[str, int], x: int) -> int:
-    """Apply one step to a number."""
-    sign, v = step
-    return x + v if sign == "+" else x - v if sign == "-" else x * v
-
-
-def fitting(a: int, b: int) -> list[tuple[str, int]]:
-    """Return the steps that lead from a to b."""
-    return [s for s in STEPS if apply(s, a) == b]
-
-
-def answers(visible: list[int | None], longest: int) -> set[int]:
+def answers(visible: Terms, longest: int, walk: Walk = NUMBERS) -> set[int]:
     """Return every number that some rule with a cycle of at most `longest` steps allows."""
     hole = visible.index(None)
     found: set[int] = set()
     for k in range(1, longest + 1):
-        slots = _slots(visible, k)
+        slots = _slots(visible, k, walk)
         if slots is None:
             continue
         before, after = slots[(hole - 1) % k], slots[hole % k]
         left = visible[hole - 1]
         for step in before if left is not None else ():
-            value = apply(step, left)  # type: ignore[arg-type]
+            value = walk.apply(step, left)  # type: ignore[arg-type]
             if hole == len(visible) - 1:
                 found.add(value)
                 continue
             follow = [step] if (hole - 1) % k == hole % k else after
-            if any(apply(s, value) == visible[hole + 1] for s in follow):
+            if any(walk.apply(s, value) == visible[hole + 1] for s in follow):
                 found.add(value)
     return found
 
 
-def _slots(visible: list[int | None], k: int) -> list[list[tuple[str, int]]] | None:
+def _slots(visible: Terms, k: int, walk: Walk) -> list[list[Step]] | None:
     """Return the steps allowed at each place of a k-cycle, or None if no k-cycle fits."""
-    slots = [list(STEPS) for _ in range(k)]
+    slots = [list(walk.steps) for _ in range(k)]
     for i, (a, b) in enumerate(pairwise(visible)):
         if a is None or b is None:
             continue
-        slots[i % k] = [s for s in slots[i % k] if apply(s, a) == b]
+        slots[i % k] = [s for s in slots[i % k] if walk.apply(s, a) == b]
         if not slots[i % k]:
             return None
     return slots
 
 
-def draft(rng: Random, level: int) -> Draft:
-    """Draw one sequence with a gap that the stated class determines."""
-    shape = LEVELS[level]
-    longest = shape.period[1] + 1
+def _strand(rng: Random, shape: Level, walk: Walk) -> tuple[list[Step], list[int]]:
+    """Draw a cycle and the terms it makes: two full cycles and some more."""
     while True:
         # The longer cycle three times out of four: a constant step is no induction.
         k = shape.period[0] if rng.random() < 0.25 else shape.period[1]
-        cycle = [rng.choice(STEPS) for _ in range(k)]
+        cycle = [rng.choice(walk.steps) for _ in range(k)]
         if any(cycle[i:] + cycle[:i] == cycle for i in range(1, k)):
             continue  # its true period is shorter
-        full = [rng.randint(1, 60) if level < 3 else rng.randint(1, 9)]
+        full = [rng.randint(*shape.start)]
         for i in range(2 * k + rng.randint(2, k + 2)):
-            full.append(apply(cycle[i % k], full[-1]))
-        if max(map(abs, full)) > shape.limit or len(set(full)) < len(full) // 2:
-            continue
-        hole = len(full) - 1 if rng.random() < 0.5 else rng.randint(2, len(full) - 2)
-        visible: list[int | None] = list(full)
+            full.append(walk.apply(cycle[i % k], full[-1]))
+        if max(map(abs, full)) <= shape.limit and len(set(full)) >= len(full) // 2:
+            return cycle, full
+
+
+def pose(
+    rng: Random,
+    shape: Level,
+    walk: Walk = NUMBERS,
+    turns: int = 1,
+    spell: Callable[[int], str] = str,
+) -> Draft:
+    """Draw `turns` strands that take turns, with a gap that the stated class determines."""
+    longest = shape.period[1] + 1
+    while True:
+        strands = [_strand(rng, shape, walk) for _ in range(turns)]
+        lengths = [len(terms) for _, terms in strands]
+        if lengths != sorted(lengths, reverse=True) or lengths[0] > lengths[-1] + 1:
+            continue  # the first strand may have one more: it begins
+        mixed = chain.from_iterable(zip_longest(*(terms for _, terms in strands)))
+        full = [v for v in mixed if v is not None]
+        hole = len(full) - 1 if rng.random() < 0.5 else rng.randint(2 * turns, len(full) - 2)
+        visible: Terms = list(full)
         visible[hole] = None
-        if answers(visible, longest) == {full[hole]}:
+        if answers(visible[hole % turns :: turns], longest, walk) == {full[hole]}:
             break
-    terms = " ".join("?" if v is None else str(v) for v in visible)
+    cycle, _ = strands[hole % turns]
+    terms = " ".join("?" if v is None else spell(v) for v in visible)
     return Draft(
         prompt=f"Sequence: {terms}\nLongest cycle: {longest}",
-        answer=str(full[hole]),
+        answer=spell(full[hole]),
         canonical=terms,
         data={"visible": visible, "longest": longest, "cycle": cycle},
-        certificate={"answers": 1, "period": k},
+        certificate={"answers": 1, "period": len(cycle)},
     )
 
 
@@ -119,43 +146,51 @@ def grade(answer: str, item: Item) -> Verdict:
     return grade_number(answer, int(item.answer))
 
 
-def certify(item: Item) -> bool:
-    """Enumerate every cycle of the class, forwards from the first number; compare the gap."""
-    visible: list[Any] = item.data["visible"]  # the first is never the gap
-    longest = int(item.data["longest"])
-    hole = visible.index(None)
-    found: set[int] = set()
+def certify(
+    item: Item, walk: Walk = NUMBERS, turns: int = 1, spell: Callable[[int], str] = str
+) -> bool:
+    """Enumerate every cycle of the class along each strand; they put one term into the gap."""
+    longest, hole = int(item.data["longest"]), list(item.data["visible"]).index(None)
+    strands = [list(item.data["visible"])[i::turns] for i in range(turns)]
+    made = [_enumerate(strand, longest, walk) for strand in strands]
+    found = {values[hole // turns] for values in made[hole % turns]}
+    return all(made) and {spell(v) for v in found} == {item.answer}
+
+
+def _enumerate(visible: Terms, longest: int, walk: Walk) -> list[list[int]]:
+    """Return what every cycle of the class makes, forwards from the first term, never the gap."""
+    made: list[list[int]] = []
     for k in range(1, longest + 1):
-        frontier: list[tuple[tuple[tuple[str, int], ...], list[int]]] = [((), [visible[0]])]
+        frontier: list[tuple[tuple[Step, ...], list[int]]] = [((), [visible[0] or 0])]
         for i in range(len(visible) - 1):
             grown = []
             for cycle, values in frontier:
-                options = STEPS if len(cycle) <= i % k and i < k else (cycle[i % k],)
+                options = walk.steps if i < k else (cycle[i % k],)
                 for step in options:
-                    value = apply(step, values[-1])
+                    value = walk.apply(step, values[-1])
                     if visible[i + 1] in (None, value):
                         grown.append(((*cycle, step) if i < k else cycle, [*values, value]))
             frontier = grown
-        found |= {values[hole] for _, values in frontier}
-    return found == {int(item.answer)}
+        made += [values for _, values in frontier]
+    return made
 
 
-def _neighbours(item: Item) -> tuple[int, int, int | None]:
-    visible = list(item.data["visible"])
-    hole = visible.index(None)
-    return visible[hole - 2], visible[hole - 1], (visible[hole + 1 :] or [None])[0]
+def blind(turns: int = 1, spell: Callable[[int], str] = str) -> dict[str, Baseline]:
+    """Return strategies that look at the gap's neighbours in its strand and at nothing else."""
 
+    def guess(rule: Callable[[int, int, int | None], int], item: Item) -> str:
+        hole = list(item.data["visible"]).index(None)
+        strand, at = list(item.data["visible"])[hole % turns :: turns], hole // turns
+        return spell(rule(strand[at - 2], strand[at - 1], (strand[at + 1 :] or [None])[0]))
 
-def _last_difference(item: Item) -> str:
-    """Add the difference of the two numbers before the gap once more."""
-    a, b, _ = _neighbours(item)
-    return str(2 * b - a)
-
-
-def _middle(item: Item) -> str:
-    """Take the middle of the gap's neighbours, or repeat the last difference at the end."""
-    _, b, c = _neighbours(item)
-    return _last_difference(item) if c is None else str((b + c) // 2)
+    return {
+        "repeat the last": partial(guess, lambda _, b, __: b),
+        "last difference": partial(guess, lambda a, b, _: 2 * b - a),
+        # At the end, where there is no middle, the last difference once more.
+        "middle of neighbours": partial(
+            guess, lambda a, b, c: 2 * b - a if c is None else (b + c) // 2
+        ),
+    }
 
 
 register(
@@ -169,15 +204,11 @@ register(
             "subtracts 1 to 4 or multiplies by 2 to 4, and the cycle is no longer than stated. "
             "Find the number at the question mark. Answer like <answer>10</answer>."
         ),
-        draw=draft,
+        draw=lambda rng, level: pose(rng, LEVELS[level]),
         grade=grade,
         certify=certify,
         # One of the eleven steps; at level 1 most cycles are one step, which two numbers show.
         chance=dict.fromkeys(LEVELS, 0.10) | {1: 0.35},
-        baselines={
-            "repeat the last": lambda item: str(_neighbours(item)[1]),
-            "last difference": _last_difference,
-            "middle of neighbours": _middle,
-        },
+        baselines=blind(),
     )
 )

@@ -22,7 +22,7 @@ from itertools import pairwise, product, takewhile
 from evals.task import Item
 from evals.tasks.formulas import as_tuples, holds, show, variables
 from evals.tasks.horn import Rule
-from evals.tasks.induction import fitting
+from evals.tasks.induction import NUMBERS
 
 _PARTS = ("formulas", "visible", "rules", "expression")
 
@@ -72,7 +72,8 @@ def _induction(item: Item) -> str:
     text = ["?" if v is None else str(v) for v in visible]
     pairs = []
     for (a, b), (left, right) in zip(pairwise(visible), pairwise(text), strict=True):
-        fits = "?" if a is None or b is None else " ".join(f"{s}{v}" for s, v in fitting(a, b))
+        fit = [] if a is None or b is None else NUMBERS.fitting(a, b)
+        fits = " ".join(f"{s}{v}" for s, v in fit) or "?"
         pairs.append(f" {left} {right} {fits}")
     hole = visible.index(None)
     steps = [f"{s}{v}" for s, v in (cycle[i % len(cycle)] for i in range(len(visible) - 1))]
