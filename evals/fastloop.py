@@ -205,7 +205,8 @@ class Decoder:
         Logits depend on the row alone, bit for bit: rows that are too few are made up.
         """
         rows = max(cache.count, _LEAST)
-        place = cache.lengths[:rows]
+        # A row that is done is stepped with the others until it is dropped: it stays at the end.
+        place = cache.lengths[:rows].clamp(max=len(cache.keys[0]) * _BLOCK - 1)
         longest = int(place.max()) + 1
         cache.reach(longest)
         self._reach(longest)

@@ -11,7 +11,7 @@ from tokenizers.normalizers import Replace
 
 from evals import hfloop
 from evals.fastloop import Decoder, supported
-from evals.generate import Answerer, Settings, check_round_trip, load_model
+from evals.generate import Answerer, Request, Settings, check_round_trip, load_model
 from evals.sampling import pick, stream
 from evals.task import items
 from merger.errors import EvalError
@@ -98,6 +98,19 @@ def test_prompts_are_read_once_for_all_samples(monkeypatch):
     monkeypatch.setattr(Decoder, "prefill", lambda s, p, *a: seen.extend(p) or prefill(s, p, *a))
     answerer().answer(PROMPTS, DRAWN)
     assert len(seen) == len(PROMPTS)
+
+
+def test_a_row_that_is_done_does_not_outgrow_the_cache():
+    """A row that is done at the end of its room stays there while the others go on, as if alone."""
+    model = answerer()
+    model.ends = frozenset()
+    wanted = [Request("long", 0, (3,) * 60, 4)]
+    wanted += [Request(f"short {i}", 0, (4 + i,) * 4, 60) for i in range(19)]
+
+    def said(requests):
+        return {r.name: done for group in model.run(requests, GREEDY) for r, done in group}
+
+    assert said(wanted) == {r.name: said([r])[r.name] for r in wanted}
 
 
 @pytest.mark.parametrize("engine", ["fast", "hf"])
