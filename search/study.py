@@ -4,9 +4,8 @@ The study is an index, the ledger is the truth: a study holds points, values and
 a resumed run recomputes whatever else it needs from item scores that are already paid for.
 Departures from the usual loop: no pruner (a trial raced out is COMPLETE with its paired estimate,
 since samplers learn nothing from PRUNED), the sampler is seeded from the count of finished trials
-(one seed for ever would repeat the same points after every resume), a candidate that was
-interrupted is enqueued again, a torn last line of the journal is cut off before it is opened
-(Optuna would fail on it for ever), and three failures in a row end the run.
+(one seed would repeat its points after every resume), a candidate that was interrupted is enqueued
+again, a torn last line of the journal is cut off first, and three failures in a row end the run.
 """
 
 from __future__ import annotations
