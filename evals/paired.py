@@ -46,7 +46,7 @@ def visible(comparisons: Sequence[Comparison]) -> str:
 
 def compare_scores(task: str, a: Mapping[str, float], b: Mapping[str, float]) -> Comparison:
     """Compare scores by item id on the items both have; `EvalError` where there are none."""
-    common = [item for item in a if item in b]
+    common = sorted(item for item in a if item in b)  # resampling draws by place: one order
     if not common:
         raise EvalError(
             f"the two share no items of {task}",

@@ -33,7 +33,7 @@ def read_samples(path: Path) -> tuple[str, list[Row], dict[str, dict[str, Any]]]
                 "Write the file with `lm_eval --log_samples --output_path DIR`.",
             ) from error
         rows.setdefault(row.item, row)
-        asked[row.item] = {"prompt": _prompt(facts), "answer": str(facts.get("target", ""))}
+        asked[row.item] = asked_of(facts)
     return match["task"] if match else "samples", list(rows.values()), asked
 
 
@@ -48,11 +48,12 @@ def sample_row(sample: dict[str, Any], score: float) -> Row:
     return Row(item, 0, text, "stop", 0, bool(sample.get("format", 1)), answered, score, "lm_eval")
 
 
-def _prompt(sample: dict[str, Any]) -> str:
-    """Return the context of a sample's first request, in either of the shapes lm-eval writes."""
+def asked_of(sample: dict[str, Any]) -> dict[str, Any]:
+    """Return prompt and answer; a request has either of the two shapes that lm-eval writes."""
     asked = sample.get("arguments") or [""]
     first = asked.get("gen_args_0", {}).get("arg_0") if isinstance(asked, dict) else asked[0]
-    return str(first[0] if isinstance(first, list | tuple) else first)
+    prompt = first[0] if isinstance(first, list | tuple) else first
+    return {"prompt": str(prompt), "answer": str(sample.get("target", ""))}
 
 
 def metric_of(sample: dict[str, Any], name: str | None = None) -> float:

@@ -73,6 +73,15 @@ def test_an_lm_eval_task_gives_a_row_a_document(model, folder):
     assert {r.correct for r in rows} <= {0.0, 1.0}
 
 
+def test_what_was_asked_is_kept_for_the_flips(model, folder):
+    """A report can show the question and the right answer beside the two texts."""
+    store = Ledger(":memory:")
+    rows, cell = choice(model, folder, store), store.cells()[0]
+    asked = store.items(cell.task, cell.version)
+    assert "3 + 1 =" in asked[rows[3].item]["prompt"]
+    assert asked[rows[3].item]["answer"] == "0"
+
+
 def test_scores_are_those_of_plain_lm_eval(model, folder):
     """The mean over our rows is the number lm-eval itself reports for the live model."""
     from lm_eval import evaluate as plain

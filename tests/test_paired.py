@@ -37,3 +37,10 @@ def test_no_flip_still_says_what_could_be_seen():
     assert found.result.mde > 0.05
     assert len(found.cells(1.0)) == len(COLUMNS)
     assert f"t {100 * found.result.mde:.1f}" in visible([found])
+
+
+def test_the_order_of_items_changes_nothing():
+    """Graded scores are resampled the same way, however the items came."""
+    a = {str(i): i % 5 / 4 for i in range(15)}
+    b = {str(i): i % 3 / 2 for i in range(15)}
+    assert compare_scores("t", a, b) == compare_scores("t", dict(reversed(a.items())), b)
