@@ -63,35 +63,22 @@ LEVELS = {
 
 def answers(visible: Terms, longest: int, walk: Walk = NUMBERS) -> set[int]:
     """Return every number that some rule with a cycle of at most `longest` steps allows."""
-    hole = visible.index(None)
+    hole, every = visible.index(None), set(walk.steps)
+    left, right = visible[hole - 1], (visible[hole + 1 :] or [None])[0]
+    fits = [
+        every if a is None or b is None else set(walk.fitting(a, b)) for a, b in pairwise(visible)
+    ]
     found: set[int] = set()
     for k in range(1, longest + 1):
-        slots = _slots(visible, k, walk)
-        if slots is None:
+        slots = [every.intersection(*fits[i::k]) for i in range(k)]  # the steps for each place
+        if left is None or not all(slots):
             continue
-        before, after = slots[(hole - 1) % k], slots[hole % k]
-        left = visible[hole - 1]
-        for step in before if left is not None else ():
-            value = walk.apply(step, left)  # type: ignore[arg-type]
-            if hole == len(visible) - 1:
-                found.add(value)
-                continue
-            follow = [step] if (hole - 1) % k == hole % k else after
-            if any(walk.apply(s, value) == visible[hole + 1] for s in follow):
+        for step in slots[(hole - 1) % k]:
+            value = walk.apply(step, left)
+            follow = {step} if k == 1 else slots[hole % k]
+            if right is None or any(walk.apply(s, value) == right for s in follow):
                 found.add(value)
     return found
-
-
-def _slots(visible: Terms, k: int, walk: Walk) -> list[list[Step]] | None:
-    """Return the steps allowed at each place of a k-cycle, or None if no k-cycle fits."""
-    slots = [list(walk.steps) for _ in range(k)]
-    for i, (a, b) in enumerate(pairwise(visible)):
-        if a is None or b is None:
-            continue
-        slots[i % k] = [s for s in slots[i % k] if walk.apply(s, a) == b]
-        if not slots[i % k]:
-            return None
-    return slots
 
 
 def _strand(rng: Random, shape: Level, walk: Walk) -> tuple[list[Step], list[int]]:
