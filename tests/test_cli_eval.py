@@ -251,3 +251,16 @@ def test_compare_says_what_it_cannot_find(here):
     store.put(Cell("c" * 8, "other", "v1", "c", "s"), [row("i0", 1.0)])
     with pytest.raises(EvalError, match="no task in common"):
         run("compare", "base", "cccccc")
+
+
+def test_a_samples_file_goes_by_its_model():
+    """lm-eval keeps the model in the folder's name; two of one model go by their paths."""
+    from merger.cli.evaluate import _labels
+
+    one, two = "o/__m__ded/samples_t_2026.jsonl", "o/__m__ind/samples_t_2027.jsonl"
+    assert _labels([one, two]) == {one: "ded", two: "ind"}
+    assert _labels([one, again := one.replace("2026", "2028")]) == {one: one, again: again}
+    assert _labels(["samples_t.jsonl", "runs/a"]) == {
+        "samples_t.jsonl": "samples_t.jsonl",
+        "runs/a": "a",
+    }

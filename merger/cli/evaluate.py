@@ -102,8 +102,14 @@ def compare(
 
 def _labels(names: Sequence[str]) -> dict[str, str]:
     """Shorten paths to their last part where that names one model only."""
-    short = {name: Path(name).name or name for name in names}
+    short = {name: _last_part(Path(name)) or name for name in names}
     return {n: s if list(short.values()).count(s) == 1 else n for n, s in short.items()}
+
+
+def _last_part(path: Path) -> str:
+    """Return a path's last part; lm-eval puts its samples into a folder that names the model."""
+    model = path.parent.name.rpartition("__")[2] if path.name.startswith("samples_") else ""
+    return model or path.name
 
 
 def _show_scores(found: "Mapping[str, Mapping[str, Sequence[Row]]]") -> None:
