@@ -2,7 +2,7 @@
 
 import pytest
 
-from evals.asking import answer_all, ask_of
+from evals.asking import Ask, answer_all, ask_of
 from evals.generate import Answerer, Settings
 from tests.toy_models import toy_model, toy_tokenizer
 
@@ -20,7 +20,7 @@ def answer(model, *asked):
 
 def test_options_become_settings():
     """Greedy and sampled requests are read; a temperature without sampling is greedy."""
-    assert ask_of("c", PLAIN) == ("c", Settings(max_new_tokens=20), ("\n",))
+    assert ask_of("c", PLAIN) == Ask("c", Settings(max_new_tokens=20), ("\n",))
     drawn = ask_of("c", PLAIN | {"do_sample": True, "temperature": 0.6, "top_p": 0.9})
     assert (drawn.settings.temperature, drawn.settings.top_p) == (0.6, 0.9)
     assert ask_of("c", PLAIN | {"temperature": 0.6}).settings.temperature == 0.0
