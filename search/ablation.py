@@ -161,8 +161,14 @@ class Ablation:
         if kind == "fresh":
             return world.redrawn(confirm=self.wanted.seed + 1)
         if kind == "template":
-            return World(world.holder, world.answerer, [one_turn(t) for t in world.tasks],
-                         world.pools, world.ledger, world.settings)  # fmt: skip
+            return World(
+                world.holder,
+                world.answerer,
+                [one_turn(t) for t in world.tasks],
+                world.pools,
+                world.ledger,
+                world.settings,
+            )
         if kind in ("oracle", "warm"):
             tries = max(self.wanted.samples or 0, len(self.experts))
             tries = tries if kind == "oracle" else self.effort.warm

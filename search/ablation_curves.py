@@ -57,8 +57,10 @@ def operators(a: Ablation, found: Found) -> Section:
             "files takes beyond its process. Kept: changed entries that a cast to bfloat16 leaves "
             "changed; lost: what it takes of the change's length."
         )
-        shown = columns("name:operator, seconds::number, megabytes:MB:number, relative:length:"
-                        "number, bf16_survive:bf16 kept:share, bf16_error:lost:share")  # fmt: skip
+        shown = columns(
+            "name:operator, seconds::number, megabytes:MB:number, relative:length:"
+            "number, bf16_survive:bf16 kept:share, bf16_error:lost:share"
+        )
         costs = [{"name": n} | dict(a.facts.change(merge)) for n, merge in table.items()]
         made["tables"].append(grid(shown, costs, "What each costs, and what a cast leaves of it"))
     return made
@@ -180,13 +182,23 @@ def _ways(a: Ablation, found: Found, ways: Ways, name: str) -> Section:
         blind(rows, a.margin),
     )
     made["tables"] = [
-        grid(columns("name:way, x:at:number, n::count*, score::points*, nll:NLL:number, "
-                     "difference:Δ:signed, ci95:95 % paired:between, won:won/lost:won*, p::p*, "
-                     "p_holm:p Holm:p, mde:sees:points*, verdict"), rows),
-        grid(columns("name:way, at::number, barrier::signed, ci95:interval:between, "
-                     "nll:in NLL:number, nll_low:from:number, nll_high:to:number"),
-             [_barrier(w, marks[w], read.get(w), a) for w in marks], "Barriers"),
-    ]  # fmt: skip
+        grid(
+            columns(
+                "name:way, x:at:number, n::count*, score::points*, nll:NLL:number, "
+                "difference:Δ:signed, ci95:95 % paired:between, won:won/lost:won*, p::p*, "
+                "p_holm:p Holm:p, mde:sees:points*, verdict"
+            ),
+            rows,
+        ),
+        grid(
+            columns(
+                "name:way, at::number, barrier::signed, ci95:interval:between, "
+                "nll:in NLL:number, nll_low:from:number, nll_high:to:number"
+            ),
+            [_barrier(w, marks[w], read.get(w), a) for w in marks],
+            "Barriers",
+        ),
+    ]
     made["figures"] = [curves(name, "Score along the way", "position", a, marks)]
     if read:
         made["figures"].append(curves(f"{name}_nll", "NLL (nats a token)", "position", a, read, -1))

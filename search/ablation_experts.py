@@ -135,11 +135,19 @@ def who_solves_(a: Ablation, found: Found) -> Section:
         "Yule's Q: +1 the same items, 0 independent, −1 each what the other does not.",
     )
     made["tables"] = [
-        grid(columns("name:solved by, items::count, merged:merge solves:count, lost:not:count, "
-                     "kept::share, ci95:95 %:interval"), cells),
-        grid(columns("pair, only:only one solves:won, p_holm:p Holm:p, q:Yule's Q:number"),
-             holmed(agreement(alone)), "Do the experts differ"),
-    ]  # fmt: skip
+        grid(
+            columns(
+                "name:solved by, items::count, merged:merge solves:count, lost:not:count, "
+                "kept::share, ci95:95 %:interval"
+            ),
+            cells,
+        ),
+        grid(
+            columns("pair, only:only one solves:won, p_holm:p Holm:p, q:Yule's Q:number"),
+            holmed(agreement(alone)),
+            "Do the experts differ",
+        ),
+    ]
     bars = [{"label": r["name"], "value": r["items"], "part": r["merged"]} for r in cells]
     title = "Items by who solves them; filled: the merge solves them too"
     made["figures"] = [{"kind": "bars", "name": "who_solves", "title": title, "rows": bars}]
@@ -159,8 +167,11 @@ def oracle_(a: Ablation, found: Found) -> Section:
     tables: dict[str, Scores] = {n: by_sample(found[n]) for n in a.experts}
     ours, theirs = oracle(tables, a.best)
     k, m = len(a.experts), next(iter(tables[a.best].values())).shape[1]
-    row = {"name": f"oracle − pass@{k} of {a.best}", "oracle": value(ours, a.objective),
-           "pass": value(theirs, a.objective)}  # fmt: skip
+    row = {
+        "name": f"oracle − pass@{k} of {a.best}",
+        "oracle": value(ours, a.objective),
+        "pass": value(theirs, a.objective),
+    }
     row |= gain({t: ours[t] - theirs[t] for t in ours}, a.objective, a.wanted.seed)
     made = section(
         f"{m} samples of each expert at temperature {a.wanted.temperature:g}. An oracle over {k} "
@@ -168,7 +179,12 @@ def oracle_(a: Ablation, found: Found) -> Section:
         f"excess says that experts know different things. n={row['n']}, p: sign-flip test.",
     )
     made["tables"] = [
-        grid(columns(f"name:comparison, oracle::points, pass:pass@{k}:points, value:excess:signed, "
-                     "ci95:95 % paired:between, p::p, mde:sees:points"), [row])
-    ]  # fmt: skip
+        grid(
+            columns(
+                f"name:comparison, oracle::points, pass:pass@{k}:points, value:excess:signed, "
+                "ci95:95 % paired:between, p::p, mde:sees:points"
+            ),
+            [row],
+        )
+    ]
     return made

@@ -148,9 +148,17 @@ def domain(a: Ablation, found: Found) -> Section:
                 for start in (first, name)
             )
             one, other = float(np.mean(ours)), float(np.mean(theirs))
-            rows.append({"name": f"{first} − {name}", "step": end, "ours": one, "theirs": other,
-                         "difference": one - other, "ci95": _clusters(ours, theirs),
-                         "seeds": f"{len(ours)}/{len(theirs)}"})  # fmt: skip
+            rows.append(
+                {
+                    "name": f"{first} − {name}",
+                    "step": end,
+                    "ours": one,
+                    "theirs": other,
+                    "difference": one - other,
+                    "ci95": _clusters(ours, theirs),
+                    "seeds": f"{len(ours)}/{len(theirs)}",
+                }
+            )
     single = any(len(runs) == 1 for runs in logs.values())
     made = section(
         f"Share of right answers in training, means of a tenth of the {steps} steps before the "
@@ -160,13 +168,26 @@ def domain(a: Ablation, found: Found) -> Section:
     shown = "name:starts, step::count, ours:first:points, theirs:other:points, difference:Δ:signed"
     made["tables"] = [grid(columns(f"{shown}, ci95:95 %:between, seeds"), rows)]
     lines = [
-        {"label": f"{name} {i + 1}" if len(runs) > 1 else name,
-         "points": [{"x": j + 1, "y": float(np.mean(run[max(0, j - steps // 20) : j + 1]))}
-                    for j in range(len(run))]}
-        for name, runs in logs.items() for i, run in enumerate(runs)
-    ]  # fmt: skip
-    made["figures"] = [{"kind": "curves", "name": "domain", "title": "Right answers in training",
-                        "x": "step", "unit": "points", "lines": lines}]  # fmt: skip
+        {
+            "label": f"{name} {i + 1}" if len(runs) > 1 else name,
+            "points": [
+                {"x": j + 1, "y": float(np.mean(run[max(0, j - steps // 20) : j + 1]))}
+                for j in range(len(run))
+            ],
+        }
+        for name, runs in logs.items()
+        for i, run in enumerate(runs)
+    ]
+    made["figures"] = [
+        {
+            "kind": "curves",
+            "name": "domain",
+            "title": "Right answers in training",
+            "x": "step",
+            "unit": "points",
+            "lines": lines,
+        }
+    ]
     return made
 
 

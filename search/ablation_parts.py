@@ -55,8 +55,10 @@ def geometry(a: Ablation, found: Found) -> Section:
         "base. bf16 kept: changed entries that still differ after base and expert are cast; error: "
         "what the cast takes of the change's length.",
     )
-    shown = columns("name:expert, norm::number, relative::number, changed::share, "
-                    "bf16_survive:bf16 kept:share, bf16_error:bf16 error:share")  # fmt: skip
+    shown = columns(
+        "name:expert, norm::number, relative::number, changed::share, "
+        "bf16_survive:bf16 kept:share, bf16_error:bf16 error:share"
+    )
     meet = columns("name:pair, cosine::number, conflict:opposed signs:share, overlap::share")
     k, m = len(a.experts), len(pairs) // len(places)
     made["tables"] = [
@@ -82,8 +84,14 @@ def _heat(key: str, title: str, layers: list[str], table: Sequence[Mapping[str, 
         cells = ("·" if v is None else _SHADES[round((v - low) / step)] for v in values)
         sketch.append(f"{name:<{max(map(len, names))}} |{''.join(cells)}|")
     shown = [{"label": name, "values": values} for name, values in rows.items()]
-    return {"kind": "heat", "name": f"geometry_{key}", "title": title, "sketch": sketch,
-            "columns": layers, "rows": shown}  # fmt: skip
+    return {
+        "kind": "heat",
+        "name": f"geometry_{key}",
+        "title": title,
+        "sketch": sketch,
+        "columns": layers,
+        "rows": shown,
+    }
 
 
 def _known(a: Ablation) -> tuple[Space, list[Trial], list[float]]:
@@ -130,13 +138,22 @@ def simplex(a: Ablation, found: Found) -> Section:
     places, ends = _places(a), [float(mean.min()), float(mean.max())]
     levels = 1 + np.round(8 * (mean - ends[0]) / ((ends[1] - ends[0]) or 1)).astype(int)
     sketch = _sketch(a.experts, dict(zip(cells, map(str, levels), strict=True)), places)
-    sketch.append(f"1 is {100 * ends[0]:.1f}, 9 is {100 * ends[1]:.1f}; "
-                  "W winner, P paper, U uniform.")  # fmt: skip
+    sketch.append(
+        f"1 is {100 * ends[0]:.1f}, 9 is {100 * ends[1]:.1f}; W winner, P paper, U uniform."
+    )
     made["figures"] = [
-        {"kind": "ternary", "name": "simplex", "title": "Expected score over the shares",
-         "corners": list(a.experts), "cells": rows, "marks": places, "range": ends,
-         "steps": STEPS, "sketch": sketch}
-    ]  # fmt: skip
+        {
+            "kind": "ternary",
+            "name": "simplex",
+            "title": "Expected score over the shares",
+            "corners": list(a.experts),
+            "cells": rows,
+            "marks": places,
+            "range": ends,
+            "steps": STEPS,
+            "sketch": sketch,
+        }
+    ]
     return made
 
 
@@ -190,8 +207,15 @@ def importance(a: Ablation, found: Found) -> Section:
     )
     shown = columns("name:knob, value:index:share, ci95:95 %:shares, n::count")
     made["tables"] = [grid(shown, rows)]
-    made["figures"] = [{"kind": "forest", "name": "importance", "title": "Total-effect index",
-                        "unit": "number", "rows": rows}]  # fmt: skip
+    made["figures"] = [
+        {
+            "kind": "forest",
+            "name": "importance",
+            "title": "Total-effect index",
+            "unit": "number",
+            "rows": rows,
+        }
+    ]
     return made
 
 

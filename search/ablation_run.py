@@ -89,10 +89,19 @@ def run_of_config(config: Path, folder: Path, wanted: Wanted, screen: Screen) ->
         if run.manifest.get("merge") != stated:
             raise OutputError(f"{folder} holds another run", "Name a new folder with --out.")
         return run
-    asked = Asked(experts=",".join(models), base=base, warm="none", family=wanted.family,
-                  tasks=wanted.tasks, include_path=wanted.include_path, levels=wanted.levels,
-                  items=f"{wanted.items}+{wanted.items}", seed=wanted.seed,
-                  device=wanted.device or "cpu", allow_benchmark=True)  # fmt: skip
+    asked = Asked(
+        experts=",".join(models),
+        base=base,
+        warm="none",
+        family=wanted.family,
+        tasks=wanted.tasks,
+        include_path=wanted.include_path,
+        levels=wanted.levels,
+        items=f"{wanted.items}+{wanted.items}",
+        seed=wanted.seed,
+        device=wanted.device or "cpu",
+        allow_benchmark=True,
+    )
     # What a merge takes with a warning may be explained with one.
     return create(folder, options_of(asked), screen, allow_lineage=True, merge=stated)
 
@@ -179,11 +188,16 @@ def _announce(search: Search, parts: Ablation, names: Sequence[str]) -> dict[str
         of = len({n.merge.key for n in parts.needs([name])})
         planned[name] = dict(zip(("merges", "answers", "readings"), adds, strict=True))
         if parts.wanted.plan:
-            say("{:<16} {:>4} new of {:>3} merges, {:>6} answers, {:>5} readings".format(
-                name, adds[0], of, *adds[1:]))  # fmt: skip
+            say(
+                "{:<16} {:>4} new of {:>3} merges, {:>6} answers, {:>5} readings".format(
+                    name, adds[0], of, *adds[1:]
+                )
+            )
     merges, answers, readings = parts.cost(names)
-    say(f"Cost: {merges} merges, {answers} answers, {readings} readings: about "
-        f"{clock((answers + READING * readings) * pace)}; all else is in the ledger.")  # fmt: skip
+    say(
+        f"Cost: {merges} merges, {answers} answers, {readings} readings: about "
+        f"{clock((answers + READING * readings) * pace)}; the rest is paid."
+    )
     return planned
 
 

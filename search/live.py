@@ -246,8 +246,11 @@ def guards_of(options: Options, world: World) -> World | None:
         return None
     tasks = [open_task(name, options.check, options.include_path) for name in options.guard]
     n = options.n_confirm
-    dealt = {o.task.name: deal(o.items, {"confirm": min(n, len(o.items))}, o.task.name)
-             for o in tasks if o.items}  # fmt: skip
+    dealt = {
+        o.task.name: deal(o.items, {"confirm": min(n, len(o.items))}, o.task.name)
+        for o in tasks
+        if o.items
+    }
     pools = Pools({"confirm": n}, {"confirm": options.confirm_seed}, {}, dealt)
     found = [one.task for one in tasks]
     return World(world.holder, world.answerer, found, pools, world.ledger, world.settings)

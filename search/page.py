@@ -22,8 +22,11 @@ def html(document: Document) -> str:
     """Return the report as an HTML page."""
     found = sections(document)
     items = [i for s in found.values() for i in s.get("items", ())]
-    data = re.sub("[<>&\u2028\u2029]", lambda sign: f"\\u{ord(sign[0]):04x}",
-                  json.dumps(items, ensure_ascii=False))  # fmt: skip
+    data = re.sub(
+        "[<>&\u2028\u2029]",
+        lambda sign: f"\\u{ord(sign[0]):04x}",
+        json.dumps(items, ensure_ascii=False),
+    )
     parts = {
         "TITLE": escape(document["run"]),
         "OBJECTIVE": escape(document["objective"]),

@@ -28,8 +28,13 @@ LEAST_ERROR = 0.003
 class Posterior:
     """The value of any point, given values with their standard errors."""
 
-    def __init__(self, space: Space, points: Sequence[Mapping[str, Value]], values: Sequence[float],
-                 errors: Sequence[float]) -> None:  # fmt: skip
+    def __init__(
+        self,
+        space: Space,
+        points: Sequence[Mapping[str, Value]],
+        values: Sequence[float],
+        errors: Sequence[float],
+    ) -> None:
         self.space = space
         self._x = np.array([self._encoded(p) for p in points])
         y = np.array(values)
@@ -38,8 +43,9 @@ class Posterior:
         self._noise = (np.maximum(errors, LEAST_ERROR) / self._spread) ** 2
         start = np.r_[np.full(self._x.shape[1], math.log(0.5)), 0.0, math.log(0.1)]
         bounds = [(-3.0, 3.0)] * self._x.shape[1] + [(-3.0, 3.0), (-6.0, 0.0)]
-        found = minimize(self._loss, start, bounds=bounds, method="L-BFGS-B",
-                         options={"maxiter": 40})  # fmt: skip
+        found = minimize(
+            self._loss, start, bounds=bounds, method="L-BFGS-B", options={"maxiter": 40}
+        )
         self._theta = found.x
         self._factor = cho_factor(
             self._kernel(self._x, self._x, self._theta) + self._diagonal(found.x)

@@ -153,9 +153,14 @@ def _shrinkage(search: Search, winner: Candidate) -> Section:
     rows = []
     for pool in ("search", "select", "confirm"):
         marks = scores(search.world.answers(winner, pool))
-        rows.append({"name": pool, "n": sum(map(len, marks.values())),
-                     "value": value(marks, search.objective),
-                     "ci95": interval(marks, search.objective)})  # fmt: skip
+        rows.append(
+            {
+                "name": pool,
+                "n": sum(map(len, marks.values())),
+                "value": value(marks, search.objective),
+                "ci95": interval(marks, search.objective),
+            }
+        )
     made = section(
         "It was chosen for its score on the first two pools; only the last is a fair one.",
         title="The winner's score on each pool",
@@ -167,12 +172,18 @@ def _shrinkage(search: Search, winner: Candidate) -> Section:
 
 def _trials(search: Search) -> Section:
     rows: list[dict[str, Any]] = [
-        {"number": t.number, "state": t.state, "source": t.source, "seconds": round(t.seconds, 3),
-         "about": t.candidate.describe(), "candidate": t.candidate.to_mapping(),
-         "values": list(t.values)}
+        {
+            "number": t.number,
+            "state": t.state,
+            "source": t.source,
+            "seconds": round(t.seconds, 3),
+            "about": t.candidate.describe(),
+            "candidate": t.candidate.to_mapping(),
+            "values": list(t.values),
+        }
         | {k: v for k, v in t.facts.items() if k not in ("candidate", "source", "worker")}
         for t in search.study.trials()
-    ]  # fmt: skip
+    ]
     done = [r for r in rows if r["state"] == "COMPLETE"]
     full = [r for r in done if not r.get("raced_out")]
     best = sorted(full, key=lambda r: (-sum(r["values"]), r["number"]))

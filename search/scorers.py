@@ -34,9 +34,24 @@ if TYPE_CHECKING:
 LM_EVAL = "lm_eval:"
 # Names by which files of well-known benchmarks go.
 BENCHMARKS = (
-    "gsm8k", "math500", "aime", "amc23", "mmlu", "humaneval", "mbpp", "livecodebench", "gpqa",
-    "arcchallenge", "hellaswag", "ifeval", "olympiad", "minerva", "truthfulqa", "winogrande", "bbh",
-)  # fmt: skip
+    "gsm8k",
+    "math500",
+    "aime",
+    "amc23",
+    "mmlu",
+    "humaneval",
+    "mbpp",
+    "livecodebench",
+    "gpqa",
+    "arcchallenge",
+    "hellaswag",
+    "ifeval",
+    "olympiad",
+    "minerva",
+    "truthfulqa",
+    "winogrande",
+    "bbh",
+)
 
 
 @dataclass(frozen=True)
@@ -75,9 +90,14 @@ class Scorer:
         if not self.command:
             world.holder.hold(merge)
             rows = evaluate_lm_eval(
-                world.answerer, mark, self.alias, ledger=ledger, only=set(ids),
-                include_path=self.include_path, progress=progress,
-            )  # fmt: skip
+                world.answerer,
+                mark,
+                self.alias,
+                ledger=ledger,
+                only=set(ids),
+                include_path=self.include_path,
+                progress=progress,
+            )
             by_item = {row.item: row for row in rows}
             return [by_item[i] for i in ids]
         cell = self.cell(mark)

@@ -103,9 +103,15 @@ def open_search(run: Run, screen: Screen, *, worker: str = "") -> Search:
 
     def study(name: str, space: Space, trials: int) -> Study:
         return Study(
-            run.storage, space, directions=goal.directions, sampler=options.sampler,
-            trials=trials, seed=options.seed, worker=worker, name=name,
-        )  # fmt: skip
+            run.storage,
+            space,
+            directions=goal.directions,
+            sampler=options.sampler,
+            trials=trials,
+            seed=options.seed,
+            worker=worker,
+            name=name,
+        )
 
     guards = live.guards_of(options, world)
     return Search(run, world, study, goal, screen, run.manifest["norms"], guards=guards)

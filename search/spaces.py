@@ -40,8 +40,9 @@ class Box(Space):
 
     def params(self, candidate: Candidate) -> Params:
         """Return the literal weights of a candidate."""
-        point: Params = {f"w_{n}": candidate.scale * candidate.shares.get(n, 0.0)
-                         for n in self.experts}  # fmt: skip
+        point: Params = {
+            f"w_{n}": candidate.scale * candidate.shares.get(n, 0.0) for n in self.experts
+        }
         plain = candidate.density == 1 and candidate.consensus == "mean"
         if self.negative and not plain:
             point = {}
@@ -68,13 +69,17 @@ class Operators(Space):
     def knobs(self) -> dict[str, Range | Choice]:
         """Return the shares, if the operator has weights, and its own knobs."""
         table = self._sticks() if "weight" in OPERATORS[self.name].knobs else {}
-        return table | {n: Choice(k.choices) if k.choices else Range(k.low, k.high, k.log)
-                        for n, k in self.own().items()}  # fmt: skip
+        return table | {
+            n: Choice(k.choices) if k.choices else Range(k.low, k.high, k.log)
+            for n, k in self.own().items()
+        }
 
     def start(self) -> Candidate:
         """Return equal shares at the operator's defaults."""
-        default = {n: k.default if k.default is not None else (k.low + k.high) / 2
-                   for n, k in self.own().items()}  # fmt: skip
+        default = {
+            n: k.default if k.default is not None else (k.low + k.high) / 2
+            for n, k in self.own().items()
+        }
         return Candidate.of(dict.fromkeys(self.experts, 1.0), method=self.name, knobs=default)
 
     def candidate(self, params: Mapping[str, Value]) -> Candidate:

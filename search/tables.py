@@ -45,8 +45,10 @@ def grid(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], title: st
 
 def box(facts: Mapping[str, str]) -> Section:
     """Return facts by name as a table without heads."""
-    return grid([["name", "", "text", False], ["value", "", "text", False]],
-                [{"name": name, "value": text} for name, text in facts.items()])  # fmt: skip
+    return grid(
+        [["name", "", "text", False], ["value", "", "text", False]],
+        [{"name": name, "value": text} for name, text in facts.items()],
+    )
 
 
 def section(*notes: str, title: str = "", **facts: Any) -> Section:
