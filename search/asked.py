@@ -13,7 +13,7 @@ from typing import Annotated
 class Common:
     """What is asked for and kept as it is; the texts say what each is, in help and in errors."""
 
-    family: Annotated[str | None, "Family whose aliases are used."] = None
+    family: Annotated[str | None, "Family whose aliases are used (tiny)."] = None
     check: Annotated[str, "How files are graded: exact, number, math, package:function."] = "exact"
     include_path: Annotated[str | None, "Folder of lm-eval task YAML."] = None
     objective_cmd: Annotated[str | None, "Score by a command: './eval.sh {model} {items}'."] = None

@@ -41,6 +41,16 @@ def test_every_word_has_its_help(name):
         assert len(told) < 160, f"{name} {flag}"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_example_is_a_command(name):
+    """Each --help ends with an example, whose words the command takes."""
+    lines = COMMANDS[name].help.split("\n\n")
+    (words,) = (line.split() for line in lines if line.startswith("Example: merger "))
+    path = name.split()
+    assert words[2 : 2 + len(path)] == path
+    assert COMMANDS[name].make_context(name, words[2 + len(path) :]).params
+
+
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"worker", "tasks lm-eval-path"}))
 def test_every_result_can_be_json(name):
     """--json gives one document on stdout."""
@@ -56,10 +66,11 @@ def test_what_computes_takes_a_seed(name):
 
 
 def test_one_idea_has_one_name():
-    """An option that several commands have takes a value in all of them, or in none."""
+    """An option has one long name; in all commands that have it, it takes a value, or in none."""
     kinds = {}
     for name, command in COMMANDS.items():
         for one in command.params:
+            assert sum(flag.startswith("--") for flag in one.opts) <= 1
             for flag in one.opts if one.param_type_name == "option" else []:
                 kinds.setdefault(flag, {}).setdefault(one.is_flag, []).append(name)
     # `merge --resume` goes on with OUT, `search --resume RUN` names what to go on with.

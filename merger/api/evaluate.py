@@ -64,7 +64,7 @@ def evaluate(
     data: Annotated[Path | None, "Folder with the files of paper-7."] = None,
     objective_cmd: Annotated[str | None, "A command that scores: './eval.sh {model}'."] = None,
     store: Annotated[str, "Ledger: a path or a SQLAlchemy URL."] = "evals.sqlite",
-    family: Annotated[str | None, "Family that aliases come from."] = None,
+    family: Annotated[str | None, "Family whose aliases are used (tiny)."] = None,
     engine: Annotated[str, "auto, fast, hf or paged (CUDA)."] = "auto",
     batch_tokens: Annotated[Number, "Keys and values in a batch (0: what fits 1 GiB)."] = 0,
     device: Annotated[str, "cpu, cuda, cuda:1 …"] = "cpu",

@@ -75,7 +75,7 @@ def merge(
         memory: Memory the whole process may hold (1GB; half of one more than it holds already).
         device: Where the arithmetic runs: cpu, cuda.
         threads: Tensors made at a time (as many as cores); the result does not depend on it.
-        family: Family whose aliases are used first.
+        family: Family whose aliases are used (tiny).
         resume: Go on with a killed run of the same inputs.
         force: Replace an existing model.
         allow_nan: Let NaN and infinities through.

@@ -19,6 +19,8 @@ def ablate(run: Path, *, verbose: Verbose = False, as_json: Json = False, **aske
     What is scored already is read from the ledger; what is missing is scored on the confirm items
     after its cost is printed. Writes report.json, report.md, report.html and figures/ into the run.
 
+    Example: merger ablate runs/first --quick
+
     Args:
         run: Folder of a finished search, or a merge config.
         verbose: Show every column and table, as markdown.

@@ -30,6 +30,13 @@ def diff(
 ) -> None:
     """Compare experts with their base: norms, cosines, sign conflicts, sparsity, cast loss.
 
+    `relative` is the norm of a task vector over that of the base; `changed` the share of entries
+    that moved, `bf16 kept` the share of those that still differ once both models are bfloat16;
+    `sign conflict` the share of entries two experts moved against each other, among those that
+    both moved; `overlap` how many both moved among those that either did.
+
+    Example: merger diff base ded ind abd --per layer
+
     Args:
         base: The base: folder, alias or Hub id.
         experts: One or more experts.

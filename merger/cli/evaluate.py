@@ -29,6 +29,8 @@ def evaluate(
 ) -> None:
     """Score models on tasks. What the ledger holds is never paid for again.
 
+    Example: merger eval base ded --tasks ded,ind --n 100
+
     Args:
         models: Folders, aliases, Hub ids.
         export: Write every answer and score here: .csv, .parquet or .jsonl.
@@ -68,6 +70,8 @@ def compare(
     a: str, b: str, *, store: str = "evals.sqlite", flips: bool = False, as_json: Json = False
 ) -> None:
     """Compare B with A on the same items: difference, interval, exact p, what could be seen.
+
+    Example: merger compare base ded --flips
 
     Args:
         a: A model's name or fingerprint, a run, a samples file.

@@ -28,6 +28,8 @@ def inspect(
 ) -> None:
     """Show what a checkpoint holds: format, sizes, config, tokenizer, fingerprint.
 
+    Example: merger inspect ded --tensors
+
     Args:
         model: Folder, alias or Hub id[@revision].
         tensors: List every tensor.
@@ -92,7 +94,10 @@ def _runs(layers: dict[str, int]) -> Iterator[tuple[str, int]]:
 
 @command("experts")
 def experts(*, family: Family = None, as_json: Json = False) -> None:
-    """List aliases: those of ./experts.yaml, of the family in use, of every bundled family."""
+    """List aliases: those of ./experts.yaml, of the family in use, of every bundled family.
+
+    Example: merger experts --family maa-7b
+    """
     from merger.cli.console import data, table
     from merger.experts import families, known_aliases
 
@@ -114,6 +119,8 @@ def operators(
     name: Annotated[str | None, typer.Argument()] = None, *, as_json: Json = False
 ) -> None:
     """List the operators, or one of them with its knobs, ranges and source.
+
+    Example: merger operators ties
 
     Args:
         name: One operator, in full.
@@ -147,7 +154,8 @@ def _needs(operator: "Operator") -> str:
 def _row(name: str, knob: "Knob") -> tuple[str, ...]:
     default = "required" if knob.default is None else str(knob.default).lower()
     listed = knob.choices or knob.kind is bool
-    span = ", ".join(knob.choices) or "true, false" if listed else f"{knob.low:g} to {knob.high:g}"
+    ends = [f"{n}" if knob.kind is int else f"{n:g}" for n in (knob.low, knob.high)]
+    span = ", ".join(knob.choices) or "true, false" if listed else " to ".join(ends)
     return name, "each expert" if knob.each else "the merge", default, span, knob.help
 
 

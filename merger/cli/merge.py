@@ -121,6 +121,10 @@ def merge(
 ) -> None:
     """Merge models into a new folder: from a config, or by --method, --base and --expert.
 
+    Example: merger merge config.yaml merged
+
+    Without a file: merger merge --method linear --expert ded=1 --expert ind=0.2 merged
+
     Args:
         places: A merge config (mergekit YAML), a new folder.
         dry_run: Show the plan, write nothing.
@@ -180,6 +184,8 @@ def explain(
 ) -> None:
     """Show every output tensor with its operator, resolved knobs, dtype, bytes; and the cost.
 
+    Example: merger explain config.yaml
+
     Args:
         config: A merge config (mergekit YAML).
         memory: Memory the whole process may hold (1GB).
@@ -233,6 +239,8 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Extract a LoRA adapter that `merger` and PEFT read; say how much of the change it keeps.
+
+    Example: merger extract-lora base ded ded-lora --rank 16
 
     Args:
         base: The base: folder, alias or Hub id.

@@ -20,7 +20,7 @@ from merger.api.quiet import Least
 from merger.cli.app import app
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Family = Annotated[str | None, typer.Option(help="Family whose aliases are meant.")]
+Family = Annotated[str | None, typer.Option(help="Family whose aliases are used (tiny).")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose")]
 
 Command = Callable[..., None]
@@ -39,7 +39,8 @@ def command(
         made = sorted([*lent, *own.values()], key=lambda p: p.kind)
         function.__signature__ = inspect.Signature(made)  # type: ignore[attr-defined]
         about = inspect.cleandoc(function.__doc__ or "").partition("\n\nArgs:")[0]
-        group.command(name, help=about)(function)
+        lines = (" ".join(paragraph.split()) for paragraph in about.split("\n\n"))
+        group.command(name, help="\n\n".join(lines))(function)
         return function
 
     return give
@@ -80,7 +81,8 @@ def _parameter(
             case str():
                 text = told
     info.help = info.help or " ".join(text.split())
-    if isinstance(info, OptionInfo) and not info.param_decls:
+    named = info.default is not ...  # typer keeps the first name of an option there
+    if isinstance(info, OptionInfo) and not named:
         info.param_decls = (f"--{one.name.replace('_', '-')}",)
     place = one.POSITIONAL_OR_KEYWORD if isinstance(info, ArgumentInfo) else one.KEYWORD_ONLY
     return one.replace(kind=place, annotation=Annotated[kind, info])

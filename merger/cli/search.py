@@ -35,6 +35,8 @@ def search(
     Candidates race on common items; one winner is frozen before any confirm item is drawn, and is
     compared with the base, the best expert, the uniform average and the paper's weights.
 
+    Example: merger search --experts ded,ind,abd --trials 60 --out runs/first
+
     Args:
         workers: Processes on this machine.
         out: Run folder to make.
@@ -86,6 +88,8 @@ def worker(*, join: Path) -> None:
 
     Several hosts need the study and the ledger in places all of them reach: begin the search with
     --storage and --store set to PostgreSQL URLs, or keep the run folder on a shared disk.
+
+    Example: merger worker --join runs/first
 
     Args:
         join: Run folder of the search, on a shared disk.

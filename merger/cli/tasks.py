@@ -19,7 +19,10 @@ Items = Annotated[int, Least(1), "Number of items."]
 
 @command("list", group=tasks)
 def list_tasks(*, as_json: Json = False) -> None:
-    """List the tasks with their levels."""
+    """List the tasks with their levels.
+
+    Example: merger tasks list
+    """
     import evals.tasks  # noqa: F401  the folder fills the table
     from evals.task import TASKS
     from merger.cli.console import data, table
@@ -45,6 +48,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show a task's prompt contract, an example, and how blind strategies score.
+
+    Example: merger tasks show deduction --level 2
 
     Args:
         task: A task's name or alias.
@@ -100,6 +105,8 @@ def export(
 ) -> None:
     """Write items to a file: id, task, version, level, split, prompt, answer, certificate.
 
+    Example: merger tasks export ded --level 1 --n 100 --split test --out items.jsonl
+
     Args:
         task: A task's name or alias.
         out: The file to write, one JSON object a line.
@@ -133,6 +140,8 @@ def check(
 ) -> None:
     """Score answers: one object a line with id, format, parsed, correct, reward.
 
+    Example: merger tasks check items.jsonl answers.jsonl
+
     Args:
         items: Items, as `export` writes them.
         answers: Answers, {"id": …, "text": …} a line.
@@ -160,6 +169,8 @@ def audit(
     data_path: Annotated[Path, typer.Argument(metavar="DATA")], *, as_json: Json = False
 ) -> None:
     """Count what is wrong with a data set: ambiguity, labels, duplicates, leakage, shortcuts.
+
+    Example: merger tasks audit data/
 
     Args:
         data_path: A file or folder of data.
@@ -191,6 +202,8 @@ def lm_eval_path(
     max_new_tokens: Count = None,
 ) -> None:
     """Write our tasks as lm-eval YAML and print the folder for `lm_eval --include_path`.
+
+    Example: merger tasks lm-eval-path --level 1-2 --out my-tasks
 
     Args:
         out: Folder to fill (in the user's cache).

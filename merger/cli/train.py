@@ -41,6 +41,8 @@ def run(
 ) -> None:
     """Run a recipe. Finished stages are not run again; a killed one continues.
 
+    Example: merger run tiny --set scale=smoke
+
     Args:
         recipe: A bundled recipe's name, a YAML file, or a run folder.
         out: Run folder (runs/NAME).
@@ -219,6 +221,8 @@ def align(**asked: Any) -> None:
 
     The preset is the paper's: 32 prompts × 4 answers a step, KL 0.001, reward of format and answer.
     The output is a plain checkpoint with its learning curve; a killed run continues.
+
+    Example: merger align base --task ded --out my-ded --levels 1 --steps 100 --lr 1e-4
     """
     from recipes.rl.settings import STAGE_A
 
@@ -231,6 +235,8 @@ def domain(**asked: Any) -> None:
 
     The preset is SimpleRL-Zoo's: 1,024 prompts × 8 answers a step in 4 updates, reward for right
     answers alone; scale it to your machine with --prompts, --group and --set updates=1.
+
+    Example: merger domain merged --task arithmetic --out my-arith --prompts 16 --lr 1e-4
     """
     from recipes.rl.settings import STAGE_C
 

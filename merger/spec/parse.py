@@ -211,7 +211,7 @@ def _number(value: Any) -> Any:
 def _table(node: Node, *keys: str) -> Node:
     """Check that a node holds keys, and no other than these; any, where there are none."""
     if not isinstance(node.value, Mapping):
-        law = f"a {type(node.value).__name__} stands where keys were expected"
+        law = f"{node.value!r:.60} stands where keys were expected"
         raise node.error(law, f"Known keys: {', '.join(keys)}.")
     for key in node.value:
         if key in _REFUSED:
