@@ -191,13 +191,17 @@ class Ablation:
         return self._lacking[need]
 
     def cost(self, names: Sequence[str]) -> Cost:
-        """Return the merges, answers and readings that are not known yet."""
+        """Return the most merges, answers and readings that are still to be made.
+
+        Two merges that nobody has made yet may turn out to have the same weights.
+        """
         lacking: dict[tuple[str, str, str], int] = {}
         for need in self.needs(names):
             if n := self.missing(need):
                 # One model may have two names, and the oracle's samples serve the robustness check.
                 world = need.world.replace("oracle", "warm-0")
-                key = (self.world.fingerprint(need.merge), need.pool, world)
+                mark = self.world.holder.known.get(need.merge.key, need.merge.key)
+                key = (mark, need.pool, world)
                 lacking[key] = max(n, lacking.get(key, 0))
         read = sum(n for (_, _, world), n in lacking.items() if world == "nll")
         merges = len({mark for mark, _, _ in lacking})

@@ -194,8 +194,9 @@ def _announce(search: Search, parts: Ablation, names: Sequence[str]) -> dict[str
                 )
             )
     merges, answers, readings = parts.cost(names)
+    most = "at most " if merges else ""  # two of them may turn out to have the same weights
     say(
-        f"Cost: {merges} merges, {answers} answers, {readings} readings: about "
+        f"Cost: {most}{merges} merges, {answers} answers, {readings} readings: about "
         f"{clock((answers + READING * readings) * pace)}; the rest is paid."
     )
     return planned

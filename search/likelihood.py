@@ -30,7 +30,7 @@ class Likelihood:
 
     def missing(self, merge: Merge, pool: str, n: int | None = None) -> int:
         """Return how many answers are still to be read."""
-        known = self._known.get(self.world.fingerprint(merge), {})
+        known = self._known.get(self.world.holder.known.get(merge.key, ""), {})
         wanted = [i.id for t in self.tasks for i in self.world.pools.items(pool, t)[:n]]
         return sum(item not in known for item in wanted)
 

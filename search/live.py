@@ -32,6 +32,7 @@ from merger.geometry import lineage, measure
 from merger.resident import Resident
 from merger.spec import MergeSpec, spec_from_mapping
 from search.export import merge_config
+from search.known import Fingerprints
 from search.run import Options, Run
 from search.scorers import Opened, Scorer, deal, open_task
 from search.variant import Merge, Variant
@@ -231,7 +232,7 @@ def open_world(run: Run, models: Models) -> World:
         tokenizer.add_tokens(entry["content"], special_tokens=bool(entry.get("special")))
     tasks = tasks_of(options)
     return World(
-        Holder(LiveMerge(resident, models, options.dtype)),
+        Holder(LiveMerge(resident, models, options.dtype), Fingerprints(run)),
         Answerer(model, tokenizer),
         [one.task for one in tasks],
         pools_of(options, tasks),

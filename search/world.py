@@ -8,7 +8,7 @@ the order of the protocol is kept by construction and not by care.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,25 +66,34 @@ class Pools:
 
 
 class Holder:
-    """Knows which candidate the live model holds, and the fingerprints met so far."""
+    """Knows which candidate the live model holds, and the fingerprints met so far, by key."""
 
-    def __init__(self, merged: Merged) -> None:
+    def __init__(self, merged: Merged, known: MutableMapping[str, str] | None = None) -> None:
         self.merged = merged
-        self._fingerprints: dict[str, str] = {}
+        self.known = {} if known is None else known
         self._held = ""
 
     def fingerprint(self, candidate: Merge) -> str:
         """Return the fingerprint of a candidate's weights; they are merged if it is not known."""
-        if candidate.key not in self._fingerprints:
+        if candidate.key not in self.known:
             self.hold(candidate)
-        return self._fingerprints[candidate.key]
+        return self.known[candidate.key]
 
     def hold(self, candidate: Merge) -> None:
-        """Put the candidate's weights into the model, unless they are there."""
-        if self._held != candidate.key:
-            self._held = ""  # a merge that fails half-way leaves no candidate behind
-            self._fingerprints[candidate.key] = self.merged.apply(candidate)
-            self._held = candidate.key
+        """Put the candidate's weights into the model, unless they are there.
+
+        Raises a SearchError for weights that are not what the same merge gave before.
+        """
+        if self._held == candidate.key:
+            return
+        self._held = ""  # a merge that fails half-way leaves no candidate behind
+        mark = self.merged.apply(candidate)
+        if (before := self.known.setdefault(candidate.key, mark)) != mark:
+            raise SearchError(
+                f"{candidate.describe()} has the weights {mark[:12]}, and had {before[:12]} before",
+                "Remove fingerprints.json from the run: what has changed is then scored anew.",
+            )
+        self._held = candidate.key
 
 
 @dataclass
@@ -165,11 +174,15 @@ class World:
             yield Path(place)
 
     def missing(self, candidate: Merge, pool: str, n: int | None = None) -> int:
-        """Return how many answers to a pool's first n items nobody has paid for yet."""
-        mark, total = self.fingerprint(candidate), 0
+        """Return how many answers to a pool's first n items nobody has paid for yet.
+
+        Nothing is merged to find out: for a merge that was never made it is all of them.
+        """
+        mark, samples, total = self.holder.known.get(candidate.key), self.settings.samples, 0
         for task in self.tasks:
             ids = [item.id for item in self.pools.items(pool, task)[:n]]
-            total += len(self.ledger.missing(self._cell(mark, task), ids, self.settings.samples))
+            paid = mark and self._cell(mark, task)
+            total += len(self.ledger.missing(paid, ids, samples)) if paid else len(ids) * samples
         return total
 
     def again(self, candidate: Merge, pool: str, n: int) -> tuple[int, int]:

@@ -116,6 +116,14 @@ def test_what_the_search_paid_for_is_free(parts):
     assert answers == merges * 3 * 40
 
 
+def test_the_cost_is_told_without_merging(parts):
+    """What a report costs is known before a single merge is made."""
+    merged = parts.world.holder.merged
+    before = merged.applied
+    assert parts.cost(section_names(None)).merges > 0
+    assert merged.applied == before
+
+
 def test_cost_is_what_is_paid(parts):
     """The announced answers are those generated, and a second report generates none."""
     names = section_names(None)
