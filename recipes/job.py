@@ -20,7 +20,7 @@ from recipes.options import fitted
 from recipes.recipe import Stage
 
 if TYPE_CHECKING:
-    from search.screen import Screen
+    from merger.screen import Screen
 
 Facts = dict[str, Any]
 

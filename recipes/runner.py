@@ -27,7 +27,7 @@ from recipes.recipe import Recipe
 from recipes.rl.folder import fingerprint, write_whole
 
 if TYPE_CHECKING:
-    from search.screen import Screen
+    from merger.screen import Screen
 
 STATE = "state.json"
 

@@ -19,7 +19,7 @@ from recipes.runner import Line, Runner
 from recipes.story import write_pooled
 
 if TYPE_CHECKING:
-    from search.screen import Screen
+    from merger.screen import Screen
 
 
 @dataclass

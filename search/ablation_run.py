@@ -22,6 +22,7 @@ from merger.engine.budget import Budget, resident_bytes
 from merger.errors import OutputError, SearchError, UsageError
 from merger.geometry import Geometry, measure
 from merger.geometry.sums import BLOCK, Sums, block_sums
+from merger.screen import Screen
 from merger.spec import load_spec, spec_from_mapping
 from search.ablation import Ablation, Facts, affordable, section_names
 from search.ask import options_of, short_names
@@ -34,7 +35,6 @@ from search.protocol import Search
 from search.report import method_facts, write
 from search.run import Run
 from search.scorers import Scorer
-from search.screen import Screen
 from search.setup import create, open_search
 from search.starts import references
 from search.variant import AT_BASE, Merge, Variant

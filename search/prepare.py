@@ -22,7 +22,7 @@ from search.starts import references
 from search.world import World, scores
 
 if TYPE_CHECKING:
-    from search.screen import Screen
+    from merger.screen import Screen
 
 # Above this share of marks that change when a model is asked again, Δ is mostly noise.
 NOISY = 0.01

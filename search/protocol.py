@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any
 
 from merger.errors import SearchError
+from merger.screen import Screen, Told
 from search.candidate import OWN, Candidate
 from search.confirm import STAGE_1, best_expert, freeze, select, shortlist
 from search.contest import Contest
@@ -22,7 +23,6 @@ from search.objective import Objective
 from search.posterior import fit
 from search.prepare import announce, cost, prepare
 from search.run import Options, Run
-from search.screen import Screen, Told
 from search.space import Space
 from search.spaces import Box, Depth, Operators
 from search.starts import Start, fill, references, warm_starts

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from evals.command import score_by_command
 from merger.errors import MismatchError, SearchError, UsageError
+from merger.screen import Screen
 from search import live
 from search.ask import objective_of
 from search.prepare import plan
 from search.protocol import Search
 from search.run import Options, Run
 from search.scorers import deal
-from search.screen import Screen
 from search.space import Space
 from search.study import Study
 

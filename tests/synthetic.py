@@ -8,7 +8,7 @@ import hashlib
 import os
 import signal
 import sqlite3
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import cache
 
 import numpy as np
@@ -17,6 +17,7 @@ from evals.answers import Verdict
 from evals.generate import Completion, Request, Settings
 from evals.ledger import Ledger
 from evals.task import Draft, Task
+from merger.screen import QUIET
 from search.candidate import Candidate
 from search.objective import parse
 from search.protocol import Search
@@ -146,27 +147,6 @@ def truth(candidate: Candidate, n=20_000, height=0.8) -> float:
     return float(np.mean([solved(candidate, f"truth/{i}", height) for i in range(n)]))
 
 
-class Quiet:
-    """A screen that remembers what it was told."""
-
-    def __init__(self):
-        self.lines, self.shown = [], []
-
-    def say(self, text):
-        self.lines.append(text)
-
-    @contextmanager
-    def progress(self, label, total):
-        yield self
-
-    @contextmanager
-    def trials(self, done, total, about=""):
-        yield lambda trial, best: trial.state == "RUNNING" or self.shown.append(trial)
-
-    def step(self, n=1, note=""):
-        pass
-
-
 def search(folder, *, trials=12, n=30, confirm=40, sampler="random", height=0.8, objective="mean",
            stop=None, **options):  # fmt: skip
     """Open a search over the synthetic world in a folder, new or begun; `stop` after n answers."""
@@ -192,7 +172,7 @@ def search(folder, *, trials=12, n=30, confirm=40, sampler="random", height=0.8,
 
     place = world(run.ledger, n=o.n_search, confirm=o.n_confirm, height=height, stop=stop,
                   seed=o.seed, confirm_seed=o.confirm_seed)  # fmt: skip
-    return Search(run, place, study, goal, Quiet())
+    return Search(run, place, study, goal, QUIET)
 
 
 def ledger_rows(folder):

@@ -18,6 +18,7 @@ FLOORS = {
     "merger.registry": 1,
     "merger.names": 1,
     "merger.device": 1,
+    "merger.screen": 1,
     "merger.checkpoint": 2,
     "merger.operators": 2,
     "evals": 2,

@@ -1,11 +1,11 @@
 """The runner: checks before work, skips what is finished, continues what was killed."""
 
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from merger.errors import MergerError, RecipeError, SpecError, UnknownNameError
+from merger.screen import Screen
 from recipes.job import KINDS, Job
 from recipes.recipe import Recipe, Stage, bundled, load_recipe
 from recipes.runner import Runner
@@ -13,7 +13,7 @@ from recipes.series import Series
 from tests import toys
 
 
-class Screen:
+class Remembering(Screen):
     """Remembers what was said."""
 
     def __init__(self):
@@ -21,13 +21,6 @@ class Screen:
 
     def say(self, text):
         self.lines.append(text)
-
-    @contextmanager
-    def progress(self, label, total):
-        yield self
-
-    def step(self, n=1, note=""):
-        pass
 
 
 @pytest.fixture
@@ -57,7 +50,7 @@ def recipe(tmp_path, **stages) -> Recipe:
 
 
 def runner(tmp_path, **stages) -> Runner:
-    return Runner(recipe(tmp_path, **stages), tmp_path / "run", Screen())
+    return Runner(recipe(tmp_path, **stages), tmp_path / "run", Remembering())
 
 
 ONE = {"copy": {"model": "start"}}
@@ -188,4 +181,4 @@ def test_a_shipped_recipe_is_valid(name, tmp_path, monkeypatch):
     parquet.write_table(rows, tmp_path / "data" / "math.parquet")
     monkeypatch.chdir(tmp_path)
     loaded = load_recipe(name)
-    assert (Series if loaded.seeds else Runner)(loaded, Path("run"), Screen()).plan()
+    assert (Series if loaded.seeds else Runner)(loaded, Path("run"), Remembering()).plan()

@@ -9,6 +9,7 @@ import pytest
 
 from evals.ledger import Ledger
 from merger.errors import UsageError
+from merger.screen import QUIET
 from search.objective import parse
 from search.protocol import Search
 from search.run import Options, Run
@@ -64,7 +65,7 @@ def test_a_command_drives_a_search(tmp_path):
     def study(name, space, trials):
         return Study(run.storage, space, trials=trials, sampler="random", name=name)
 
-    search = Search(run, world, study, goal, synthetic.Quiet())
+    search = Search(run, world, study, goal, QUIET)
     document = search.go()
     assert document["confirm"][0]["n"] == 30
     confirm = {item.id for item in dealt["confirm"]}

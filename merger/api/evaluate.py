@@ -6,7 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from merger.api.quiet import QUIET, Count, Least, Number, Quiet
+from merger.api.limits import Count, Least, Number
+from merger.screen import QUIET, Screen
 
 if TYPE_CHECKING:
     from evals.ledger import Ledger, Row
@@ -71,7 +72,7 @@ def evaluate(
     dtype: Annotated[str, "auto (as stored), float32, bfloat16 …"] = "auto",
     threads: Annotated[Number, "Of torch (0: probe 1 against all)."] = 0,
     seed: Annotated[int, "Of the items and of sampling."] = 0,
-    screen: "Quiet" = QUIET,
+    screen: "Screen" = QUIET,
 ) -> list[Evaluated]:
     """Score models on tasks and return each with its rows, in the order asked.
 
@@ -106,7 +107,7 @@ def evaluate(
 
 
 def _found(
-    models: Sequence[str], family: str | None, device: str, screen: Quiet
+    models: Sequence[str], family: str | None, device: str, screen: Screen
 ) -> dict[str, Path]:
     """Return where each model lies, which is opened once; say how it was found."""
     from merger.checkpoint import open_checkpoint
@@ -130,7 +131,7 @@ def _use_threads(count: int) -> None:
 
 
 def trained_levels(
-    models: Sequence[str], family: str | None, screen: Quiet = QUIET
+    models: Sequence[str], family: str | None, screen: Screen = QUIET
 ) -> dict[str, tuple[int, ...]] | None:
     """Return the levels of the one bundled family that all models are of, by task; else None."""
     from evals.task import get_task
@@ -151,7 +152,7 @@ def trained_levels(
 
 
 def _subject(
-    name: str, path: Path, ledger: "Ledger", how: tuple[str, str, Any, int] | None, screen: Quiet
+    name: str, path: Path, ledger: "Ledger", how: tuple[str, str, Any, int] | None, screen: Screen
 ) -> "Subject":
     """Fingerprint a model, and load it where `how` is told."""
     from evals.generate import Answerer, load_model

@@ -7,8 +7,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from merger.api.quiet import QUIET, Count, Quiet
+from merger.api.limits import Count
 from merger.errors import UsageError
+from merger.screen import QUIET, Screen
 
 if TYPE_CHECKING:
     from merger.engine import Opened
@@ -64,7 +65,7 @@ def merge(
     resume: bool = False,
     force: bool = False,
     allow_nan: bool = False,
-    screen: "Quiet" = QUIET,
+    screen: "Screen" = QUIET,
 ) -> Merged:
     """Merge models into a new folder, block by block, within a memory budget.
 

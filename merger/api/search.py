@@ -6,13 +6,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from merger.api.quiet import QUIET
 from merger.errors import OutputError, UsageError
+from merger.screen import QUIET, Screen
 
 if TYPE_CHECKING:
     from search.protocol import Search
     from search.run import Run
-    from search.screen import Screen
 
 Place = str | PathLike[str]
 

@@ -26,12 +26,12 @@ def ablate(run: Path, *, verbose: Verbose = False, as_json: Json = False, **aske
         verbose: Show every column and table, as markdown.
     """
     from merger.cli import console
-    from merger.cli.screen import Screen, show
+    from merger.cli.screen import Terminal, show
     from search.tables import markdown
 
     folder = Wanted(**asked).folder(run)
     with pausing(f"merger ablate {run if folder == run else f'{run} --out {folder}'}"):
-        document = ablate_by_call(run, screen=Screen(), **asked)
+        document = ablate_by_call(run, screen=Terminal(), **asked)
     if as_json:
         console.data(document)
     elif not asked["plan"]:

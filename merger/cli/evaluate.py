@@ -38,11 +38,11 @@ def evaluate(
     from evals.jsonl import check_table, write_table
     from evals.ledger import hidden
     from merger.cli.console import data, say
-    from merger.cli.screen import Screen
+    from merger.cli.screen import Terminal
 
     check_table(export)
     try:
-        first, *others = found = run(models, **asked, screen=Screen())
+        first, *others = found = run(models, **asked, screen=Terminal())
     except KeyboardInterrupt:
         say(f"paused: {asked['store']} keeps every answer so far; the same command continues")
         raise

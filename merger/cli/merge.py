@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from merger.api.limits import Least
 from merger.api.merge import merge as merge_by_call
-from merger.api.quiet import Least
 from merger.cli.app import pausing
 from merger.cli.options import Family, Json, Verbose, command, taken
 from merger.errors import UsageError
@@ -132,7 +132,7 @@ def merge(
         verbose: Name every tensor.
     """
     from merger.cli.console import data, say
-    from merger.cli.screen import Screen
+    from merger.cli.screen import Terminal
     from merger.plan.text import conservation, drops_text
 
     config, out = _places(places or [], asked["method"], optional=dry_run or discard)
@@ -144,7 +144,9 @@ def merge(
     words = [*(word for word in sys.argv[1:] if word != "--resume"), "--resume"]
     kept = nullcontext() if discard else pausing(f"merger {shlex.join(words)}", "what is finished")
     with kept:
-        made = merge_by_call(spec, None if discard else out, screen=Screen(every=verbose), **asked)
+        made = merge_by_call(
+            spec, None if discard else out, screen=Terminal(every=verbose), **asked
+        )
     plan = made.plan
     if os.environ.get("RANK", "0") != "0":  # of several processes, the first one tells
         return

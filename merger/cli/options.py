@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 from typer.models import ArgumentInfo, OptionInfo, ParameterInfo
 
-from merger.api.quiet import Least
+from merger.api.limits import Least
 from merger.cli.app import app
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from merger.api.quiet import Quiet
 from merger.cli.console import WIDTH, Progress, box, console, out, progress, say, table
+from merger.screen import Screen
 
 if TYPE_CHECKING:
     from search.trial import Trial
@@ -21,7 +21,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 
 @dataclass
-class Screen(Quiet):
+class Terminal(Screen):
     """Everything goes to stderr; stdout is for the result. `every` shows each step on a line."""
 
     every: bool = False

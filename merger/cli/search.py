@@ -45,10 +45,10 @@ def search(
         allow_lineage: Take experts of another base.
     """
     from merger.cli.console import data, say
-    from merger.cli.screen import Screen, show
+    from merger.cli.screen import Terminal, show
 
     place = resume or out or Path("runs") / datetime.now().strftime("search-%Y%m%d-%H%M%S")
-    asked |= {"out": place, "resume": resume is not None, "save": save, "screen": Screen()}
+    asked |= {"out": place, "resume": resume is not None, "save": save, "screen": Terminal()}
     with pausing(f"merger search --resume {place}"):
         found = search_by_call(
             allow_lineage=allow_lineage, helpers=lambda: _joined(place, workers - 1), **asked
@@ -94,12 +94,12 @@ def worker(*, join: Path) -> None:
     Args:
         join: Run folder of the search, on a shared disk.
     """
-    from merger.cli.screen import Screen
+    from merger.cli.screen import Terminal
     from search.crash import this_worker
     from search.run import Run
     from search.setup import open_search
 
-    screen, name = Screen(), this_worker()
+    screen, name = Terminal(), this_worker()
     with pausing(f"merger worker --join {join}"):
         search = open_search(Run(join), screen, worker=name)
         screen.say(f"worker {name} joins {join}: {search.study.finished()} trials are done")

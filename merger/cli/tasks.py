@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from merger.api.quiet import Count, Least
+from merger.api.limits import Count, Least
 from merger.cli.app import app
 from merger.cli.options import Json, command
 

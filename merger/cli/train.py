@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from merger.api.quiet import Count
+from merger.api.limits import Count
 from merger.cli.app import pausing
 from merger.cli.options import Family, Json, command
 from merger.errors import RecipeError, UsageError
@@ -52,7 +52,7 @@ def run(
         dry_run: Check all, show stages and needs, run none.
     """
     from merger.cli.console import data, say
-    from merger.cli.screen import Screen
+    from merger.cli.screen import Terminal
     from recipes.recipe import load_recipe
     from recipes.runner import Runner
     from recipes.series import Series
@@ -64,7 +64,7 @@ def run(
     loaded = load_recipe(recipe, [*(settings or []), *seeds])
     kept = (Path(recipe) / "recipe.yaml").is_file()
     place = out or (Path(recipe) if kept else Path("runs") / loaded.name)
-    runner = (Series if loaded.seeds else Runner)(loaded, place, Screen())
+    runner = (Series if loaded.seeds else Runner)(loaded, place, Terminal())
     if dry_run:
         _check(runner, as_json=as_json)
         return
