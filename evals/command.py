@@ -76,7 +76,7 @@ def read_rows(text: str, command: str) -> dict[str, Row]:
         if item in rows:
             raise EvalError(f"{where}: item {item!r} is there already", "Print one row an item.")
         said = str(facts.get("text", ""))
-        rows[item] = Row(item, 0, said, "stop", 0, True, True, float(score), "command")
+        rows[item] = Row(item, 0, said, "", 0, True, True, float(score), "command")
     if not rows:
         raise EvalError(f"{command!r} printed no rows", f"Print {ROW}, one line an item.")
     return rows

@@ -42,8 +42,9 @@ class Cell:
 class Row:
     """One answer and its score.
 
-    `finish` is "stop" or "length"; `correct` is 0 or 1, or a number between them where a metric is
-    graded; `scorer` names the code that scored (another name means the score is out of date).
+    `finish` is "stop" or "length", "" where nobody told; `correct` is 0 or 1, or a number between
+    them where a metric is graded; `scorer` names the code that scored (another name means the score
+    is out of date).
     """
 
     item: str

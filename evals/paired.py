@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from evals.ledger import Row
-from evals.runner import item_means
 from evals.stats import Paired, compare
+from evals.summary import item_means, measure_of
 from merger.errors import EvalError
 
 COLUMNS = (">diff", "95 %", ">won/lost", ">p (Holm)")
@@ -16,16 +16,21 @@ COLUMNS = (">diff", "95 %", ">won/lost", ">p (Holm)")
 
 @dataclass(frozen=True)
 class Comparison:
-    """b against a on one task; `gained` and `lost` name the items that only b, only a got right."""
+    """b against a on one task; `gained` and `lost` name the items that only b, only a got right.
+
+    `measure` is "mean" or "avg@k", or both sides' where they differ.
+    """
 
     task: str
     result: Paired
     gained: tuple[str, ...]
     lost: tuple[str, ...]
+    measure: str = "mean"
 
     def document(self) -> dict[str, Any]:
         """Return the comparison as JSON values, fractions of 1."""
-        return {"task": self.task, **self.result._asdict(), "ci95": list(self.result.ci95)}
+        told = self.result._asdict() | {"ci95": list(self.result.ci95)}
+        return {"task": self.task, "measure": self.measure, **told}
 
     def cells(self, adjusted: float) -> tuple[str, ...]:
         """Return the comparison as table cells under `COLUMNS`, in points of 100."""
@@ -37,14 +42,16 @@ class Comparison:
 
 def visible(comparisons: Sequence[Comparison]) -> str:
     """Say which differences the items could have shown."""
-    told = {f"{c.task} {100 * c.result.mde:.1f}" for c in comparisons}
+    told = {f"{labelled(c.task, c.measure)} {100 * c.result.mde:.1f}" for c in comparisons}
     return (
         "Differences these items show four times out of five, in points (smaller ones are mostly "
         f"missed): {', '.join(sorted(told))}."
     )
 
 
-def compare_scores(task: str, a: Mapping[str, float], b: Mapping[str, float]) -> Comparison:
+def compare_scores(
+    task: str, a: Mapping[str, float], b: Mapping[str, float], measure: str = "mean"
+) -> Comparison:
     """Compare scores by item id on the items both have; `EvalError` where there are none."""
     common = sorted(item for item in a if item in b)  # resampling draws by place: one order
     if not common:
@@ -54,9 +61,15 @@ def compare_scores(task: str, a: Mapping[str, float], b: Mapping[str, float]) ->
         )
     result = compare([a[i] for i in common], [b[i] for i in common])
     gained = tuple(i for i in common if b[i] > a[i])
-    return Comparison(task, result, gained, tuple(i for i in common if b[i] < a[i]))
+    return Comparison(task, result, gained, tuple(i for i in common if b[i] < a[i]), measure)
 
 
 def compare_rows(task: str, a: Sequence[Row], b: Sequence[Row]) -> Comparison:
     """Compare ledger rows; samples are averaged within their item first."""
-    return compare_scores(task, item_means(a), item_means(b))
+    measures = dict.fromkeys((measure_of(a), measure_of(b)))
+    return compare_scores(task, item_means(a), item_means(b), ", ".join(measures))
+
+
+def labelled(task: str, measure: str) -> str:
+    """Return a task's name in a table: the plain mean of one answer an item is not said."""
+    return task if measure == "mean" else f"{task} {measure}"

@@ -10,13 +10,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache
 
 import evals.answers
 from evals.generate import Answerer, Completion, Settings
 from evals.ledger import Cell, Ledger, Row
-from evals.stats import Interval, mean_interval, wilson
 from evals.task import Item, Task
 
 Progress = Callable[[int, str], None]
@@ -108,52 +107,3 @@ def _row(task: Task, item: Item, sample: int, said: Completion) -> Row:
 
 def _facts(item: Item) -> dict[str, object]:
     return {"level": item.level, "split": item.split, "prompt": item.prompt, "answer": item.answer}
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What one task says about one model; rates are shares of all answers."""
-
-    n: int
-    mean: float
-    ci95: Interval
-    truncated: float
-    no_answer: float
-    format: float
-    tokens: float
-
-
-def summarize(rows: Sequence[Row]) -> Summary:
-    """Return the summary of one task's rows.
-
-    `n` counts items. The interval is Wilson's for one 0/1 answer an item; with several samples, or
-    graded scores, it is the t interval over the items' means.
-    """
-    scores = item_means(rows)
-    binary = len(scores) == len(rows) and all(s in (0.0, 1.0) for s in scores.values())
-    values = list(scores.values())
-    n = max(len(rows), 1)
-    return Summary(
-        n=len(values),
-        mean=sum(values) / max(len(values), 1),
-        ci95=wilson(int(sum(values)), len(values)) if binary else _clipped(values),
-        truncated=sum(r.truncated for r in rows) / n,
-        no_answer=sum(not r.parsed for r in rows) / n,
-        format=sum(r.format for r in rows) / n,
-        tokens=sum(r.n_tokens for r in rows) / n,
-    )
-
-
-def _clipped(values: Sequence[float]) -> Interval:
-    """Return the interval of a mean, inside [0, 1] where all the scores are."""
-    low, high = mean_interval(values)
-    shares = all(0 <= value <= 1 for value in values)
-    return Interval(max(low, 0.0), min(high, 1.0)) if shares else Interval(low, high)
-
-
-def item_means(rows: Sequence[Row]) -> dict[str, float]:
-    """Return the mean score of each item over its samples, in the rows' order."""
-    table: dict[str, list[float]] = {}
-    for row in rows:
-        table.setdefault(row.item, []).append(row.correct)
-    return {item: sum(scores) / len(scores) for item, scores in table.items()}

@@ -38,14 +38,14 @@ def read_samples(path: Path) -> tuple[str, list[Row], dict[str, dict[str, Any]]]
 
 
 def sample_row(sample: dict[str, Any], score: float) -> Row:
-    """Return a sample as a row; what lm-eval does not tell (tokens, finish) is 0 and "stop"."""
+    """Return a sample as a row; what lm-eval does not tell (tokens, finish) is 0 and ""."""
     answers = sample.get("resps") or [[""]]
     first = answers[0][0]
     text = first if isinstance(first, str) else json.dumps(answers, default=str)
     answered = not any("[invalid]" in str(r) for r in sample.get("filtered_resps", ()))
     answered &= not sample.get("no_answer")  # of our exported tasks
     item = f"{sample['doc_id']}#{sample.get('doc_hash', '')[:12]}"
-    return Row(item, 0, text, "stop", 0, bool(sample.get("format", 1)), answered, score, "lm_eval")
+    return Row(item, 0, text, "", 0, bool(sample.get("format", 1)), answered, score, "lm_eval")
 
 
 def asked_of(sample: dict[str, Any]) -> dict[str, Any]:

@@ -224,10 +224,11 @@ def method(a: Ablation, found: Found) -> Section:
     """Return what another person needs to judge the rest, and every look at confirm items."""
     tasks, w = a.world.tasks, a.wanted
     seen = _looks(a, {t.name: [i.id for i in a.world.pools.items("confirm", t)] for t in tasks})
+    tokens = health(found["winner"])["tokens"]
     facts = dict(a.facts.run) | {
         "ablation": f"margin ±{w.margin:g} points, seed {w.seed}, up to {a.effort.items or 'all'} "
         f"items a task, temperature {w.temperature:g} where sampled",
-        "tokens": f"{health(found['winner'])['tokens']:.0f} an answer of the winner",
+        "tokens": "not told" if tokens is None else f"{tokens:.0f} an answer of the winner",
     }
     made = section(
         f"Confirm items have been answered {sum(r['answers'] for r in seen)} times by {len(seen)} "

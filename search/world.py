@@ -20,6 +20,7 @@ import numpy as np
 from evals.generate import Answerer, Settings
 from evals.ledger import Cell, Ledger, Row
 from evals.runner import Progress, cell_of, evaluate
+from evals.summary import summarize
 from evals.task import Item, Task, items
 from merger.errors import SearchError
 from search.objective import Marks, Scores
@@ -218,12 +219,7 @@ def marks_of(rows: Sequence[Row]) -> Marks:
     return np.array([float(row.correct) for row in rows])
 
 
-def health(answers: Answers) -> dict[str, float]:
+def health(answers: Answers) -> dict[str, float | None]:
     """Return mean tokens, and the shares of answers cut off and of those without an answer."""
-    rows = [row for of_task in answers.values() for row in of_task]
-    n = max(len(rows), 1)
-    return {
-        "tokens": sum(r.n_tokens for r in rows) / n,
-        "truncated": sum(r.truncated for r in rows) / n,
-        "no_answer": sum(not r.parsed for r in rows) / n,
-    }
+    told = summarize([row for of_task in answers.values() for row in of_task])
+    return {"tokens": told.tokens, "truncated": told.truncated, "no_answer": told.no_answer}

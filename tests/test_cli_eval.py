@@ -77,6 +77,17 @@ def test_an_interrupted_run_says_how_to_go_on(toy_folders, here, monkeypatch):  
     assert len(asked) == 3
 
 
+def test_sampled_scores_are_labelled(toy_folders, here):  # noqa: F811
+    """A mean over k answers an item is avg@k, in the tables and in JSON."""
+    drawn = ("--samples", "3", "--temperature", "1")
+    words = ("eval", *toy_folders, "--tasks", "arith", *FEW, *drawn)
+    document = json.loads(run(*words, "--json").stdout)
+    told = [model["tasks"]["arithmetic"]["measure"] for model in document["models"]]
+    assert [*told, document["pairs"][0]["measure"]] == ["avg@3"] * 3
+    for shown in (run(*words), run("compare", *toy_folders)):
+        assert shown.stdout.count("arithmetic avg@3 ") == 4
+
+
 def test_own_items_are_scored_by_the_check_asked_for(toy_folders, here):  # noqa: F811
     """A file of items is a task; another check scores the same answers anew."""
     (here / "my.jsonl").write_text('{"prompt": "2 + 2", "answer": "4"}\n')
@@ -100,7 +111,7 @@ def test_a_command_scores_without_a_live_model(toy_folders, here, monkeypatch): 
     command = f"{sys.executable} {script} {{model}}"
     words = ("eval", toy_folders[0], "--objective-cmd", command, "--export", "rows.csv", "--json")
     task = json.loads(run(*words).stdout)["models"][0]["tasks"]["command"]
-    assert (task["n"], task["mean"]) == (4, 0.5)
+    assert (task["n"], task["mean"], task["truncated"], task["no_answer"]) == (4, 0.5, None, None)
     lines = (here / "rows.csv").read_text().splitlines()
     assert lines[0].startswith("model,fingerprint,task,item,sample,text")
     assert len(lines) == 5
@@ -238,6 +249,10 @@ def test_compare_reads_lm_eval_samples(here):
     files = sorted(here.glob("*/*.jsonl"))
     task = json.loads(run("compare", *files, "--json").stdout)["tasks"][0]
     assert (task["task"], task["n"], task["wins"], task["losses"]) == ("gsm8k", 8, 2, 1)
+    shown = run("compare", *files).stdout
+    assert [line.split()[-2:] for line in shown.splitlines() if " gsm8k " in line][:2] == [
+        ["–", "–"]
+    ] * 2
 
 
 def test_compare_says_what_it_cannot_find(here):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from evals.paired import COLUMNS, compare_scores, visible
+from evals.ledger import Row
+from evals.paired import COLUMNS, compare_rows, compare_scores, visible
 from merger.errors import EvalError
 
 
@@ -44,3 +45,12 @@ def test_the_order_of_items_changes_nothing():
     a = {str(i): i % 5 / 4 for i in range(15)}
     b = {str(i): i % 3 / 2 for i in range(15)}
     assert compare_scores("t", a, b) == compare_scores("t", dict(reversed(a.items())), b)
+
+
+def test_sampled_scores_are_told_as_such():
+    """A difference of means over k answers an item is labelled avg@k, in what could be seen too."""
+    eight = [Row(i, k, "", "stop", 1, True, True, k % 2) for i in "abc" for k in range(8)]
+    found = compare_rows("aime24", eight, eight)
+    assert found.document()["measure"] == found.measure == "avg@8"
+    assert "aime24 avg@8 " in visible([found])
+    assert compare_rows("aime24", eight[::8], eight).measure == "mean, avg@8"

@@ -8,8 +8,7 @@ import pytest
 
 from evals.generate import Answerer, Settings
 from evals.ledger import Ledger, Row
-from evals.runner import cell_of, evaluate, item_means, summarize
-from evals.stats import wilson
+from evals.runner import cell_of, evaluate
 from evals.task import items
 from merger.errors import EvalError
 from tests.toy_models import toy_model, toy_task, toy_tokenizer
@@ -114,7 +113,10 @@ def test_a_mended_scorer_scores_again_without_the_model(model):
     """Scores that other code made are made again from the texts; the model is not asked."""
     store, worker = Ledger(":memory:"), counting(model)
     said = [f"so</think><answer>{item.answer}</answer>" for item in ITEMS]
-    old = [row(i.id, 0.0, text=text, scorer="old") for i, text in zip(ITEMS, said, strict=True)]
+    old = [
+        Row(item.id, 0, text, "stop", 4, True, True, 0.0, "old")
+        for item, text in zip(ITEMS, said, strict=True)
+    ]
     store.put(cell_of(worker, "f0", TASK), old)
     mended = evaluate(worker, "f0", TASK, ITEMS, ledger=store)
     assert worker.asked == 0
@@ -138,38 +140,3 @@ def test_an_overlong_prompt_is_named_before_anything_is_generated():
     with pytest.raises(EvalError, match=r"sums/v1/search/0/L1/0"):
         evaluate(small, "f0", TASK, ITEMS, ledger=store)
     assert store.cells() == []
-
-
-def row(item, correct, **changes):
-    facts = {"sample": 0, "text": "", "finish": "stop", "n_tokens": 4, "format": True}
-    return Row(item=item, correct=correct, **(facts | {"parsed": True} | changes))
-
-
-def test_the_summary_shows_what_hides_behind_a_mean():
-    """Truncation and missing answers stand beside the mean and Wilson's interval."""
-    rows = [row("a", 1.0), row("b", 0.0, finish="length", parsed=False, format=False)]
-    summary = summarize(rows)
-    assert (summary.n, summary.mean, summary.ci95) == (2, 0.5, wilson(1, 2))
-    assert (summary.truncated, summary.no_answer, summary.format) == (0.5, 0.5, 0.5)
-
-
-def test_samples_are_averaged_before_items():
-    """With k samples an item counts once, and the interval is over items."""
-    rows = [row("a", 1.0), row("a", 0.0, sample=1), row("b", 1.0), row("b", 1.0, sample=1)]
-    assert item_means(rows) == {"a": 0.5, "b": 1.0}
-    summary = summarize(rows)
-    assert (summary.n, summary.mean) == (2, 0.75)
-    assert summary.ci95.low < 0.75 < summary.ci95.high
-
-
-def test_no_rows_are_no_claim():
-    """An empty evaluation claims nothing."""
-    assert summarize([]).ci95 == (0.0, 1.0)
-
-
-def test_the_interval_of_shares_stays_between_nought_and_one():
-    """One item sampled several times tells nothing of other items; a metric beyond 1 is left."""
-    some = [Row("i", k, "", "stop", 1, True, True, k % 2, "s") for k in range(4)]
-    assert summarize(some).ci95 == (0.0, 1.0)
-    graded = [Row(str(k), 0, "", "stop", 1, True, True, 30.0 + k, "s") for k in range(4)]
-    assert summarize(graded).ci95.high > 31

@@ -24,7 +24,7 @@ class Evaluated(NamedTuple):
 
     def document(self) -> dict[str, Any]:
         """Return its part of `merger eval --json`: a task's n, mean, ci95, rates, all in [0, 1]."""
-        from evals.runner import summarize
+        from evals.summary import summarize
 
         told = {name: asdict(summarize(rows)) for name, rows in self.scores.items()}
         mean = sum(t["mean"] for t in told.values()) / len(told)

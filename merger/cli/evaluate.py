@@ -118,7 +118,8 @@ def _last_part(path: Path) -> str:
 
 def _show_scores(found: "Mapping[str, Mapping[str, Sequence[Row]]]") -> None:
     """Print what each model scored: model -> task -> rows."""
-    from evals.runner import summarize
+    from evals.paired import labelled
+    from evals.summary import summarize
     from merger.cli.console import table
 
     lines = []
@@ -126,8 +127,9 @@ def _show_scores(found: "Mapping[str, Mapping[str, Sequence[Row]]]") -> None:
         told = {task: summarize(rows) for task, rows in scores.items()}
         for task, s in told.items():
             interval = f"[{100 * s.ci95.low:.1f}, {100 * s.ci95.high:.1f}]"
-            rates = (f"{100 * rate:.1f}" for rate in (s.truncated, s.no_answer))
-            lines.append((model, task, str(s.n), f"{100 * s.mean:.1f}", interval, *rates))
+            rates = ("–" if r is None else f"{100 * r:.1f}" for r in (s.truncated, s.no_answer))
+            name = labelled(task, s.measure)
+            lines.append((model, name, str(s.n), f"{100 * s.mean:.1f}", interval, *rates))
         if len(told) > 1:
             mean = sum(s.mean for s in told.values()) / len(told)
             lines.append((model, "mean", "", f"{100 * mean:.1f}", "", "", ""))
@@ -136,14 +138,14 @@ def _show_scores(found: "Mapping[str, Mapping[str, Sequence[Row]]]") -> None:
 
 def _show_pairs(first: str, others: "Mapping[str, Sequence[Comparison]]") -> None:
     """Print how each model differs from the first, and what could have been seen."""
-    from evals.paired import COLUMNS, visible
+    from evals.paired import COLUMNS, labelled, visible
     from evals.stats import holm
     from merger.cli.console import WIDTH, out, table
 
     pairs = [(model, c) for model, found in others.items() for c in found]
     adjusted = holm([c.result.p for _, c in pairs])
     lines = [
-        (model, c.task, str(c.result.n), *c.cells(p))
+        (model, labelled(c.task, c.measure), str(c.result.n), *c.cells(p))
         for (model, c), p in zip(pairs, adjusted, strict=True)
     ]
     table(f"against {first}, on the same items", ("model", "task", ">n", *COLUMNS), lines)
