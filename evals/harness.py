@@ -16,12 +16,13 @@ import os
 import re
 import warnings
 from collections import UserDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import lru_cache
 from hashlib import sha256
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +39,19 @@ from merger.registry import unknown
 _ASKED = "2"  # how contexts and budgets are read: another number, and old answers are not reused
 _CHUNK = 256  # documents between two commits
 _ROWS = 64  # rows of lm-eval's own batches
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep lm-eval's bars, prints, logs and warnings off the screen."""
+    before, sink = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(sink), redirect_stderr(sink):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 class Wanted(NamedTuple):
@@ -62,60 +76,55 @@ def evaluate_lm_eval(
     *,
     ledger: Ledger,
     limit: int | None = None,
-    only: Collection[str] | None = None,
+    only: Mapping[str, str] | None = None,
     include_path: str | None = None,
     progress: Progress | None = None,
 ) -> list[Row]:
     """Return a row for each document of an lm-eval task (of all its members, for a group).
 
-    `limit` takes the first documents, `only` those with these ids. Raises `EvalError` where the
-    task is unknown or cannot be loaded (most of them need the network once).
+    `limit` takes the first documents, `only` those with these ids, each with the split it is in.
+    Raises `EvalError` where the task is unknown or cannot be loaded (most of them need the network
+    once).
     """
-    wanted = parse_name(name)
-    with _quiet():
-        tasks = _load(wanted.task, include_path)
-        lm: Any = None
-        rows: list[Row] = []
-        for task_name, task in tasks.items():
-            cell, items = _cell(answerer, fingerprint, task_name, task, wanted), _items(task, limit)
-            prefix = f"{task_name}/" if len(tasks) > 1 else ""
-            if only is not None:
-                items = {i: n for i, n in items.items() if prefix + i in only}
-            missing = ledger.missing(cell, list(items))
-            if progress and len(missing) < len(items):
-                progress(len(items) - len(missing), f"{task_name}: from the ledger")
-            for start in range(0, len(missing), _CHUNK):
-                lm = lm or _model(answerer)
-                chunk = [items[item] for item, _ in missing[start : start + _CHUNK]]
-                made, asked = _run(lm, answerer, task_name, task, chunk, wanted)
-                ledger.put_items(cell.task, cell.version, asked)
-                ledger.put(cell, made)
-                if progress:
-                    progress(len(made), task_name)
-            found = ledger.rows(cell, items)
-            rows += [replace(found[i, 0], item=prefix + i) for i in items]
+    wanted, lm, rows = parse_name(name), None, []
+    for prefix, task in _load(wanted.task, include_path).items():
+        cell, items = _cell(answerer, fingerprint, task, wanted), _items(task)
+        splits = {i: only[prefix + i] for i in items if prefix + i in only} if only else {}
+        if only is not None:
+            items = {i: items[i] for i in splits}
+        items = dict(islice(items.items(), limit))
+        missing = ledger.missing(cell, list(items))
+        if progress and len(missing) < len(items):
+            progress(len(items) - len(missing), f"{task.task_name}: from the ledger")
+        for start in range(0, len(missing), _CHUNK):
+            lm = lm or _model(answerer)
+            chunk = [items[item] for item, _ in missing[start : start + _CHUNK]]
+            made, asked = _run(lm, answerer, task, chunk, wanted)
+            told = {i: facts | {"split": splits.get(i, "")} for i, facts in asked.items()}
+            ledger.put_items(cell.task, cell.version, told)
+            ledger.put(cell, made)
+            if progress:
+                progress(len(made), task.task_name)
+        found = ledger.rows(cell, items)
+        rows += [replace(found[i, 0], item=prefix + i) for i in items]
     return rows
 
 
 def documents(name: str, include_path: str | None = None) -> list[str]:
     """Return the ids of a task's documents, as its rows will have them."""
-    with _quiet():
-        tasks = _load(parse_name(name).task, include_path)
-    prefixes = {n: f"{n}/" if len(tasks) > 1 else "" for n in tasks}
-    return [prefixes[n] + item for n, task in tasks.items() for item in _items(task, None)]
+    tasks = _load(parse_name(name).task, include_path)
+    return [prefix + item for prefix, task in tasks.items() for item in _items(task)]
 
 
 def own_task(name: str, include_path: str | None) -> bool:
     """Say whether a task is defined in the user's own folder, not among lm-eval's benchmarks."""
-    if not include_path:
-        return False
-    with _quiet():
-        return parse_name(name).task in _manager(include_path).task_index
+    return bool(include_path) and parse_name(name).task in _manager(include_path).task_index
 
 
 @lru_cache(maxsize=8)
+@_quiet()
 def _load(name: str, include_path: str | None) -> dict[str, Any]:
-    """Return the tasks of a name: itself, or the members of a group or tag."""
+    """Return the task of a name, or a group's or tag's; before it what the ids of its rows get."""
     if include_path and not Path(include_path).is_dir():
         raise EvalError(f"there is no folder {include_path!r}", "Name the folder of task YAML.")
     manager = _manager(include_path)
@@ -134,9 +143,10 @@ def _load(name: str, include_path: str | None) -> dict[str, Any]:
     for task in tasks.values():
         task.set_config("num_fewshot", task.get_config("num_fewshot") or 0)
         task.set_fewshot_seed(1234)
-    return tasks
+    return {f"{n}/" if len(tasks) > 1 else "": task for n, task in tasks.items()}
 
 
+@_quiet()
 def _manager(include_path: str | None) -> Any:
     """Return a task manager that knows the tasks of a folder only."""
     from lm_eval.tasks import TaskManager
@@ -157,6 +167,7 @@ class _Index(UserDict[str, Any]):
         return self.data[name]
 
 
+@_quiet()
 def _builtin() -> dict[str, Any]:
     """Return kind, file and tags of the built-in tasks, from an index kept in the user's cache.
 
@@ -178,34 +189,27 @@ def _builtin() -> dict[str, Any]:
     return dict(json.loads(file.read_text()))
 
 
-def _cell(answerer: Answerer, fingerprint: str, name: str, task: Any, wanted: Wanted) -> Cell:
+def _cell(answerer: Answerer, fingerprint: str, task: Any, wanted: Wanted) -> Cell:
     """Return the ledger cell: the contract is the task's whole configuration and our choices."""
     config = re.sub(r" at 0x[0-9a-f]+", "", repr(task.dump_config()))  # where a function lies today
     facts = [config, str(bool(answerer.tokenizer.chat_template)), _ASKED]
     facts += [wanted.metric or "", wanted.filter or "", version("lm-eval")]
     contract = sha256("\x00".join(facts).encode()).hexdigest()[:12]
-    return Cell(
-        fingerprint, f"lm_eval:{name}", str(task.VERSION), contract, answerer.key(Settings(), 0)
-    )
+    key = answerer.key(Settings(), 0)
+    return Cell(fingerprint, f"lm_eval:{task.task_name}", str(task.VERSION), contract, key)
 
 
-def _items(task: Any, limit: int | None) -> dict[str, int]:
-    """Return item id -> document number: the number and a hash of the document."""
-    return {
-        f"{number}#{_document_hash(doc)}": number
-        for number, doc in enumerate(task.eval_docs)
-        if limit is None or number < limit
-    }
-
-
-def _document_hash(doc: Any) -> str:
-    """Hash a document as lm-eval does in its sample files, so that both can be paired."""
+@_quiet()
+def _items(task: Any) -> dict[str, int]:
+    """Return item id -> document number: the number and the hash that lm-eval's samples have."""
     from lm_eval.utils import handle_non_serializable, hash_string
 
-    text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
-    return str(hash_string(text))[:12]
+    shape: dict[str, Any] = {"indent": 2, "default": handle_non_serializable, "ensure_ascii": False}
+    texts = (json.dumps(doc, **shape) for doc in task.eval_docs)
+    return {f"{number}#{hash_string(text)[:12]}": number for number, text in enumerate(texts)}
 
 
+@_quiet()
 def _model(answerer: Answerer) -> Any:
     """Wrap the live model for lm-eval; its text is generated by our own engine."""
     from lm_eval.models.huggingface import HFLM
@@ -241,21 +245,23 @@ def _model(answerer: Answerer) -> Any:
     return live
 
 
+@_quiet()
 def _run(
-    lm: Any, answerer: Answerer, name: str, task: Any, numbers: Sequence[int], wanted: Wanted
+    lm: Any, answerer: Answerer, task: Any, numbers: Sequence[int], wanted: Wanted
 ) -> tuple[list[Row], dict[str, dict[str, Any]]]:
     """Run some documents of one task: rows, what was asked. Unsorted, lm-eval mislabels them."""
     from lm_eval import evaluate
 
-    lm.told = task.config
+    lm.told, name = task.config, task.task_name
+    templated = answerer.tokenizer.chat_template is not None
     result = evaluate(
         lm=lm,
         task_dict={"tasks": {name: task}, "groups": {}, "group_map": {}},
         samples={name: sorted(numbers)},
         bootstrap_iters=0,
         log_samples=True,
-        apply_chat_template=answerer.tokenizer.chat_template is not None,
-        fewshot_as_multiturn=answerer.tokenizer.chat_template is not None,
+        apply_chat_template=templated,
+        fewshot_as_multiturn=templated,
     )
     rows: dict[str, Row] = {}
     asked: dict[str, dict[str, Any]] = {}
@@ -282,20 +288,3 @@ def _row(
     row = sample_row(sample, score)
     said = made.get((sample["arguments"][0][0], row.text))
     return replace(row, finish=said.finish, n_tokens=said.n_tokens) if said else row
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep lm-eval's bars, prints, logs and warnings off the screen."""
-    loggers = [logging.getLogger(n) for n in ("lm_eval", "lm-eval", "datasets", "transformers")]
-    before = [log.level for log in loggers]
-    for log in loggers:
-        log.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            with redirect_stderr(io.StringIO()):
-                yield
-    finally:
-        for log, level in zip(loggers, before, strict=True):
-            log.setLevel(level)

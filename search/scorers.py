@@ -86,7 +86,8 @@ class Scorer:
         progress: Progress | None = None,
     ) -> list[Row]:
         """Return the rows of these items; what the ledger lacks is scored."""
-        mark = world.fingerprint(merge)
+        mark, pools = world.fingerprint(merge), world.pools.dealt[self.name]
+        splits = {item.id: pool for pool, dealt in pools.items() for item in dealt}
         if not self.command:
             world.holder.hold(merge)
             rows = evaluate_lm_eval(
@@ -94,7 +95,7 @@ class Scorer:
                 mark,
                 self.alias,
                 ledger=ledger,
-                only=set(ids),
+                only={i: splits[i] for i in ids},
                 include_path=self.include_path,
                 progress=progress,
             )
@@ -103,6 +104,7 @@ class Scorer:
         cell = self.cell(mark)
         if missing := [item for item, _ in ledger.missing(cell, ids)]:
             world.paid += len(missing)
+            ledger.put_items(cell.task, cell.version, {i: {"split": splits[i]} for i in missing})
             with world.folder(merge) as path:
                 ledger.put(cell, score_by_command(self.command, path, items=missing))
         if progress:

@@ -13,7 +13,7 @@ import torch
 
 from evals.export import write_folder
 from evals.generate import Answerer, Settings, load_model
-from evals.harness import _Index, _load, evaluate_lm_eval, parse_name
+from evals.harness import _Index, _load, documents, evaluate_lm_eval, parse_name
 from evals.ledger import Ledger
 from evals.runner import evaluate
 from evals.task import get_task, items
@@ -80,6 +80,29 @@ def test_what_was_asked_is_kept_for_the_flips(model, folder):
     asked = store.items(cell.task, cell.version)
     assert "3 + 1 =" in asked[rows[3].item]["prompt"]
     assert asked[rows[3].item]["answer"] == "0"
+
+
+def test_the_split_of_a_document_is_kept(model, folder):
+    """A search says which documents it deals to which pool; what was not asked for is not run."""
+    store, ids = Ledger(":memory:"), documents("toy_choice", str(folder))
+    only = {ids[4]: "confirm", ids[1]: "search"}
+    rows = choice(model, folder, store, only=only)
+    (cell,) = store.cells()
+    assert [r.item for r in rows] == [ids[1], ids[4]]
+    asked = store.items(cell.task, cell.version)
+    assert {item: facts["split"] for item, facts in asked.items()} == only
+    assert choice(model, folder, store, only={}) == []
+
+
+def test_progress_is_seen_while_lm_eval_is_kept_quiet(model, folder, capsys):
+    """Bars, prints and logs of lm-eval stay off the screen, our own progress does not."""
+
+    def tell(n, note):
+        print(n, note, file=sys.stderr)  # noqa: T201
+
+    choice(model, folder, Ledger(":memory:"), progress=tell)
+    seen = capsys.readouterr()
+    assert (seen.out, seen.err) == ("", "9 toy_choice\n")
 
 
 def test_scores_are_those_of_plain_lm_eval(model, folder):
@@ -208,7 +231,7 @@ def test_another_process_finds_what_was_paid_for(model, folder, monkeypatch):
     _load.cache_clear()
     os.utime(folder / "own.py", ns=(0, 0))  # what lm-eval loads a module anew for
     again = _load("toy_choice", str(folder))
-    assert before["toy_choice"].config.doc_to_text is not again["toy_choice"].config.doc_to_text
+    assert before[""].config.doc_to_text is not again[""].config.doc_to_text
     monkeypatch.setattr(lm_eval, "evaluate", lambda **k: pytest.fail("paid twice"))
     assert choice(model, folder, store) == first
 
