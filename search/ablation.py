@@ -1,7 +1,7 @@
 """Where a gain comes from: the sections that `merger ablate` adds to a report.
 
 An ablation is a search over a designed list of merges, scored after the winner was frozen through
-the same ledger, so what is known is free. A section is a plan (the merges it needs, by name) and a
+the same ledger, so what is known is free. A section is a plan (the merges it needs, by label) and a
 pure function from their answers to a record of tables and figures; sections register themselves,
 and files named ablation_*.py hold them. Families of tests are corrected by Holm inside a section.
 """
@@ -9,7 +9,7 @@ and files named ablation_*.py hold them. Families of tests are corrected by Holm
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -18,9 +18,9 @@ from evals.generate import Settings
 from merger.registry import unknown
 from search.candidate import BASE
 from search.confirm import best_expert
-from search.effects import EFFECT, Pairs, Rows, against, blind, effects, forest
+from search.effects import EFFECT, Pairs, Rows, against, blind, effects, forest, gain, value
 from search.likelihood import Likelihood
-from search.objective import Objective
+from search.objective import Objective, Scores
 from search.scorers import Scorer
 from search.starts import average, references
 from search.tables import ORDER, Section, grid, section
@@ -31,7 +31,6 @@ from search.wanted import Wanted
 from search.world import Answers, World, scores
 
 FILES = ("experts", "curves", "parts", "items")
-Change = Callable[[Merge], Mapping[str, Any]]
 
 
 class Need(NamedTuple):
@@ -50,8 +49,8 @@ class Cost(NamedTuple):
     readings: int
 
 
-Needs = dict[str, Need]
-Found = Mapping[str, Answers]
+Needs = dict[Any, Need]
+Found = Mapping[Any, Answers]
 
 
 class Absent(Exception):  # noqa: N818  not a mistake of anybody
@@ -89,7 +88,7 @@ class Facts(NamedTuple):
 
     trials: Sequence[Trial] = ()
     geometry: Callable[[], Any] | None = None
-    change: Change | None = None  # what making a merge costs, and what a cast leaves of it
+    change: Callable[[Merge], Mapping[str, Any]] | None = None  # what a merge costs, a cast leaves
     tensors: Sequence[str] = ()
     logs: Mapping[str, Sequence[str]] = {}
     run: Mapping[str, Any] = {}
@@ -156,26 +155,19 @@ class Ablation:
 
     def _world(self, name: str) -> World | Likelihood:
         world, (kind, _, seed) = self.world, name.partition("-")
-        if kind == "nll" and self.likelihoods:
-            return self.likelihoods
-        if kind == "fresh":
-            return world.redrawn(confirm=self.wanted.seed + 1)
-        if kind == "template":
-            return World(
-                world.holder,
-                world.answerer,
-                [one_turn(t) for t in world.tasks],
-                world.pools,
-                world.ledger,
-                world.settings,
-            )
-        if kind in ("oracle", "warm"):
-            tries = max(self.wanted.samples or 0, len(self.experts))
-            tries = tries if kind == "oracle" else self.effort.warm
-            budget = world.settings.max_new_tokens
-            return world.drawn(
-                Settings(budget, tries, self.wanted.temperature, 1.0, int(seed or 0))
-            )
+        match kind:
+            case "nll" if self.likelihoods:
+                return self.likelihoods
+            case "fresh":
+                seeds = {**world.pools.seeds, "confirm": self.wanted.seed + 1}
+                return replace(world, pools=replace(world.pools, seeds=seeds, _drawn={}))
+            case "template":
+                return replace(world, tasks=[one_turn(task) for task in world.tasks])
+            case "oracle" | "warm":
+                tries = max(self.wanted.samples or 0, len(self.experts))
+                tries = tries if kind == "oracle" else self.effort.warm
+                budget, warmth = world.settings.max_new_tokens, self.wanted.temperature
+                return replace(world, settings=Settings(budget, tries, warmth, 1.0, int(seed or 0)))
         return world
 
     def needs(self, names: Sequence[str]) -> Iterator[Need]:
@@ -224,6 +216,14 @@ class Ablation:
         except Absent as reason:
             return section(str(reason), title=part.title, missing=True)
 
+    def value(self, marks: Scores) -> float:
+        """Return the value of marks."""
+        return value(marks, self.objective)
+
+    def gain(self, gains: Scores, extra: float = 0.0) -> dict[str, Any]:
+        """Return a gain by task and together, with interval and p; `extra` is a second error."""
+        return gain(gains, self.objective, self.wanted.seed, extra)
+
     def effects(self, pairs: Pairs) -> Rows:
         """Return a row for each name: the first scores minus the second, with all statistics."""
         return effects(pairs, self.objective, margin=self.margin, seed=self.wanted.seed)
@@ -231,10 +231,8 @@ class Ablation:
     def compared(self, name: str, title: str, pairs: Pairs, *notes: str) -> Section:
         """Return a section that is one family of differences: notes, table and figure."""
         rows = self.effects(pairs)
-        made = section(*notes, blind(rows, self.margin))
-        made["tables"] = [grid(EFFECT, rows)]
-        made["figures"] = [forest(name, title, rows)]
-        return made
+        told = (*notes, blind(rows, self.margin))
+        return section(*told, tables=[grid(EFFECT, rows)], figures=[forest(name, title, rows)])
 
     def from_winner(self, name: str, title: str, found: Found, *notes: str) -> Section:
         """Return the section of how merges differ from the winner, which is among the found."""

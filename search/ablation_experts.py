@@ -11,11 +11,12 @@ import numpy as np
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
 from search.complement import agreement, joined, oracle, who_solves
 from search.designs import averages, coalition, renormalised, renormalises, without
-from search.effects import by_sample, forest, gain, holmed, per_task, value
-from search.objective import Scores
+from search.effects import Rows, by_sample, forest, holmed, per_task
 from search.shapley import MAX_EXACT, arrivals, orders, sampled, shapley, subsets, synergy
-from search.tables import Section, columns, grid, section
+from search.tables import Section, columns, figure, grid, section
 from search.world import scores
+
+Players = tuple[str, ...]
 
 
 def _dropped(a: Ablation) -> Needs:
@@ -39,7 +40,7 @@ def leave_one_out(a: Ablation, found: Found) -> Section:
     )
 
 
-def _sets(a: Ablation, players: tuple[str, ...]) -> list[frozenset[str]]:
+def _sets(a: Ablation, players: Players) -> list[frozenset[str]]:
     """Return the sets of experts whose merges are scored: all, or those of drawn orders."""
     if len(players) <= MAX_EXACT:
         return list(subsets(players))
@@ -47,19 +48,15 @@ def _sets(a: Ablation, players: tuple[str, ...]) -> list[frozenset[str]]:
     return list(dict.fromkeys(s for order in drawn for s in arrivals(order)))
 
 
-def _label(members: frozenset[str]) -> str:
-    return " + ".join(sorted(members)) or "base"
-
-
 def _plan_shapley(a: Ablation) -> Needs:
-    return {_label(s): Need(coalition(a.winner, s)) for s in _sets(a, a.winner.experts)}
+    return {s: Need(coalition(a.winner, s)) for s in _sets(a, a.winner.experts)}
 
 
 def _plan_uniform(a: Ablation) -> Needs:
     if not a.facts.trials:
         raise Absent("There was no search, so its warm starts were not scored.")
     table = averages(_sets(a, a.experts), a.experts)
-    return {_label(s): Need(m, "search") for s, m in table.items()}
+    return {s: Need(merge, "search") for s, merge in table.items()}
 
 
 @part("Shapley: who gave what of winner − base", _plan_shapley)
@@ -74,42 +71,41 @@ def shapley_uniform(a: Ablation, found: Found) -> Section:
     return _shares(a, found, a.experts, "shapley_uniform")
 
 
-def _shares(a: Ablation, found: Found, players: tuple[str, ...], name: str) -> Section:
-    sets, exact = _sets(a, players), len(players) <= MAX_EXACT
-    marks = {s: scores(found[_label(s)]) for s in sets}
-    values = {t: {s: marks[s][t] for s in sets} for t in a.objective.tasks}
-    total = {t: v[frozenset(players)] - v[frozenset()] for t, v in values.items()}
+def _shares(a: Ablation, found: Found, players: Players, name: str) -> Section:
+    marks = {s: scores(found[s]) for s in _sets(a, players)}
+    values = {t: {s: m[t] for s, m in marks.items()} for t in a.objective.tasks}
+    exact, errors = len(players) <= MAX_EXACT, dict[str, float]()
     if exact:
-        shares, errors = {t: shapley(v, players) for t, v in values.items()}, dict[str, float]()
-        how = f"Exact: all {len(sets)} merges."
+        shares = {t: shapley(v, players) for t, v in values.items()}
+        how = f"Exact: all {len(marks)} merges."
     else:
         shares, errors = _sampled(a, values, players)
-        how = f"Sampled: {len(sets)} merges along random orders and their reverses; the intervals "
-        how += "hold this, too."
-    rows = holmed([_gain(a, shares, p, p, errors.get(p, 0.0)) for p in players])
-    whole = {"name": "sum = whole − base"} | gain(total, a.objective, a.wanted.seed)
-    made = section(f"{how} Points, n={whole['n']}. Holm over the experts.")
+        how = f"Sampled: {len(marks)} merges along random orders and their reverses; the "
+        how += "intervals hold this, too."
+    rows = holmed([{"name": p} | a.gain(_of(shares, p), errors.get(p, 0.0)) for p in players])
+    total = {t: v[frozenset(players)] - v[frozenset()] for t, v in values.items()}
+    whole = {"name": "sum = whole − base"} | a.gain(total)
+    notes = [f"{how} Points, n={whole['n']}. Holm over the experts."]
     rest = "value:all:signed, ci95:95 %:between, p_holm:p Holm:p, n::count*, mde:sees:points*"
     shown = [*columns("name:who"), *per_task(a.world.tasks), *columns(rest)]
-    made["tables"] = [grid(shown, [*rows, whole])]
-    made["figures"] = [forest(name, "Fair shares of the gain over the base", rows, "value")]
+    tables = [grid(shown, [*rows, whole])]
     if exact:
         links = {t: synergy(v, players) for t, v in values.items()}
-        pairs = [_gain(a, links, " × ".join(p), p) for p in combinations(players, 2)]
-        made["tables"].append(grid(shown, holmed(pairs), "Synergy of pairs"))
-        made["notes"].append("Synergy above 0: the pair gives more together than the sum of both.")
-    return made
+        pairs = combinations(players, 2)
+        linked = holmed([{"name": " × ".join(p)} | a.gain(_of(links, p)) for p in pairs])
+        tables.append(grid(shown, linked, "Synergy of pairs"))
+        notes.append("Synergy above 0: the pair gives more together than the sum of both.")
+    drawn = forest(name, "Fair shares of the gain over the base", rows, "value")
+    return section(*notes, tables=tables, figures=[drawn])
 
 
-def _gain(
-    a: Ablation, gains: Mapping[str, Mapping[Any, Any]], name: str, who: Any, extra: float = 0.0
-) -> dict[str, Any]:
-    mine = {task: found[who] for task, found in gains.items()}
-    return {"name": name} | gain(mine, a.objective, a.wanted.seed, extra)
+def _of(gains: Mapping[str, Mapping[Any, Any]], who: Any) -> dict[str, Any]:
+    """Return the gains of one player or pair by task."""
+    return {task: found[who] for task, found in gains.items()}
 
 
 def _sampled(
-    a: Ablation, values: Mapping[str, Any], players: tuple[str, ...]
+    a: Ablation, values: Mapping[str, Any], players: Players
 ) -> tuple[dict[str, dict[str, Any]], dict[str, float]]:
     """Return shares by task and player, and the standard error that drawing orders leaves."""
     drawn = orders(players, seed=a.wanted.seed)
@@ -129,29 +125,18 @@ def who_solves_(a: Ablation, found: Found) -> Section:
     alone, merged = {n: scores(found[n]) for n in a.experts}, scores(found["winner"])
     *solved, none = cells = who_solves(alone, merged)
     kept, lost = (sum(row[key] for row in solved) for key in ("merged", "lost"))
-    made = section(
+    shown = "name:solved by, items::count, merged:merge solves:count, lost:not:count, "
+    shown += "kept::share, ci95:95 %:interval"
+    pairs = "pair, only:only one solves:won, p_holm:p Holm:p, q:Yule's Q:number"
+    bars: Rows = [{"label": r["name"], "value": r["items"], "part": r["merged"]} for r in cells]
+    title = "Items by who solves them; filled: the merge solves them too"
+    return section(
         f"n={len(joined(merged))}: the merge keeps {kept} items that an expert solves, loses "
         f"{lost}, and solves {none['merged']} new ones. 95 %: Wilson's interval of the share kept.",
         "Yule's Q: +1 the same items, 0 independent, −1 each what the other does not.",
+        tables=[grid(shown, cells), grid(pairs, holmed(agreement(alone)), "Do the experts differ")],
+        figures=[figure("bars", "who_solves", title, rows=bars)],
     )
-    made["tables"] = [
-        grid(
-            columns(
-                "name:solved by, items::count, merged:merge solves:count, lost:not:count, "
-                "kept::share, ci95:95 %:interval"
-            ),
-            cells,
-        ),
-        grid(
-            columns("pair, only:only one solves:won, p_holm:p Holm:p, q:Yule's Q:number"),
-            holmed(agreement(alone)),
-            "Do the experts differ",
-        ),
-    ]
-    bars = [{"label": r["name"], "value": r["items"], "part": r["merged"]} for r in cells]
-    title = "Items by who solves them; filled: the merge solves them too"
-    made["figures"] = [{"kind": "bars", "name": "who_solves", "title": title, "rows": bars}]
-    return made
 
 
 def _plan_oracle(a: Ablation) -> Needs:
@@ -164,27 +149,15 @@ def _plan_oracle(a: Ablation) -> Needs:
 @part("Honest oracle: all experts, against as many tries of one", _plan_oracle)
 def oracle_(a: Ablation, found: Found) -> Section:
     """Return the oracle's excess over pass@k of the best expert; k is the number of experts."""
-    tables: dict[str, Scores] = {n: by_sample(found[n]) for n in a.experts}
+    tables = {n: by_sample(found[n]) for n in a.experts}
     ours, theirs = oracle(tables, a.best)
     k, m = len(a.experts), next(iter(tables[a.best].values())).shape[1]
-    row = {
-        "name": f"oracle − pass@{k} of {a.best}",
-        "oracle": value(ours, a.objective),
-        "pass": value(theirs, a.objective),
-    }
-    row |= gain({t: ours[t] - theirs[t] for t in ours}, a.objective, a.wanted.seed)
-    made = section(
+    row = {"name": f"oracle − pass@{k} of {a.best}", "oracle": a.value(ours)}
+    row |= {"pass": a.value(theirs)} | a.gain({t: ours[t] - theirs[t] for t in ours})
+    shown = f"name:comparison, oracle::points, pass:pass@{k}:points, value:excess:signed, "
+    return section(
         f"{m} samples of each expert at temperature {a.wanted.temperature:g}. An oracle over {k} "
         f"experts has {k} tries, and so has {a.best}, the best expert on search items: only the "
         f"excess says that experts know different things. n={row['n']}, p: sign-flip test.",
+        tables=[grid(f"{shown}ci95:95 % paired:between, p::p, mde:sees:points", [row])],
     )
-    made["tables"] = [
-        grid(
-            columns(
-                f"name:comparison, oracle::points, pass:pass@{k}:points, value:excess:signed, "
-                "ci95:95 % paired:between, p::p, mde:sees:points"
-            ),
-            [row],
-        )
-    ]
-    return made

@@ -12,11 +12,11 @@ import numpy as np
 
 from merger.errors import SearchError
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
-from search.effects import EFFECT, Rows, blind, by_sample, value
+from search.effects import EFFECT, Rows, blind, by_sample
 from search.objective import Scores
 from search.report import score_table
 from search.scorers import Scorer
-from search.tables import Section, box, columns, grid, section
+from search.tables import Section, box, figure, grid, section
 from search.world import Answers, health, scores
 
 SHOWN = 10  # items won, and as many lost, with their texts
@@ -37,7 +37,8 @@ def scoreboard(a: Ablation, found: Found) -> Section:
     title, note = "The winner minus each", "cut: answers that ran out of tokens."
     made = a.compared("scoreboard", title, pairs, f"Winner: {about['winner']}. {note}")
     board = score_table(found, about, a.objective, a.world.tasks, a.wanted.seed)
-    return made | {"tables": [board, made["tables"][0] | {"title": title}]}
+    made["tables"] = [board, *(table | {"title": title} for table in made["tables"])]
+    return made
 
 
 def _plan_items(a: Ablation) -> Needs:
@@ -48,31 +49,30 @@ def _plan_items(a: Ablation) -> Needs:
 @part("Items won and lost against the best single expert", _plan_items)
 def items(a: Ablation, found: Found) -> Section:
     """Return how many items the merge wins and loses, and some of them with all texts."""
-    best, sides, rows = f"expert {a.best}", dict[tuple[str, str], list[dict[str, Any]]](), []
+    best, rows, shown = f"expert {a.best}", list[dict[str, Any]](), list[dict[str, Any]]()
+    flips: dict[str, list[list[dict[str, Any]]]] = {"won": [], "lost": []}  # by task
     for task in a.world.tasks:
         facts = {} if isinstance(task, Scorer) else a.world.ledger.items(task.name, task.version)
         pairs = list(zip(found["winner"][task.name], found[best][task.name], strict=True))
         for side, sign in (("won", 1), ("lost", -1)):
-            sides[side, task.name] = [
+            of_task = [
                 {"task": task.name, "side": side, "item": ours.item}
                 | {key: facts.get(ours.item, {}).get(key, "") for key in ("prompt", "answer")}
                 | {"texts": {"winner": ours.text, best: theirs.text}}
                 for ours, theirs in pairs
                 if sign * ours.correct > sign * theirs.correct
             ]
-        counts = {side: len(sides[side, task.name]) for side in ("won", "lost")}
+            flips[side].append(of_task)
+        counts = {side: len(of_task[-1]) for side, of_task in flips.items()}
         rows.append({"name": task.name, "n": len(pairs), **counts})
-    shown = []
-    for side in ("won", "lost"):
-        turns = zip_longest(*(sides[side, task.name] for task in a.world.tasks))
-        shown += [item for turn in turns for item in turn if item][:SHOWN]
-    made = section(
+    for by_task in flips.values():
+        shown += [item for turn in zip_longest(*by_task) for item in turn if item][:SHOWN]
+    return section(
         f"Against {a.best}, the best expert on search items. The texts of up to {SHOWN} items won "
         f"and {SHOWN} lost, tasks in turn, are in report.html and .json.",
+        tables=[grid("name:task, n::count, won::count, lost::count", rows)],
         items=shown,
     )
-    made["tables"] = [grid(columns("name:task, n::count, won::count, lost::count"), rows)]
-    return made
 
 
 def _settings(a: Ablation) -> dict[str, str]:
@@ -86,7 +86,7 @@ def _settings(a: Ablation) -> dict[str, str]:
 
 def _plan_robustness(a: Ablation) -> Needs:
     worlds = ("greedy", *_settings(a))
-    return {f"{w} {n}": Need(m, world=w) for w in worlds for n, m in a.contenders().items()}
+    return {(w, n): Need(m, world=w) for w in worlds for n, m in a.contenders().items()}
 
 
 @part("Robustness: other items, another template, sampling, another seed", _plan_robustness)
@@ -94,37 +94,33 @@ def robustness(a: Ablation, found: Found) -> Section:
     """Ask whether ranking and signs hold when items, template, temperature or seed are others."""
     from scipy.stats import kendalltau
 
-    names, settings = list(a.contenders()), _settings(a)
-    first, *others = names
-    marks = {w: {n: _means(found[f"{w} {n}"]) for n in names} for w in ("greedy", *settings)}
-    worth = {w: np.array([value(m[n], a.objective) for n in names]) for w, m in marks.items()}
+    settings, (first, *others) = _settings(a), a.contenders()
+    marks = {at: _means(answers) for at, answers in found.items()}
+    worth = {
+        w: np.array([a.value(marks[w, n]) for n in (first, *others)]) for w in ("greedy", *settings)
+    }
     signs = {w: np.sign(v[0] - v[1:]) for w, v in worth.items()}
     ranks: Rows = []
     for world, words in settings.items():
-        tau = kendalltau(worth["greedy"], worth[world])
+        tau, p = map(float, kendalltau(worth["greedy"], worth[world]))
         held = f"{int((signs['greedy'] == signs[world]).sum())} of {len(others)}"
-        told = {
-            "score": float(worth[world][0]),
-            "tau": float(tau.statistic),
-            "p": float(tau.pvalue),
-        }
+        told = {"score": float(worth[world][0]), "tau": tau, "p": p}
         ranks.append({"name": words, "held": held} | told)
-    pairs = {f"{w} {n}": (marks[w][first], marks[w][n]) for w in settings for n in others}
+    rows = a.effects({f"{w} {n}": (marks[w, first], marks[w, n]) for w in settings for n in others})
+    ranking = "name:asked with, score:winner:points, tau:Kendall τ:number, p::p, held:signs hold"
+    tables = [grid(ranking, ranks)]
+    for i, words in enumerate(settings.values()):
+        own = [r | {"name": n} for r, n in zip(rows[i * len(others) :], others, strict=False)]
+        tables.append(grid(EFFECT, own, f"The winner minus each: {words}"))
     blank = [words for world, words in settings.items() if not worth[world].any()]
-    rows = a.effects(pairs)
-    made = section(
+    return section(
         "Δ: the winner minus each, asked again. Kendall's τ of the ranking with that on confirm "
         "items, and signs of the winner's Δ that are the same. Another template: the system prompt "
         "stands in the question, and there is one turn.",
         f"No merge solves an item with {', '.join(blank)}: nothing is compared." if blank else "",
         blind(rows, a.margin),
+        tables=tables,
     )
-    ranking = "name:asked with, score:winner:points, tau:Kendall τ:number, p::p, held:signs hold"
-    made["tables"] = [grid(columns(ranking), ranks)]
-    for i, words in enumerate(settings.values()):
-        own = [r | {"name": n} for r, n in zip(rows[i * len(others) :], others, strict=False)]
-        made["tables"].append(grid(EFFECT, own, f"The winner minus each: {words}"))
-    return made
 
 
 def _means(answers: Answers) -> Scores:
@@ -139,56 +135,39 @@ def domain(a: Ablation, found: Found) -> Section:
         raise Absent("No learning curves: --log NAME=curve.jsonl for two starts or more.")
     logs = {name: [read_curve(Path(p)) for p in paths] for name, paths in a.facts.logs.items()}
     steps = min(len(run) for runs in logs.values() for run in runs)
-    width, (first, *others) = max(1, steps // 10), logs
+    first, *others = logs
     rows: Rows = []
     for name in others:
         for end in (max(1, round(share * steps)) for share in SHARES):
             ours, theirs = (
-                [float(np.mean(run[max(0, end - width) : end])) for run in logs[start]]
+                [_mean(run, end, max(1, steps // 10)) for run in logs[start]]
                 for start in (first, name)
             )
+            row = {"name": f"{first} − {name}", "step": end, "seeds": f"{len(ours)}/{len(theirs)}"}
             one, other = float(np.mean(ours)), float(np.mean(theirs))
-            rows.append(
-                {
-                    "name": f"{first} − {name}",
-                    "step": end,
-                    "ours": one,
-                    "theirs": other,
-                    "difference": one - other,
-                    "ci95": _clusters(ours, theirs),
-                    "seeds": f"{len(ours)}/{len(theirs)}",
-                }
-            )
+            row |= {"ours": one, "theirs": other, "difference": one - other}
+            rows.append(row | {"ci95": _clusters(ours, theirs)})
+    lines = []
+    for name, runs in logs.items():
+        for i, run in enumerate(runs):
+            smooth = [_mean(run, j, steps // 20 + 1) for j in range(1, len(run) + 1)]
+            points = [{"x": j, "y": y} for j, y in enumerate(smooth, 1)]
+            lines.append({"label": f"{name} {i + 1}" if len(runs) > 1 else name, "points": points})
     single = any(len(runs) == 1 for runs in logs.values())
-    made = section(
+    shown = "name:starts, step::count, ours:first:points, theirs:other:points, difference:Δ:signed"
+    title = "Right answers in training"
+    return section(
         f"Share of right answers in training, means of a tenth of the {steps} steps before the "
         "step named; intervals over seeds (Welch).",
         "One seed: no claim about the variance of training is made." if single else "",
+        tables=[grid(f"{shown}, ci95:95 %:between, seeds", rows)],
+        figures=[figure("curves", "domain", title, x="step", unit="points", lines=lines)],
     )
-    shown = "name:starts, step::count, ours:first:points, theirs:other:points, difference:Δ:signed"
-    made["tables"] = [grid(columns(f"{shown}, ci95:95 %:between, seeds"), rows)]
-    lines = [
-        {
-            "label": f"{name} {i + 1}" if len(runs) > 1 else name,
-            "points": [
-                {"x": j + 1, "y": float(np.mean(run[max(0, j - steps // 20) : j + 1]))}
-                for j in range(len(run))
-            ],
-        }
-        for name, runs in logs.items()
-        for i, run in enumerate(runs)
-    ]
-    made["figures"] = [
-        {
-            "kind": "curves",
-            "name": "domain",
-            "title": "Right answers in training",
-            "x": "step",
-            "unit": "points",
-            "lines": lines,
-        }
-    ]
-    return made
+
+
+def _mean(run: Sequence[float], end: int, width: int) -> float:
+    """Return the mean of so many steps before one."""
+    return float(np.mean(run[max(0, end - width) : end]))
 
 
 def read_curve(path: Path) -> list[float]:
@@ -230,15 +209,14 @@ def method(a: Ablation, found: Found) -> Section:
         f"items a task, temperature {w.temperature:g} where sampled",
         "tokens": "not told" if tokens is None else f"{tokens:.0f} an answer of the winner",
     }
-    made = section(
+    title = "Every evaluation ever made on confirm items"
+    looks = grid("name:weights, about:merge, answers::count", seen, title) | {"wide": True}
+    return section(
         f"Confirm items have been answered {sum(r['answers'] for r in seen)} times by {len(seen)} "
         "models in all, in this and every other run on this ledger. The more looks, the more of "
         "what is best on them is luck.",
+        tables=[box(facts), looks],
     )
-    looks = "Every evaluation ever made on confirm items"
-    shown = columns("name:weights, about:merge, answers::count")
-    made["tables"] = [box(facts), grid(shown, seen, looks) | {"wide": True}]
-    return made
 
 
 def _looks(a: Ablation, ids: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:

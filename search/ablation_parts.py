@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from search.ablation import Ablation, Absent, Found, part
 from search.candidate import OWN, Candidate
-from search.posterior import FEWEST, Posterior
+from search.posterior import FEWEST, Posterior, fit
 from search.space import Space
 from search.starts import average, fill, references
-from search.tables import Section, columns, grid, section
+from search.tables import Section, figure, grid, section
 from search.trial import Trial
 
 STEPS = 12  # of the map along one side
@@ -50,27 +50,24 @@ def geometry(a: Ablation, found: Found) -> Section:
         for key, pair in figures["pairs"].items():
             name = " · ".join(a.experts[int(i)] for i in key.split(","))
             pairs.append({"name": f"{place}{name}", "row": name} | pair)
-    made = section(
+    shown = "name:expert, norm::number, relative::number, changed::share, "
+    shown += "bf16_survive:bf16 kept:share, bf16_error:bf16 error:share"
+    meet = "name:pair, cosine::number, conflict:opposed signs:share, overlap::share"
+    k, m = len(a.experts), len(pairs) // len(places)
+    layers = [name.removesuffix(": ") for name in places if name]
+    drawn = [_heat(key, title, layers, alone[k:]) for key, title in FIGURES.items()]
+    return section(
         "Read from the weights, so without error. Relative: length of the change over that of the "
         "base. bf16 kept: changed entries that still differ after base and expert are cast; error: "
         "what the cast takes of the change's length.",
+        tables=[
+            grid(shown, alone[:k]),
+            grid(meet, pairs[:m], "Pairs of task vectors"),
+            grid(shown, alone[k:], "By layer") | {"wide": True},
+            grid(meet, pairs[m:], "Pairs by layer") | {"wide": True},
+        ],
+        figures=[*drawn, _heat("cosine", "Cosine of task vectors", layers, pairs[m:])],
     )
-    shown = columns(
-        "name:expert, norm::number, relative::number, changed::share, "
-        "bf16_survive:bf16 kept:share, bf16_error:bf16 error:share"
-    )
-    meet = columns("name:pair, cosine::number, conflict:opposed signs:share, overlap::share")
-    k, m = len(a.experts), len(pairs) // len(places)
-    made["tables"] = [
-        grid(shown, alone[:k]),
-        grid(meet, pairs[:m], "Pairs of task vectors"),
-        grid(shown, alone[k:], "By layer") | {"wide": True},
-        grid(meet, pairs[m:], "Pairs by layer") | {"wide": True},
-    ]
-    layers = [name.removesuffix(": ") for name in places if name]
-    made["figures"] = [_heat(key, title, layers, alone[k:]) for key, title in FIGURES.items()]
-    made["figures"].append(_heat("cosine", "Cosine of task vectors", layers, pairs[m:]))
-    return made
 
 
 def _heat(key: str, title: str, layers: list[str], table: Sequence[Mapping[str, Any]]) -> Section:
@@ -84,28 +81,22 @@ def _heat(key: str, title: str, layers: list[str], table: Sequence[Mapping[str, 
         cells = ("·" if v is None else _SHADES[round((v - low) / step)] for v in values)
         sketch.append(f"{name:<{max(map(len, names))}} |{''.join(cells)}|")
     shown = [{"label": name, "values": values} for name, values in rows.items()]
-    return {
-        "kind": "heat",
-        "name": f"geometry_{key}",
-        "title": title,
-        "sketch": sketch,
-        "columns": layers,
-        "rows": shown,
-    }
+    data = {"sketch": sketch, "columns": layers, "rows": shown}
+    return figure("heat", f"geometry_{key}", title, **data)
 
 
-def _known(a: Ablation) -> tuple[Space, list[Trial], list[float]]:
-    """Return the space, the trials that lie in it, and their values; Absent for too few."""
+def _known(a: Ablation) -> tuple[Space, list[Trial]]:
+    """Return the space and the trials that lie in it."""
     space = Space(a.experts)
-    found = [t for t in a.facts.trials if t.state == "COMPLETE" and space.holds(t.candidate)]
-    if len(found) < FEWEST:
-        raise Absent(f"{len(found)} trials say too little of the space; {FEWEST} are needed.")
-    return space, found, [a.goal.value(t.facts["means"]) for t in found]
+    full = [t for t in a.facts.trials if t.state == "COMPLETE" and space.holds(t.candidate)]
+    return space, full
 
 
-def _surface(space: Space, trials: Sequence[Trial], values: Sequence[float]) -> Posterior:
-    errors = [float(t.facts.get("error_of_mean", 0.0)) for t in trials]
-    return Posterior(space, [space.params(t.candidate) for t in trials], values, errors)
+def _surface(a: Ablation, space: Space, trials: Sequence[Trial]) -> Posterior:
+    """Return the process through trials; Absent for too few."""
+    if surface := fit(space, trials, a.goal):
+        return surface
+    raise Absent(f"{len(trials)} trials say too little of the space; {FEWEST} are needed.")
 
 
 @part("Map of the shares")
@@ -113,14 +104,14 @@ def simplex(a: Ablation, found: Found) -> Section:
     """Return the process over the shares, and where it cannot tell them from the best."""
     if len(a.experts) != 3:
         raise Absent("A map is drawn for three experts.")
-    space, trials, values = _known(a)
+    space, trials = _known(a)
     w, rest = a.winner, (1.0, 1.0, "mean")
     if isinstance(w, Candidate) and w.method == OWN and w.experts:
         rest = (w.scale, w.density, w.consensus)
     cells = [(i, j, STEPS - i - j) for i in range(STEPS + 1) for j in range(STEPS + 1 - i)]
     shares = [dict(zip(a.experts, np.array(c) / STEPS, strict=True)) for c in cells]
     points = [space.params(Candidate.of(s, *rest)) for s in shares]
-    mean, sd = _surface(space, trials, values)(points)
+    mean, sd = _surface(a, space, trials)(points)
     top = int(mean.argmax())
     near = mean + 2 * np.hypot(sd, sd[top]) >= mean[top]
     rows = [
@@ -128,33 +119,22 @@ def simplex(a: Ablation, found: Found) -> Section:
         for s, m, d, n in zip(shares, mean, sd, near, strict=True)
     ]
     best = ", ".join(f"{e} {share:.2f}" for e, share in shares[top].items())
-    made = section(
-        f"Mean of a Gaussian process through {len(trials)} trials on search items, at scale "
-        f"{rest[0]:g}, density {rest[1]:g}, {rest[2]}. Highest: {best} with "
-        f"{100 * mean[top]:.1f} ± {100 * sd[top]:.1f}. {int(near.sum())} of {len(rows)} places of "
-        "the map are not distinguishable from it (within 2 standard deviations): drawn with a dot.",
-        "The map shows what the search believed; it confirms nothing.",
-    )
     places, ends = _places(a), [float(mean.min()), float(mean.max())]
     levels = 1 + np.round(8 * (mean - ends[0]) / ((ends[1] - ends[0]) or 1)).astype(int)
     sketch = _sketch(a.experts, dict(zip(cells, map(str, levels), strict=True)), places)
     sketch.append(
         f"1 is {100 * ends[0]:.1f}, 9 is {100 * ends[1]:.1f}; W winner, P paper, U uniform."
     )
-    made["figures"] = [
-        {
-            "kind": "ternary",
-            "name": "simplex",
-            "title": "Expected score over the shares",
-            "corners": list(a.experts),
-            "cells": rows,
-            "marks": places,
-            "range": ends,
-            "steps": STEPS,
-            "sketch": sketch,
-        }
-    ]
-    return made
+    data = {"corners": [*a.experts], "cells": rows, "marks": places, "range": ends, "steps": STEPS}
+    title = "Expected score over the shares"
+    return section(
+        f"Mean of a Gaussian process through {len(trials)} trials on search items, at scale "
+        f"{rest[0]:g}, density {rest[1]:g}, {rest[2]}. Highest: {best} with "
+        f"{100 * mean[top]:.1f} ± {100 * sd[top]:.1f}. {int(near.sum())} of {len(rows)} places of "
+        "the map are not distinguishable from it (within 2 standard deviations): drawn with a dot.",
+        "The map shows what the search believed; it confirms nothing.",
+        figures=[figure("ternary", "simplex", title, **data, sketch=sketch)],
+    )
 
 
 def _places(a: Ablation) -> dict[str, list[float]]:
@@ -185,49 +165,33 @@ def _sketch(
 @part("Which knobs mattered")
 def importance(a: Ablation, found: Found) -> Section:
     """Return how much of the score's variation over the space each knob has a part in."""
-    space, trials, values = _known(a)
-    groups: dict[str, list[str]] = {}
-    for name in space.knobs():
-        groups.setdefault("shares" if name.startswith("u") else name, []).append(name)
-    whole = _indices(_surface(space, trials, values), space, groups, a.wanted.seed)
+    space, trials = _known(a)
+    whole = _indices(_surface(a, space, trials), space, a.wanted.seed)
     rng, drawn = np.random.default_rng(a.wanted.seed), []
     for _ in range(DRAWS):
-        chosen = [int(i) for i in rng.integers(0, len(trials), len(trials))]
-        again = _surface(space, [trials[i] for i in chosen], [values[i] for i in chosen])
-        drawn.append(_indices(again, space, groups, a.wanted.seed))
+        chosen = [trials[i] for i in rng.integers(0, len(trials), len(trials))]
+        drawn.append(_indices(_surface(a, space, chosen), space, a.wanted.seed))
     ends = np.quantile(np.stack(drawn), (0.025, 0.975), axis=0).T.tolist()
     rows = [
         {"name": n, "label": n, "value": float(v), "ci95": e, "n": len(trials)}
-        for n, v, e in zip(groups, whole, ends, strict=True)
+        for n, v, e in zip(space.knobs(), whole, ends, strict=True)
     ]
-    made = section(
+    return section(
         f"Total-effect index: the share of the variation over the whole space that is gone when a "
         f"knob is known, from a Gaussian process through n={len(trials)} trials on search items; "
         "intervals from trials drawn anew. With few trials they are wide, and that is the finding.",
+        tables=[grid("name:knob, value:index:share, ci95:95 %:shares, n::count", rows)],
+        figures=[figure("forest", "importance", "Total-effect index", unit="number", rows=rows)],
     )
-    shown = columns("name:knob, value:index:share, ci95:95 %:shares, n::count")
-    made["tables"] = [grid(shown, rows)]
-    made["figures"] = [
-        {
-            "kind": "forest",
-            "name": "importance",
-            "title": "Total-effect index",
-            "unit": "number",
-            "rows": rows,
-        }
-    ]
-    return made
 
 
-def _indices(
-    surface: Posterior, space: Space, groups: Mapping[str, Sequence[str]], seed: int
-) -> Array:
-    """Return each group's total effect: what drawing it anew changes, in shares of variance."""
+def _indices(surface: Posterior, space: Space, seed: int) -> Array:
+    """Return each knob's total effect: what drawing it anew changes, in shares of variance."""
     one, drawn = fill(space, POINTS, seed), fill(space, POINTS, seed + 1)
     other = [drawn[i] for i in np.random.default_rng(seed).permutation(POINTS)]
     base, again = surface(one)[0], surface(other)[0]
     effects = []
-    for names in groups.values():
-        mixed = [p | {n: q[n] for n in names} for p, q in zip(one, other, strict=True)]
+    for name in space.knobs():
+        mixed = [p | {name: q[name]} for p, q in zip(one, other, strict=True)]
         effects.append(float(((base - surface(mixed)[0]) ** 2).mean()) / 2)
     return np.array(effects) / max(float(np.r_[base, again].var()), 1e-12)

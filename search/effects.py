@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evals.stats import holm, mde, sign_flip
 from search.objective import Objective, Scores, means
-from search.paired import SAME, corrected, resampled, versus
-from search.tables import Column, Section, columns
+from search.paired import SAME, bootstrapped, corrected, resampled, spread, versus
+from search.tables import Column, Section, columns, figure
 from search.world import Answers
 
 EFFECT = columns(
@@ -30,17 +29,15 @@ Pairs = Mapping[str, tuple[Scores, Scores]]
 
 def effects(pairs: Pairs, objective: Objective, *, margin: float, seed: int = 0) -> Rows:
     """Return a row for each name: the first scores minus the second, on the same items."""
-    family = [versus(n, ours, theirs, objective, seed=seed) for n, (ours, theirs) in pairs.items()]
     rows = []
-    for found in corrected(family):
+    for found in corrected([versus(n, *pair, objective, seed=seed) for n, pair in pairs.items()]):
         low, high = spread(resampled(*pairs[found.reference], objective, seed=seed), 0.9)
-        verdict = found.verdict
-        if verdict == SAME:
-            # Rule of three: what none of n items has shown may still be a share of 3 / n.
-            most = max(-low, high, 3 / found.n)
-            verdict = "equal" if most < margin else "unclear"
-        told = {"name": found.reference, "won": [found.wins, found.losses]}
-        rows.append(found.to_mapping() | told | {"ci90": [low, high], "verdict": verdict})
+        # Rule of three: what none of n items has shown may still be a share of 3 / n.
+        within = max(-low, high, 3 / found.n) < margin
+        same = "equal" if within else "unclear"
+        told = {"name": found.reference, "won": [found.wins, found.losses], "ci90": [low, high]}
+        verdict = same if found.verdict == SAME else found.verdict
+        rows.append(found.to_mapping() | told | {"verdict": verdict})
     return rows
 
 
@@ -61,18 +58,7 @@ def blind(rows: Rows, margin: float) -> str:
 
 def interval(marks: Scores, objective: Objective, seed: int = 0) -> list[float]:
     """Return the 95 % interval of the objective's value, items drawn anew within tasks."""
-    return spread(bootstrapped(marks, objective, seed))
-
-
-def bootstrapped(marks: Scores, objective: Objective, seed: int = 0) -> NDArray[np.float64]:
-    """Return draws of the objective's value; with one seed the draws of several are paired."""
-    nothing = {task: np.zeros_like(m) for task, m in marks.items()}
-    return resampled(marks, nothing, objective, seed=seed)
-
-
-def spread(draws: NDArray[np.float64], level: float = 0.95) -> list[float]:
-    """Return the interval that holds the middle of draws."""
-    return [float(q) for q in np.quantile(draws, ((1 - level) / 2, (1 + level) / 2))]
+    return spread(bootstrapped(marks, objective, seed=seed))
 
 
 def by_sample(answers: Answers) -> Scores:
@@ -95,15 +81,14 @@ def gain(gains: Scores, objective: Objective, seed: int = 0, extra: float = 0.0)
 
     p is the sign-flip test of the items' gains, each weighed as the objective weighs it.
     """
-    together, draws = value(gains, objective), bootstrapped(gains, objective, seed)
-    low, high = spread(draws)
-    wider = [float(np.hypot(end - together, 1.96 * extra)) for end in (low, high)]
+    together, draws = value(gains, objective), bootstrapped(gains, objective, seed=seed)
+    below, above = (np.hypot(end - together, 1.96 * extra) for end in spread(draws))
     weights = dict(zip(objective.tasks, objective.weights, strict=True))
     flat = np.concatenate([weights[t] * g / len(g) for t, g in gains.items()])
     return {
         "n": flat.size,
         "value": together,
-        "ci95": [together - wider[0], together + wider[1]],
+        "ci95": [together - float(below), together + float(above)],
         "p": sign_flip(flat, seed=seed),
         "mde": mde(1, float(np.hypot(draws.std(), extra))),
         **{f"task {t}": m for t, m in means(gains).items()},
@@ -123,4 +108,4 @@ def per_task(tasks: Sequence[Any], kind: str = "signed") -> list[Column]:
 def forest(name: str, title: str, rows: Rows, key: str = "difference") -> Section:
     """Return a figure of differences with their intervals."""
     marks = [{"label": r["name"], "value": r[key], "ci95": r["ci95"]} for r in rows]
-    return {"kind": "forest", "name": name, "title": title, "rows": marks}
+    return figure("forest", name, title, rows=marks)

@@ -13,10 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from evals.stats import compare, draw_counts, holm, mde
-from search.objective import Objective, Scores, means
+from search.objective import Marks, Objective, Scores, means
 from search.racing import Tally, flip_test, tally
 
 ALPHA = 0.05
@@ -33,73 +32,78 @@ class Comparison:
     score: float
     reference_score: float
     difference: float
-    ci95: tuple[float, float]
+    ci95: list[float]
     wins: int
     losses: int
     p: float
     p_holm: float
     mde: float | None
-    verdict: str
     tasks: dict[str, dict[str, Any]]
+
+    @property
+    def verdict(self) -> str:
+        """What Holm's p says of the difference; of a test alone, its own p."""
+        if self.p_holm >= ALPHA or self.difference == 0:
+            return SAME
+        return BETTER if self.difference > 0 else WORSE
 
     def to_mapping(self) -> dict[str, Any]:
         """Return plain data."""
-        return asdict(self) | {"ci95": list(self.ci95)}
+        return asdict(self) | {"verdict": self.verdict}
 
 
 def versus(
     reference: str, scores: Scores, rival: Scores, objective: Objective, *, seed: int = 0
 ) -> Comparison:
     """Compare scores with a reference's on the same items; the verdict is of this test alone."""
-    found, theirs = means(scores), means(rival)
-    counts = tally(scores, rival)
-    draws = resampled(scores, rival, objective, seed=seed)
-    low, high = (float(q) for q in np.quantile(draws, (0.025, 0.975)))
-    difference = objective.value(found) - objective.value(theirs)
+    ours, theirs = (objective.value(means(marks)) for marks in (scores, rival))
+    counts, draws = tally(scores, rival), resampled(scores, rival, objective, seed=seed)
     p = _p_of_min(draws) if objective.kind == "min" else _exact(counts, objective)
-    plain = Comparison(
+    return Comparison(
         reference=reference,
         n=sum(map(len, scores.values())),
-        score=objective.value(found),
-        reference_score=objective.value(theirs),
-        difference=difference,
-        ci95=(low, high),
+        score=ours,
+        reference_score=theirs,
+        difference=ours - theirs,
+        ci95=spread(draws),
         wins=sum(t.wins for t in counts.values()),
         losses=sum(t.losses for t in counts.values()),
         p=p,
         p_holm=p,
         mde=mde(1, float(draws.std())) if draws.std() > 0 else None,
-        verdict=SAME,
         tasks={t: _by_task(scores[t], rival[t], seed) for t in scores},
     )
-    return replace(plain, verdict=_verdict(plain))
 
 
 def corrected(family: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons with Holm's p over the family, and verdicts by it."""
+    """Return the comparisons with Holm's p over the family, which verdicts go by."""
     adjusted = holm([c.p for c in family])
-    made = [replace(c, p_holm=p) for c, p in zip(family, adjusted, strict=True)]
-    return [replace(c, verdict=_verdict(c)) for c in made]
+    return [replace(c, p_holm=p) for c, p in zip(family, adjusted, strict=True)]
+
+
+def bootstrapped(marks: Scores, objective: Objective, *, n: int = DRAWS, seed: int = 0) -> Marks:
+    """Return n draws of the objective's value, items drawn within tasks; a seed pairs them."""
+    drawn = {
+        task: draw_counts(len(m), n, (seed, place)) @ m / len(m)
+        for place, (task, m) in enumerate(marks.items())
+    }
+    table = np.stack([drawn[t] for t in objective.tasks])
+    lowest = objective.kind == "min"
+    return np.asarray(table.min(axis=0) if lowest else np.array(objective.weights) @ table)
 
 
 def resampled(
     scores: Scores, rival: Scores, objective: Objective, *, n: int = DRAWS, seed: int = 0
-) -> NDArray[np.float64]:
+) -> Marks:
     """Return n bootstrapped differences of the objective, items paired and drawn within tasks."""
-    ours, theirs = {}, {}
-    for place, (task, marks) in enumerate(scores.items()):
-        counts = draw_counts(len(marks), n, (seed, place))
-        ours[task] = counts @ marks / len(marks)
-        theirs[task] = counts @ rival[task] / len(marks)
-    return _values(ours, objective) - _values(theirs, objective)
+    sides = ({task: side[task] for task in scores} for side in (scores, rival))
+    ours, theirs = (bootstrapped(side, objective, n=n, seed=seed) for side in sides)
+    return np.asarray(ours - theirs)
 
 
-def _values(drawn: Mapping[str, NDArray[np.float64]], objective: Objective) -> NDArray[np.float64]:
-    """Return the objective's value of each draw."""
-    table = np.stack([drawn[t] for t in objective.tasks])
-    if objective.kind == "min":
-        return np.asarray(table.min(axis=0))
-    return np.asarray(np.array(objective.weights) @ table)
+def spread(draws: Marks, level: float = 0.95) -> list[float]:
+    """Return the interval that holds the middle of draws."""
+    return [float(q) for q in np.quantile(draws, ((1 - level) / 2, (1 + level) / 2))]
 
 
 def _exact(counts: Mapping[str, Tally], objective: Objective) -> float:
@@ -108,19 +112,13 @@ def _exact(counts: Mapping[str, Tally], objective: Objective) -> float:
     return min(1.0, 2 * min(flip_test(counts, weights), flip_test(turned, weights)))
 
 
-def _p_of_min(draws: NDArray[np.float64]) -> float:
+def _p_of_min(draws: Marks) -> float:
     tail = min(int((draws <= 0).sum()), int((draws >= 0).sum()))
     return min(1.0, 2 * (tail + 1) / (draws.size + 1))
 
 
-def _by_task(marks: NDArray[np.float64], rival: NDArray[np.float64], seed: int) -> dict[str, Any]:
+def _by_task(marks: Marks, rival: Marks, seed: int) -> dict[str, Any]:
     found = compare(rival, marks, seed=seed)
     kept = {k: getattr(found, k) for k in ("n", "difference", "wins", "losses", "p")}
     own = {"score": float(marks.mean()), "reference_score": float(rival.mean())}
     return kept | own | {"ci95": list(found.ci95)}
-
-
-def _verdict(c: Comparison) -> str:
-    if c.p_holm >= ALPHA or c.difference == 0:
-        return SAME
-    return BETTER if c.difference > 0 else WORSE

@@ -15,7 +15,7 @@ from typing import Any
 from search.candidate import Candidate
 from search.draw import save_figures
 from search.effects import EFFECT, interval, per_task, value
-from search.objective import Objective, means
+from search.objective import Objective, Scores, means
 from search.page import html
 from search.paired import SAME
 from search.protocol import Search
@@ -34,17 +34,18 @@ def search_report(search: Search, confirmed: Mapping[str, Any]) -> dict[str, Any
         world.ledger.name(world.fingerprint(merge), name)  # so others find it
     found = {name: world.answers(merge, "confirm") for name, merge in who.items()}
     about = {name: merge.describe() for name, merge in who.items()}
-    board = section("cut: answers that ran out of tokens.", title="Scores on confirm items")
-    board["tables"] = [score_table(found, about, goal, world.tasks)]
-    method = section(title="Method")
-    method["tables"] = [box(method_facts(search.run, world, search.study.sampler_name))]
+    facts = method_facts(search.run, world, search.study.sampler_name)
     sections = {
         "verdict": _verdict(confirmed),
-        "scoreboard": board,
+        "scoreboard": section(
+            "cut: answers that ran out of tokens.",
+            title="Scores on confirm items",
+            tables=[score_table(found, about, goal, world.tasks)],
+        ),
         "comparisons": _comparisons(confirmed["confirm"]),
         "shrinkage": _shrinkage(search, who["winner"]),
         "trials": _trials(search),
-        "method": method,
+        "method": section(title="Method", tables=[box(facts)]),
     }
     if confirmed["guard"] and search.guards:
         sections["guard"] = _guard(confirmed["guard"], search.guards.tasks)
@@ -104,14 +105,20 @@ def score_table(
     for name, answers in found.items():
         marks = scores(answers)
         rows.append(
-            {"name": name, "about": about[name], "n": sum(map(len, marks.values()))}
+            {"name": name, "about": about[name]}
             | {f"task {t}": m for t, m in means(marks).items()}
-            | {"value": value(marks, objective), "ci95": interval(marks, objective, seed)}
+            | _overall(marks, objective, seed)
             | health(answers)
         )
     rest = "value:all:points, ci95:95 %:interval, n::count*, tokens::number, truncated:cut:share"
     shown = [*columns("name:recipe, about:merge*"), *per_task(tasks, "points"), *columns(rest)]
     return grid(shown, rows)
+
+
+def _overall(marks: Scores, objective: Objective, seed: int = 0) -> dict[str, Any]:
+    """Return the objective's value of marks, its interval, and the items they are of."""
+    n, ends = sum(map(len, marks.values())), interval(marks, objective, seed)
+    return {"n": n, "value": value(marks, objective), "ci95": ends}
 
 
 def _verdict(confirmed: Mapping[str, Any]) -> Section:
@@ -127,9 +134,9 @@ def _verdict(confirmed: Mapping[str, Any]) -> Section:
 
 def _guard(table: Mapping[str, Mapping[str, float]], tasks: Sequence[Any]) -> Section:
     rows = [{"name": n} | {f"task {t}": m for t, m in row.items()} for n, row in table.items()]
-    made = section("Nothing was chosen by these scores.", title="Guard tasks, never searched on")
-    made["tables"] = [grid([*columns("name:recipe"), *per_task(tasks, "points")], rows)]
-    return made
+    shown = [*columns("name:recipe"), *per_task(tasks, "points")]
+    note, title = "Nothing was chosen by these scores.", "Guard tasks, never searched on"
+    return section(note, title=title, tables=[grid(shown, rows)])
 
 
 def _comparisons(family: Sequence[Mapping[str, Any]]) -> Section:
@@ -139,35 +146,26 @@ def _comparisons(family: Sequence[Mapping[str, Any]]) -> Section:
         told = {"name": c["reference"], "won": [c["wins"], c["losses"]], "verdict": verdict}
         rows.append({**c, **told})
     seen = [points(c["mde"]) for c in family if c["mde"]]
-    made = section(
+    shown = [*columns("name:winner minus"), *EFFECT[1:2], *EFFECT[3:]]
+    return section(
         f"p: exact paired tests, Holm over {len(rows)}; differences this n sees in 4 of 5 runs: "
         f"{', '.join(seen) or 'none differed'}.",
         title="The frozen winner against its references",
+        tables=[grid(shown, rows)],
     )
-    made["tables"] = [grid([*columns("name:winner minus"), *EFFECT[1:2], *EFFECT[3:]], rows)]
-    return made
 
 
 def _shrinkage(search: Search, winner: Candidate) -> Section:
     """Return the winner's value on each pool: the first is flattered by having been chosen on."""
-    rows = []
-    for pool in ("search", "select", "confirm"):
-        marks = scores(search.world.answers(winner, pool))
-        rows.append(
-            {
-                "name": pool,
-                "n": sum(map(len, marks.values())),
-                "value": value(marks, search.objective),
-                "ci95": interval(marks, search.objective),
-            }
-        )
-    made = section(
+    rows = [
+        {"name": pool} | _overall(scores(search.world.answers(winner, pool)), search.objective)
+        for pool in ("search", "select", "confirm")
+    ]
+    return section(
         "It was chosen for its score on the first two pools; only the last is a fair one.",
         title="The winner's score on each pool",
+        tables=[grid("name:items, n::count, value:score:points, ci95:95 %:interval", rows)],
     )
-    shown = columns("name:items, n::count, value:score:points, ci95:95 %:interval")
-    made["tables"] = [grid(shown, rows)]
-    return made
 
 
 def _trials(search: Search) -> Section:
@@ -188,15 +186,14 @@ def _trials(search: Search) -> Section:
     full = [r for r in done if not r.get("raced_out")]
     best = sorted(full, key=lambda r: (-sum(r["values"]), r["number"]))
     failed, used = sum(r["state"] == "FAIL" for r in rows), sum(r["items"] for r in done)
-    made = section(
+    shown = "number:#:count, source, about:candidate, values:score:values"
+    return section(
         f"{len(done)} trials, {len(done) - len(full)} raced out, {failed} failed; {used} answers "
         "on search items.",
         title="Best trials on search items",
+        tables=[grid(shown, best[:BEST])],
         trials=rows,
     )
-    shown = columns("number:#:count, source, about:candidate, values:score:values")
-    made["tables"] = [grid(shown, best[:BEST])]
-    return made
 
 
 def method_facts(run: Run, world: World, sampler: str = "") -> dict[str, str]:

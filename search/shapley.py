@@ -10,63 +10,50 @@ Mitchell et al., arXiv 2104.12199); the shares of every order still sum to the w
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from math import factorial
 from random import Random
 
 import numpy as np
-from numpy.typing import NDArray
 
-Marks = NDArray[np.float64]
+from search.objective import Marks
+
 Values = Mapping[frozenset[str], Marks]
 
 MAX_EXACT = 6  # 2^6 merges
 PAIRS = 8  # of orders drawn above that: at most 16 (k − 1) + 2 merges
 
 
-def subsets(players: Sequence[str]) -> Iterator[frozenset[str]]:
+def subsets(players: Iterable[str]) -> Iterator[frozenset[str]]:
     """Yield every set of players, the empty one first."""
-    for size in range(len(players) + 1):
-        yield from map(frozenset, combinations(players, size))
+    names = list(players)
+    for size in range(len(names) + 1):
+        yield from map(frozenset, combinations(names, size))
+
+
+def interaction(values: Values, players: Sequence[str], group: Sequence[str]) -> Marks:
+    """Return what a group gives beyond its parts, averaged over all surroundings.
+
+    Σ_S |S|! (k−|S|−g)! / (k−g+1)! · Σ_L (−1)^(g−|L|) v(S ∪ L), L ⊆ group; for a group of one
+    that is its Shapley value.
+    """
+    k, g, total = len(players), len(group), np.zeros_like(values[frozenset()])
+    for s in subsets(p for p in players if p not in group):
+        weight = factorial(len(s)) * factorial(k - len(s) - g) / factorial(k - g + 1)
+        for part in subsets(group):
+            total += weight * (-1) ** (g - len(part)) * values[s | part]
+    return total
 
 
 def shapley(values: Values, players: Sequence[str]) -> dict[str, Marks]:
     """Return each player's share of v(all) − v(none), with the shape of the values."""
-    k = len(players)
-    shares = {}
-    for player in players:
-        rest = [p for p in players if p != player]
-        shares[player] = sum(
-            (
-                factorial(len(s))
-                * factorial(k - len(s) - 1)
-                / factorial(k)
-                * (values[s | {player}] - values[s])
-                for s in subsets(rest)
-            ),
-            start=np.zeros_like(values[frozenset()]),
-        )
-    return shares
+    return {player: interaction(values, players, (player,)) for player in players}
 
 
-def synergy(values: Values, players: Sequence[str]) -> dict[tuple[str, str], Marks]:
+def synergy(values: Values, players: Sequence[str]) -> dict[tuple[str, ...], Marks]:
     """Return what each pair gives beyond the sum of its two, with the shape of the values."""
-    k = len(players)
-    table = {}
-    for i, j in combinations(players, 2):
-        rest = [p for p in players if p not in (i, j)]
-        table[i, j] = sum(
-            (
-                factorial(len(s))
-                * factorial(k - len(s) - 2)
-                / factorial(k - 1)
-                * (values[s | {i, j}] - values[s | {i}] - values[s | {j}] + values[s])
-                for s in subsets(rest)
-            ),
-            start=np.zeros_like(values[frozenset()]),
-        )
-    return table
+    return {pair: interaction(values, players, pair) for pair in combinations(players, 2)}
 
 
 def orders(players: Sequence[str], pairs: int = PAIRS, seed: int = 0) -> list[tuple[str, ...]]:

@@ -38,22 +38,35 @@ def columns(text: str) -> list[Column]:
     return made
 
 
-def grid(columns: Sequence[Column], rows: Iterable[Mapping[str, Any]], title: str = "") -> Section:
+def grid(
+    shown: str | Sequence[Column], rows: Iterable[Mapping[str, Any]], title: str = ""
+) -> Section:
     """Return a table as data; rows are looked up by the columns' keys and may hold more."""
-    return {"title": title, "columns": list(columns), "rows": [dict(row) for row in rows]}
+    heads = columns(shown) if isinstance(shown, str) else list(shown)
+    return {"title": title, "columns": heads, "rows": [dict(row) for row in rows]}
+
+
+def figure(kind: str, name: str, title: str, **data: Any) -> Section:
+    """Return a figure as data: what draws it, the name of its file, and its numbers."""
+    return {"kind": kind, "name": name, "title": title} | data
 
 
 def box(facts: Mapping[str, str]) -> Section:
     """Return facts by name as a table without heads."""
-    return grid(
-        [["name", "", "text", False], ["value", "", "text", False]],
-        [{"name": name, "value": text} for name, text in facts.items()],
-    )
+    heads = [["name", "", "text", False], ["value", "", "text", False]]
+    return grid(heads, [{"name": name, "value": text} for name, text in facts.items()])
 
 
-def section(*notes: str, title: str = "", **facts: Any) -> Section:
-    """Return a section as data: notes, `tables`, `figures` and whatever else it states."""
-    return {"title": title, "notes": [n for n in notes if n], "tables": [], "figures": []} | facts
+def section(
+    *notes: str,
+    title: str = "",
+    tables: Sequence[Section] = (),
+    figures: Sequence[Section] = (),
+    **facts: Any,
+) -> Section:
+    """Return a section as data: notes, tables, figures and whatever else it states."""
+    parts = {"notes": [n for n in notes if n], "tables": [*tables], "figures": [*figures]}
+    return {"title": title} | parts | facts
 
 
 def points(value: float) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -108,15 +108,6 @@ class World:
     ledger: Ledger
     settings: Settings = field(default_factory=Settings)
     paid: int = field(default=0, init=False)
-
-    def drawn(self, settings: Settings) -> World:
-        """Return the same world under other generation settings."""
-        return replace(self, settings=settings)
-
-    def redrawn(self, **seeds: int) -> World:
-        """Return the same world with other items in these pools; files have no others."""
-        changed = replace(self.pools, seeds={**self.pools.seeds, **seeds}, _drawn={})
-        return replace(self, pools=changed)
 
     @property
     def answerer_name(self) -> str:

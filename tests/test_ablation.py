@@ -186,10 +186,10 @@ def test_a_barrier_is_a_fall_below_the_chord(parts):
     def level(p):
         return {t.name: (np.arange(200) < 200 * p).astype(float) for t in synthetic.TASKS}
 
-    at, depth, ends = barrier([(0.0, level(0.8)), (0.5, level(0.3)), (1.0, level(0.6))], parts)
+    at, depth, ends = barrier({0.0: level(0.8), 0.5: level(0.3), 1.0: level(0.6)}, parts)
     assert (at, depth) == (0.5, pytest.approx(0.4))
     assert 0 < ends[0] < 0.4 < ends[1]
-    assert barrier([(0.0, level(0.2)), (0.5, level(0.9)), (1.0, level(0.2))], parts)[1] < 0
+    assert barrier({0.0: level(0.2), 0.5: level(0.9), 1.0: level(0.2)}, parts)[1] < 0
 
 
 def test_a_minimum_is_explained_by_the_mean(parts):

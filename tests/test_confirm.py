@@ -170,7 +170,10 @@ def comparison(reference, verdict):
     ours, theirs = drawn(np.random.default_rng(0), 20, 0.0)
     from dataclasses import replace
 
-    return replace(versus(reference, ours, theirs, MEAN), verdict=verdict)
+    p, sign = 1.0 if verdict == SAME else 0.0, -0.1 if verdict == WORSE else 0.1
+    made = replace(versus(reference, ours, theirs, MEAN), p_holm=p, difference=sign)
+    assert made.verdict == verdict
+    return made
 
 
 def test_a_simple_recipe_stays_unless_beaten():
