@@ -16,24 +16,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
-from merger.errors import CheckpointError, SpecError, UnknownNameError
+from merger.errors import CheckpointError, UnknownNameError
+from merger.lines import Node, read_yaml
 from merger.registry import unknown
 
 DEFAULT_FAMILY = "tiny"
 LOCAL = "experts.yaml"
 _HUB = re.compile(r"(?P<id>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<rev>[\w][\w./-]*))?")
-_KEYS = ("name", "description", "base", "experts", "levels")
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "LICENSE*"]
 
 
 class Resolved(NamedTuple):
-    """A model found: its folder, the sentence that says how, and the name it was asked by."""
+    """A model found: its folder, and the sentence that says how."""
 
     path: Path
     choice: str
-    name: str
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def resolve(
         raise unknown("family", family, families())
     folder = Path(name).expanduser()
     if folder.is_dir() or (folder.suffix == ".safetensors" and folder.is_file()):
-        return Resolved(folder, f"{name}: folder {folder}", name)
+        return Resolved(folder, f"{name}: folder {folder}")
     table = known_aliases(aliases, family)
     if name in table:
         return _follow(name, *table[name])
@@ -73,7 +70,7 @@ def resolve(
         members = ", ".join(f"{name}:{m}" for m in families()[name].members)
         raise UnknownNameError(f"{name!r} is a family, not a model", f"Name one of {members}.")
     if path := _fetch(name):
-        return Resolved(path, f"{name}: Hub snapshot {path}", name)
+        return Resolved(path, f"{name}: Hub snapshot {path}")
     if "/" in name:
         raise CheckpointError(f"no folder {name!r}", "Check the path, or use `merger experts`.")
     raise unknown("model", name, table)
@@ -104,7 +101,7 @@ def known_aliases(
 
 def local_aliases(file: Path = Path(LOCAL)) -> dict[str, str]:
     """Read ./experts.yaml, a mapping alias -> folder or Hub id; empty where there is none."""
-    return _aliases(_yaml(file), file) if file.is_file() else {}
+    return _aliases(read_yaml(file)) if file.is_file() else {}
 
 
 @cache
@@ -117,50 +114,38 @@ def families() -> dict[str, Family]:
 
 def read_family(file: Path) -> Family:
     """Read and check a family.yaml; a SpecError names the key that is wrong."""
-    table = _yaml(file)
-    if not isinstance(table, dict):
-        raise SpecError(f"{file} holds no keys", f"Known keys: {', '.join(_KEYS)}.")
-    for key in table:
-        if key not in _KEYS:
-            wrong = unknown("key", str(key), _KEYS)
-            raise SpecError(f"{file}: {wrong.law}", wrong.remedy)
-    if not isinstance(table.get("base"), str):
-        raise SpecError(f"{file}: base is {table.get('base')!r}", "Name a folder or a Hub id.")
-    experts, levels = _aliases(table.get("experts"), file), table.get("levels") or {}
-    fits = isinstance(levels, dict) and all(map(_steps, levels.values()))
+    top = read_yaml(file).table("name", "description", "base", "experts", "levels")
+    if not (base := top["base"].text()):
+        raise top.error("base is missing", "Name a folder or a Hub id.")
+    experts, levels = _aliases(top["experts"]), top["levels"].value or {}
+    fits = isinstance(levels, dict) and all(map(_whole_numbers, levels.values()))
     if not fits or not levels.keys() <= experts.keys():
-        law = f"{file}: levels is no mapping from experts to lists"
-        raise SpecError(law, "Write `levels: {EXPERT: [1, 2]}` with the experts' aliases.")
-    name = str(table.get("name") or file.parent.name)
-    description = str(table.get("description") or "")
-    return Family(name, description, table["base"], experts, levels, file.parent)
+        law, remedy = "levels is no mapping from experts to lists", "Write `{EXPERT: [1, 2]}`."
+        raise top["levels"].error(law, remedy)
+    name = top["name"].text() or file.parent.name
+    return Family(name, top["description"].text() or "", base, experts, levels, file.parent)
 
 
-def _steps(levels: Any) -> bool:
+def _whole_numbers(levels: Any) -> bool:
     return isinstance(levels, list) and all(type(level) is int for level in levels)
 
 
-def _aliases(table: Any, file: Path) -> dict[str, str]:
-    words = [*table, *table.values()] if isinstance(table, dict) else [None]
-    if not all(isinstance(word, str) for word in words):
-        law = f"{file} holds no mapping from aliases to models"
-        raise SpecError(law, "Write one `alias: folder-or-Hub-id` per line.")
-    return dict(table)
-
-
-def _yaml(file: Path) -> Any:
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise SpecError(f"{file} cannot be read: {error}", "Check the file.") from error
+def _aliases(table: Node) -> dict[str, str]:
+    """Read a mapping from aliases to models."""
+    found = {}
+    for alias in table.table().value:
+        if not (model := table[alias].text()):
+            raise table[alias].error("no model is named", "Write `ALIAS: folder-or-Hub-id`.")
+        found[str(alias)] = model
+    return found
 
 
 def _follow(name: str, source: str, target: str, root: Path) -> Resolved:
     path = root / Path(target).expanduser()
     if path.is_dir() or path.is_file():
-        return Resolved(path, f"{name}: {source}, folder {path}", name)
+        return Resolved(path, f"{name}: {source}, folder {path}")
     if fetched := _fetch(target):
-        return Resolved(fetched, f"{name}: {source}, Hub id {target}", name)
+        return Resolved(fetched, f"{name}: {source}, Hub id {target}")
     law = f"{name!r} ({source}) points to {path}, which does not exist"
     raise CheckpointError(law, "Mend the alias, or name a folder: see `merger experts`.")
 
@@ -175,21 +160,18 @@ def _fetch(label: str) -> Path | None:
         return None
     repo, revision = hub["id"], hub["rev"]
     from huggingface_hub import errors, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     # The Hub client has changed its HTTP library twice; its own errors module names the one in use.
     broken: type[Exception] = getattr(errors, "HTTPError", OSError)
     manual = f"hf download {repo}" + (f" --revision {revision}" if revision else "")
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=_WANTED))
-    except LocalEntryNotFoundError as error:
+    except errors.LocalEntryNotFoundError as error:
         law = f"{label} is no folder here, no alias, and the Hub cannot be reached"
         remedy = f"Run `{manual}` where there is a network, or name a folder."
         raise CheckpointError(law, remedy) from error
-    except (HfHubHTTPError, HFValidationError) as error:
-        told = str(error).strip().splitlines()
-        law = f"{label} is no folder, no alias, and the Hub refuses it: {told[0] if told else '?'}"
-        raise CheckpointError(law, "Check the id and your access (`hf auth login`).") from error
-    except (OSError, broken) as error:
-        law = f"{label} could not be fetched: {error}"
-        raise CheckpointError(law, f"Try `{manual}`, or name a folder.") from error
+    except (OSError, errors.HFValidationError, broken) as error:
+        told = (str(error).strip().splitlines() or ["?"])[0]
+        law = f"{label} is no folder, no alias, and could not be fetched: {told}"
+        remedy = f"Check the id and your access (`hf auth login`), or try `{manual}`."
+        raise CheckpointError(law, remedy) from error

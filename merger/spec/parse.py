@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from merger.errors import SpecError
+from merger.lines import Node, read_yaml
 from merger.operators import OPERATORS, Knob
 from merger.registry import unknown
 from merger.spec.check import check_spec
-from merger.spec.lines import Node, Where, read_yaml
 from merger.spec.model import ExpertSpec, Knobs, MergeSpec, PartSpec
 from merger.spec.setting import Rule, Setting, Value
 
@@ -35,12 +35,12 @@ _WITHOUT_EFFECT = {"int8_mask"}
 
 def load_spec(path: str | Path) -> MergeSpec:
     """Read a merge config (mergekit YAML) and check all of it that needs no checkpoint."""
-    return spec_from_mapping(*read_yaml(Path(path)))
+    return _Parser(read_yaml(Path(path))).spec()
 
 
-def spec_from_mapping(document: Any, where: Where | None = None) -> MergeSpec:
+def spec_from_mapping(document: Any) -> MergeSpec:
     """Build a spec from plain data, as YAML gives it; raises a SpecError with the place."""
-    return _Parser(Node(document, where or Where())).spec()
+    return _Parser(Node(document)).spec()
 
 
 def merge_spec(
@@ -110,7 +110,7 @@ class _Parser:
             notes=tuple(self.notes),
             provenance=_table(top["provenance"]).value if top["provenance"].value else None,
         )
-        check_spec(spec, top.where)
+        check_spec(spec, top)
         return spec
 
     def whole(self, node: Node) -> tuple[PartSpec, ...]:
@@ -210,16 +210,12 @@ def _number(value: Any) -> Any:
 
 def _table(node: Node, *keys: str) -> Node:
     """Check that a node holds keys, and no other than these; any, where there are none."""
-    if not isinstance(node.value, Mapping):
-        law = f"{node.value!r:.60} stands where keys were expected"
-        raise node.error(law, f"Known keys: {', '.join(keys)}.")
-    for key in node.value:
+    for key in node.value if isinstance(node.value, Mapping) else ():
         if key in _REFUSED:
             raise node[key].error(f"{key!r} is not supported", _REFUSED[key])
-        if keys and key not in keys:
-            error = unknown("key", str(key), keys)
-            raise node[key].error(error.law, _place(str(key), node) or error.remedy)
-    return node
+        if keys and key not in keys and (place := _place(str(key), node)):
+            raise node[key].error(f"no key named {key!r}", place)
+    return node.table(*keys)
 
 
 def _place(key: str, node: Node) -> str:
