@@ -287,14 +287,33 @@ def _open(place: str) -> Any:
         with warnings.catch_warnings():  # the retry callback is called experimental since 2021
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
-            return optuna.storages.RDBStorage(
+            storage = optuna.storages.RDBStorage(
                 place.replace("postgresql://", "postgresql+psycopg://", 1),
                 heartbeat_interval=60,
                 grace_period=180,
                 heartbeat_stale_trial_callback=again,
             )
+            if storage.engine.dialect.name == "sqlite":
+                _take_turns(storage.engine)
+            return storage
     except Exception as error:
         raise SearchError(
             f"the storage {place!r} cannot be opened: {str(error).splitlines()[0]}",
             "Give journal:///folder/study.log, sqlite:////folder/study.db or postgresql+psycopg://….",
         ) from error
+
+
+def _take_turns(engine: Any) -> None:
+    """Lock SQLite where a transaction begins, not where it writes: two would read a trial as free.
+
+    So SQLAlchemy says: https://docs.sqlalchemy.org/en/20/dialects/sqlite.html
+    """
+    import sqlalchemy as sa
+
+    def plain(raw: Any, _: Any) -> None:
+        raw.isolation_level = None
+        raw.execute("PRAGMA busy_timeout = 60000")  # ms: a worker waits for its turn
+
+    sa.event.listen(engine, "connect", plain)
+    sa.event.listen(engine, "begin", lambda db: db.exec_driver_sql("BEGIN IMMEDIATE"))
+    engine.dispose()  # of the connections made before

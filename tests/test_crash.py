@@ -1,14 +1,17 @@
 """Killed at any moment, by many hands: nothing paid is lost or paid twice, and a verdict comes."""
 
+import multiprocessing
 import os
 import random
 import signal
 import socket
 import time
 from contextlib import closing, suppress
+from threading import BrokenBarrierError
 
 import pytest
 
+from search.candidate import Candidate
 from search.crash import alive, this_worker
 from search.space import Space
 from search.starts import Start, average
@@ -26,6 +29,12 @@ def forked(work):
             os._exit(0)
         os._exit(1)
     return child
+
+
+def storage(folder, kind, request):
+    """Return the URL of an empty study of this kind."""
+    places = {"journal": f"journal://{folder}/s.log", "sqlite": f"sqlite:///{folder}/s.db"}
+    return places.get(kind) or request.getfixturevalue("postgres_url")
 
 
 def waited(child):
@@ -60,8 +69,7 @@ def test_killed_at_twenty_moments(tmp_path):
 @pytest.mark.parametrize("kind", ["journal", "sqlite", "postgres"])
 def test_workers_evaluate_nothing_twice(tmp_path, kind, request):
     """Three processes share a study; one is killed -9, and its candidate is tried by another."""
-    places = {"journal": f"journal://{tmp_path}/s.log", "sqlite": f"sqlite:///{tmp_path}/s.db"}
-    place = places.get(kind) or request.getfixturevalue("postgres_url")
+    place = storage(tmp_path, kind, request)
 
     def study(worker):
         return Study(place, Space(EXPERTS), trials=12, sampler="random", seed=3, worker=worker)
@@ -88,6 +96,35 @@ def test_workers_evaluate_nothing_twice(tmp_path, kind, request):
     failed = [t for t in first.trials() if t.state == "FAIL"]
     assert [t.candidate for t in failed] == [average(["ded"])]
     first.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["journal", "sqlite", "postgres"])
+def test_two_workers_never_take_one_trial(tmp_path, kind, request):
+    """Whoever takes a queued trial has it alone, whatever keeps the study."""
+    place = storage(tmp_path, kind, request)
+
+    def study(worker):
+        return Study(place, Space(EXPERTS), trials=16, sampler="random", seed=3, worker=worker)
+
+    together = multiprocessing.Barrier(2)
+
+    def work(worker):
+        def evaluate(proposal):
+            with suppress(BrokenBarrierError):  # the last trial may be alone
+                together.wait(2)
+            with (tmp_path / "taken").open("a") as file:
+                file.write(f"{proposal.source}\n")
+            return ((0.5,), {})
+
+        study(worker).run(evaluate)
+
+    with closing(study("")) as begun:
+        scales = [0.5 + i / 100 for i in range(16)]
+        begun.enqueue([Start(f"at {s}", Candidate.of({"ded": 1}, s)) for s in scales])
+    assert [waited(worker) for worker in [forked(lambda n=n: work(n)) for n in "ab"]] == [0, 0]
+    taken = [s for s in (tmp_path / "taken").read_text().splitlines() if s.startswith("at")]
+    assert sorted(taken) == sorted(f"at {s}" for s in scales)
 
 
 def test_only_the_dead_are_buried():
