@@ -13,21 +13,19 @@ if TYPE_CHECKING:
     from evals import task as tasks
     from merger import operators as operators
     from merger.api.evaluate import Evaluated, evaluate
-    from merger.api.merge import explain, merge
+    from merger.api.merge import Merged, explain, merge
     from merger.api.search import Found, ablate, search
     from merger.checkpoint import Checkpoint, open_checkpoint
-    from merger.engine import Merged
     from merger.experts import resolve
     from merger.plan import Plan
     from merger.resident import Resident
     from merger.spec import MergeSpec
 
 _PLACES = {
-    "merger.api.merge": ("merge", "explain"),
+    "merger.api.merge": ("merge", "explain", "Merged"),
     "merger.api.search": ("search", "ablate", "Found"),
     "merger.api.evaluate": ("evaluate", "Evaluated"),
     "merger.checkpoint": ("Checkpoint", "open_checkpoint"),
-    "merger.engine": ("Merged",),
     "merger.experts": ("resolve",),
     "merger.plan": ("Plan",),
     "merger.resident": ("Resident",),

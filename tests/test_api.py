@@ -70,6 +70,7 @@ def test_a_merge_is_the_command_s(models):
     assert one.read_bytes() == two.read_bytes()
     assert merged.out.name == "out"
     plan = merger.explain("m.yaml")
+    assert (type(merged), type(plan)) == (merger.Merged, merger.Plan)
     with_numbers = merger.open_checkpoint(merged.out)
     assert {s.name for s in plan.steps} == set(with_numbers.tensors)
     with_numbers.close()
@@ -89,6 +90,7 @@ def test_evaluate_returns_rows(tmp_path, monkeypatch):
     """`evaluate` gives each model with its scores in [0, 1], and prints nothing."""
     monkeypatch.chdir(tmp_path)
     base, ded = merger.evaluate(["base", "ded"], "ded", n=2, levels="1", max_new_tokens=4)
+    assert type(base) is merger.Evaluated
     assert 0 <= base.document()["tasks"]["deduction"]["mean"] <= 1
     (pair,) = ded.against(base)
     assert (pair["a"], pair["b"], pair["n"]) == ("base", "ded", 2)
@@ -100,6 +102,7 @@ def test_search_and_ablate(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     sizes = {"trials": 3, "items": "2+2", "tasks": "ind", "levels": "1", "max_new_tokens": 4}
     found = merger.search(["ded", "ind"], "run", seed=1, **sizes)
+    assert type(found) is merger.Found
     assert found.confirmed["verdict"]
     assert (tmp_path / "run" / "winner.yaml").is_file()
     begin = time.monotonic()

@@ -21,12 +21,17 @@ _SAMPLE = 16_384  # entries per tensor that the check of lineage reads
 
 
 class Merged(NamedTuple):
-    """A finished folder, its plan, what should be said about it, and where its models lie."""
+    """What `merger.merge` returns, and `merger merge --json` shows a part of.
+
+    `out` is the whole folder (the null device, where nothing was kept); `notes` say what was
+    dropped, copied or cast; `lineage` holds a sentence for each expert that does not look like a
+    child of the base; `models` tells where each model of the spec lies.
+    """
 
     out: Path
     notes: list[str]
     plan: "Plan"
-    lineage: list[str]  # a sentence for each expert that does not look like a child of the base
+    lineage: list[str]
     models: dict[str, str]
 
 
@@ -83,7 +88,7 @@ def merge(
         screen: shows where models were found, doubts, progress; by default nothing.
 
     Returns:
-        The folder and the notes: what was dropped, copied or cast.
+        The folder, what should be said about it, its plan.
 
     Raises:
         MergerError: a child for each kind of mistake; nothing is left but OUT.partial.
