@@ -18,14 +18,13 @@ from typing import Any
 import yaml
 
 from merger.checkpoint import Checkpoint
-from merger.errors import CheckpointError, MismatchError
+from merger.errors import MismatchError
+from merger.lines import read_yaml
 
 FILE = "merger.yaml"
 CARD = "README.md"
 _PACKAGES = ("merger", "torch", "transformers", "safetensors")
 _SNAPSHOT = re.compile(r"models--(?P<org>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<rev>[0-9a-f]+)")
-_BEGIN, _END = "<!-- selected-on -->", "<!-- /selected-on -->"
-_BY_HAND = "The weights were given by hand; nothing was searched."
 
 
 @dataclass(frozen=True)
@@ -52,52 +51,27 @@ class Input:
 
 
 def write_provenance(
-    folder: Path,
-    spec: Mapping[str, Any],
-    inputs: Sequence[Input],
-    *,
-    base: str | None = None,
-    notes: Iterable[str] = (),
+    folder: Path, spec: Mapping[str, Any], inputs: Sequence[Input], notes: Iterable[str] = ()
 ) -> None:
     """Write merger.yaml and README.md into a model folder.
 
-    `spec` is the merge as `MergeSpec.to_mapping()` gives it; `base` the name of its base; `notes`
-    what was dropped, copied or cast. Hashes every input, which reads it once if the merge has not.
+    `spec` is the merge as `MergeSpec.to_mapping()` gives it; `notes` what was dropped, copied or
+    cast. Hashes every input, which reads it once if the merge has not.
     """
     facts: dict[str, Any] = {
         "inputs": {one.name: one.facts() for one in inputs},
         "versions": {package: version(package) for package in _PACKAGES},
     }
     facts |= {"notes": told} if (told := list(notes)) else {}
-    found = _renamed(dict(spec), {one.name: one.place for one in inputs})
-    _dump(folder, {**found, "provenance": facts})
-    card = _card(folder.name.removesuffix(".partial"), spec, inputs, base, facts)
-    (folder / CARD).write_text(card, encoding="utf-8")
+    named = _renamed(dict(spec), {one.name: one.place for one in inputs})
+    _write(folder, {**named, "provenance": facts})
 
 
 def fill_selection(folder: Path, selection: Mapping[str, Any]) -> None:
-    """Put what the weights were selected on into a finished model's card and merger.yaml."""
-    document = read_provenance(folder / FILE)
+    """Put what the weights were selected on into a finished model's merger.yaml and card."""
+    document = read_yaml(folder / FILE).value
     document["provenance"]["selected_on"] = dict(selection)
-    _dump(folder, document)
-    card = (folder / CARD).read_text(encoding="utf-8")
-    before, _, rest = card.partition(_BEGIN)
-    after = rest.partition(_END)[2]
-    text = f"{before}{_BEGIN}\n{_selected(selection)}\n{_END}{after}"
-    (folder / CARD).write_text(text, encoding="utf-8")
-
-
-def read_provenance(file: Path) -> dict[str, Any]:
-    """Read a merger.yaml; a CheckpointError for a file without provenance."""
-    try:
-        document = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}", "Check the path.") from error
-    facts = document.get("provenance") if isinstance(document, dict) else None
-    if not isinstance(facts, dict) or not isinstance(facts.get("inputs"), dict):
-        law = f"{file} holds no provenance"
-        raise CheckpointError(law, "Name the merger.yaml of a merged model.")
-    return dict(document)
+    _write(folder, document)
 
 
 def check_inputs(facts: Mapping[str, Any], checkpoints: Mapping[str, Checkpoint]) -> None:
@@ -128,50 +102,47 @@ def _renamed(value: Any, places: Mapping[str, str], key: str = "") -> Any:
     return places.get(value, value) if key in models and isinstance(value, str) else value
 
 
-def _dump(folder: Path, document: Mapping[str, Any]) -> None:
-    text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=100)
-    (folder / FILE).write_text(f"# Rebuild: merger merge {FILE} OUT\n{text}", encoding="utf-8")
+def _write(folder: Path, document: Mapping[str, Any]) -> None:
+    text = f"# Rebuild: merger merge {FILE} OUT\n{_yaml(document, width=100)}"
+    (folder / FILE).write_text(text, encoding="utf-8")
+    card = _card(folder.name.removesuffix(".partial"), document)
+    (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def _card(
-    title: str,
-    spec: Mapping[str, Any],
-    inputs: Sequence[Input],
-    base: str | None,
-    facts: Mapping[str, Any],
-) -> str:
+def _card(title: str, document: Mapping[str, Any]) -> str:
+    """Return the model card of a merger.yaml; of folders it gives the names, not where they lie."""
+    spec = dict(document)
+    facts = spec.pop("provenance")
+    method, inputs = spec["merge_method"], facts["inputs"].values()
+    places = [one["place"] for one in inputs]
+    short = {place: Path(place).name for place in places if place.startswith("/")}
+    names = [short.get(place, place) for place in places]
     front = {
         "library_name": "transformers",
-        "base_model": [_short(one.place) for one in inputs],
+        "base_model": [name.partition("@")[0] for name in names],  # the Hub takes ids alone
         "base_model_relation": "merge",
-        "tags": ["merge", "merger", str(spec.get("merge_method", "merge"))],
+        "tags": ["merge", "merger", method],
     }
     rows = [
-        f"| {'base' if one.name == base else 'expert'} | {_short(one.place)} "
-        f"| `{facts['inputs'][one.name]['fingerprint'][:16]}` |"
-        for one in inputs
+        f"| {'base' if one['place'] == spec.get('base_model') else 'expert'} | {name} "
+        f"| `{one['fingerprint'][:16]}` |"
+        for name, one in zip(names, inputs, strict=True)
     ]
-    notes = [f"- {note}" for note in facts.get("notes", [])]
+    chosen = [f"- {key}: {value}" for key, value in facts.get("selected_on", {}).items()]
     parts = [
-        f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---",
+        f"---\n{_yaml(front)}---",
         f"# {title}",
-        f"Merged by merger {facts['versions']['merger']} with `{spec.get('merge_method')}`.",
+        f"Merged by merger {facts['versions']['merger']} with `{method}`.",
         "\n".join(["| role | model | fingerprint |", "|---|---|---|", *rows]),
-        f"```yaml\n{yaml.safe_dump(dict(spec), sort_keys=False, allow_unicode=True)}```",
+        f"```yaml\n{_yaml(_renamed(spec, short))}```",
         f"`merger merge {FILE} OUT` rebuilds it from inputs of these fingerprints.",
         "## Weights selected on",
-        f"{_BEGIN}\n{_selected(facts.get('selected_on'))}\n{_END}",
+        "\n".join(chosen) or "The weights were given by hand; nothing was searched.",
     ]
-    parts += ["## Notes", "\n".join(notes)] if notes else []
+    if notes := facts.get("notes"):
+        parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
     return "\n\n".join(parts) + "\n"
 
 
-def _short(place: str) -> str:
-    # The front matter takes Hub ids; of a folder it gives the name, not where it lay.
-    return place.partition("@")[0] if not place.startswith("/") else Path(place).name
-
-
-def _selected(selection: Mapping[str, Any] | None) -> str:
-    if not selection:
-        return _BY_HAND
-    return "\n".join(f"- {key}: {value}" for key, value in selection.items())
+def _yaml(document: Mapping[str, Any], width: int = 80) -> str:
+    return yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True, width=width)

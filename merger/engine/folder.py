@@ -164,7 +164,7 @@ def _papers(models: Opened, folder: Path, notes: list[str]) -> list[str]:
     dropped = [f"dropped {d.tensor} of {d.model}: {d.reason}" for d in plan.dropped]
     inputs = [Input(name, one, models.choices[name]) for name, one in models.inputs.items()]
     told = [*notes, *more, *dropped]
-    write_provenance(folder, spec.to_mapping(), inputs, base=spec.base, notes=told)
+    write_provenance(folder, spec.to_mapping(), inputs, told)
     return more
 
 
