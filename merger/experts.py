@@ -99,6 +99,13 @@ def known_aliases(
     return table
 
 
+def family_of(name: str, family: str | None = None) -> Family | None:
+    """Return the bundled family that a model is an alias of; None for a folder or a Hub id."""
+    _, _, root = known_aliases(family=family).get(name, ("", "", Path()))
+    bundled = (one for one in families().values() if one.root == root)
+    return None if Path(name).exists() else next(bundled, None)
+
+
 def local_aliases(file: Path = Path(LOCAL)) -> dict[str, str]:
     """Read ./experts.yaml, a mapping alias -> folder or Hub id; empty where there is none."""
     return _aliases(read_yaml(file)) if file.is_file() else {}

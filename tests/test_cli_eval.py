@@ -156,7 +156,8 @@ def test_a_bundled_family_is_asked_what_it_was_trained_on(
 
     (here / "folder").mkdir()
     tiny = experts.Family("tiny", "", "base", {"ded": "ded"}, {"ded": [1]}, here)
-    monkeypatch.setattr(experts, "families", lambda: {"tiny": tiny})
+    other = experts.Family("other", "", "base", {}, {}, here / "other")  # tells no levels
+    monkeypatch.setattr(experts, "families", lambda: {"tiny": tiny, "other": other})
     assert trained_levels(models, family) == levels
 
 

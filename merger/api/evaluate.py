@@ -135,19 +135,14 @@ def trained_levels(
 ) -> dict[str, tuple[int, ...]] | None:
     """Return the levels of the one bundled family that all models are of, by task; else None."""
     from evals.task import get_task
-    from merger.experts import DEFAULT_FAMILY, families, local_aliases
+    from merger.experts import family_of
 
-    known, used = families(), set()
-    for model in models:
-        name, _, member = model.rpartition(":")
-        name = name or family or DEFAULT_FAMILY
-        foreign = Path(model).exists() or model in local_aliases() or name not in known
-        used.add(None if foreign or member not in known[name].members else name)
-    if len(used) != 1 or (only := used.pop()) is None:
+    first, *others = (family_of(model, family) for model in models)
+    if first is None or not first.levels or any(one != first for one in others):
         return None
-    trained = {get_task(t).name: tuple(levels) for t, levels in known[only].levels.items()}
+    trained = {get_task(t).name: tuple(levels) for t, levels in first.levels.items()}
     told = ", ".join(f"{t} {'-'.join(map(str, levels))}" for t, levels in trained.items())
-    screen.say(f"levels that {only} was trained on: {told}; --levels asks for others")
+    screen.say(f"levels that {first.name} was trained on: {told}; --levels asks for others")
     return trained
 
 
