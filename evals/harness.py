@@ -16,7 +16,7 @@ import os
 import re
 import warnings
 from collections import UserDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import lru_cache
@@ -79,16 +79,18 @@ def evaluate_lm_eval(
     only: Mapping[str, str] | None = None,
     include_path: str | None = None,
     progress: Progress | None = None,
+    pay: Callable[[int], None] = lambda n: None,
 ) -> list[Row]:
     """Return a row for each document of an lm-eval task (of all its members, for a group).
 
     `limit` takes the first documents, `only` those with these ids, each with the split it is in.
-    Raises `EvalError` where the task is unknown or cannot be loaded (most of them need the network
-    once).
+    `pay` is called with the number of documents before they are run, never for none. Raises
+    `EvalError` where the task is unknown or cannot be loaded (most of them need the network once).
     """
     wanted, lm, rows = parse_name(name), None, []
+    cells = cells_of(answerer, fingerprint, name, include_path)
     for prefix, task in _load(wanted.task, include_path).items():
-        cell, items = _cell(answerer, fingerprint, task, wanted), _items(task)
+        cell, items = cells[prefix], _items(task)
         splits = {i: only[prefix + i] for i in items if prefix + i in only} if only else {}
         if only is not None:
             items = {i: items[i] for i in splits}
@@ -96,6 +98,8 @@ def evaluate_lm_eval(
         missing = ledger.missing(cell, list(items))
         if progress and len(missing) < len(items):
             progress(len(items) - len(missing), f"{task.task_name}: from the ledger")
+        if missing:
+            pay(len(missing))
         for start in range(0, len(missing), _CHUNK):
             lm = lm or _model(answerer)
             chunk = [items[item] for item, _ in missing[start : start + _CHUNK]]
@@ -108,6 +112,24 @@ def evaluate_lm_eval(
         found = ledger.rows(cell, items)
         rows += [replace(found[i, 0], item=prefix + i) for i in items]
     return rows
+
+
+def cells_of(
+    answerer: Answerer, fingerprint: str, name: str, include_path: str | None = None
+) -> dict[str, Cell]:
+    """Return the ledger cell of a task, or of each in a group, by the beginning of its rows' ids.
+
+    The contract is the task's whole configuration and our choices.
+    """
+    wanted, found = parse_name(name), {}
+    for prefix, task in _load(wanted.task, include_path).items():
+        config = re.sub(r" at 0x[0-9a-f]+", "", repr(task.dump_config()))  # where functions lie
+        facts = [config, str(bool(answerer.tokenizer.chat_template)), _ASKED]
+        facts += [wanted.metric or "", wanted.filter or "", version("lm-eval")]
+        contract = sha256("\x00".join(facts).encode()).hexdigest()[:12]
+        place = (f"lm_eval:{task.task_name}", str(task.VERSION), contract)
+        found[prefix] = Cell(fingerprint, *place, answerer.key(Settings(), 0))
+    return found
 
 
 def documents(name: str, include_path: str | None = None) -> list[str]:
@@ -124,7 +146,7 @@ def own_task(name: str, include_path: str | None) -> bool:
 @lru_cache(maxsize=8)
 @_quiet()
 def _load(name: str, include_path: str | None) -> dict[str, Any]:
-    """Return the task of a name, or a group's or tag's; before it what the ids of its rows get."""
+    """Return the task of a name, or each of a group or tag, by the beginning of its rows' ids."""
     if include_path and not Path(include_path).is_dir():
         raise EvalError(f"there is no folder {include_path!r}", "Name the folder of task YAML.")
     manager = _manager(include_path)
@@ -189,16 +211,6 @@ def _builtin() -> dict[str, Any]:
     return dict(json.loads(file.read_text()))
 
 
-def _cell(answerer: Answerer, fingerprint: str, task: Any, wanted: Wanted) -> Cell:
-    """Return the ledger cell: the contract is the task's whole configuration and our choices."""
-    config = re.sub(r" at 0x[0-9a-f]+", "", repr(task.dump_config()))  # where a function lies today
-    facts = [config, str(bool(answerer.tokenizer.chat_template)), _ASKED]
-    facts += [wanted.metric or "", wanted.filter or "", version("lm-eval")]
-    contract = sha256("\x00".join(facts).encode()).hexdigest()[:12]
-    key = answerer.key(Settings(), 0)
-    return Cell(fingerprint, f"lm_eval:{task.task_name}", str(task.VERSION), contract, key)
-
-
 @_quiet()
 def _items(task: Any) -> dict[str, int]:
     """Return item id -> document number: the number and the hash that lm-eval's samples have."""
@@ -235,12 +247,8 @@ def _model(answerer: Answerer) -> Any:
             exported = ask_exported(answerer, self.told, request.doc)
             return exported or ask_of(context, normalize_gen_kwargs(how, 256))
 
-    live = Live(
-        pretrained=answerer.model,
-        tokenizer=answerer.tokenizer,
-        batch_size=_ROWS,
-        max_length=answerer.context,
-    )
+    sizes = {"batch_size": _ROWS, "max_length": answerer.context}
+    live = Live(pretrained=answerer.model, tokenizer=answerer.tokenizer, **sizes)
     live.made = {}
     return live
 

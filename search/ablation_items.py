@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -201,8 +201,7 @@ def _clusters(ours: Sequence[float], theirs: Sequence[float]) -> list[float] | N
 @part("Method", lambda a: {"winner": Need(a.winner)})
 def method(a: Ablation, found: Found) -> Section:
     """Return what another person needs to judge the rest, and every look at confirm items."""
-    tasks, w = a.world.tasks, a.wanted
-    seen = _looks(a, {t.name: [i.id for i in a.world.pools.items("confirm", t)] for t in tasks})
+    seen, w = _looks(a), a.wanted
     tokens = health(found["winner"])["tokens"]
     facts = dict(a.facts.run) | {
         "ablation": f"margin ±{w.margin:g} points, seed {w.seed}, up to {a.effort.items or 'all'} "
@@ -219,14 +218,16 @@ def method(a: Ablation, found: Found) -> Section:
     )
 
 
-def _looks(a: Ablation, ids: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+def _looks(a: Ablation) -> list[dict[str, Any]]:
     """Return for each model how many answers to confirm items the ledger holds."""
     ledger, counts = a.world.ledger, dict[str, int]()
     names = ledger.names()
-    for task, wanted in ids.items():
-        for cell in ledger.cells(task=task):
-            if held := len(wanted) - len(ledger.missing(cell, wanted)):
-                counts[cell.fingerprint] = counts.get(cell.fingerprint, 0) + held
+    for task in a.world.tasks:
+        asked = [item.id for item in a.world.pools.items("confirm", task)]
+        for place, ids in a.world.cells("", task, asked):
+            for cell in ledger.cells(task=place.task):
+                if held := len(ids) - len(ledger.missing(cell, ids)):
+                    counts[cell.fingerprint] = counts.get(cell.fingerprint, 0) + held
     return [
         {"name": mark[:12], "about": "; ".join(names.get(mark, ["–"])), "answers": n}
         for mark, n in sorted(counts.items(), key=lambda pair: -pair[1])

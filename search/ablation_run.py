@@ -97,7 +97,7 @@ def run_of_config(config: Path, folder: Path, wanted: Wanted, screen: Screen) ->
         tasks=wanted.tasks,
         include_path=wanted.include_path,
         levels=wanted.levels,
-        items=f"{wanted.items}+{wanted.items}",
+        items=f"{wanted.items}+1+{wanted.items}",  # nothing is selected
         seed=wanted.seed,
         device=wanted.device or "cpu",
         allow_benchmark=True,

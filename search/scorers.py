@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from evals.command import command_cell, score_by_command
-from evals.harness import documents, evaluate_lm_eval, own_task
+from evals.generate import Answerer
+from evals.harness import cells_of, documents, evaluate_lm_eval, own_task
 from evals.ledger import Cell, Ledger, Row
 from evals.own import read_items
 from evals.runner import Progress
@@ -71,11 +72,17 @@ class Scorer:
         """Return items that are addresses alone."""
         return tuple(Item(i, self.name, "", 0, "", "", "", i, data={}, certificate={}) for i in ids)
 
-    def cell(self, mark: str) -> Cell:
-        """Return the ledger cell; of lm-eval it is for counting, what is held is not known yet."""
+    def cells(
+        self, answerer: Answerer, mark: str, ids: Sequence[str]
+    ) -> list[tuple[Cell, Sequence[str]]]:
+        """Return where the ledger keeps a model's rows of these items, and their ids there."""
         if self.command:
-            return command_cell(self.command, mark, self.name)
-        return Cell(mark, self.name, "", "", "")
+            return [(command_cell(self.command, mark, self.name), ids)]
+        found = cells_of(answerer, mark, self.alias, self.include_path)
+        return [
+            (cell, [i.removeprefix(head) for i in ids if i.startswith(head)])
+            for head, cell in found.items()
+        ]
 
     def rows(
         self,
@@ -88,8 +95,12 @@ class Scorer:
         """Return the rows of these items; what the ledger lacks is scored."""
         mark, pools = world.fingerprint(merge), world.pools.dealt[self.name]
         splits = {item.id: pool for pool, dealt in pools.items() for item in dealt}
-        if not self.command:
+
+        def pay(n: int) -> None:
             world.holder.hold(merge)
+            world.paid += n
+
+        if not self.command:
             rows = evaluate_lm_eval(
                 world.answerer,
                 mark,
@@ -98,10 +109,11 @@ class Scorer:
                 only={i: splits[i] for i in ids},
                 include_path=self.include_path,
                 progress=progress,
+                pay=pay,
             )
             by_item = {row.item: row for row in rows}
             return [by_item[i] for i in ids]
-        cell = self.cell(mark)
+        cell = command_cell(self.command, mark, self.name)
         if missing := [item for item, _ in ledger.missing(cell, ids)]:
             world.paid += len(missing)
             ledger.put_items(cell.task, cell.version, {i: {"split": splits[i]} for i in missing})

@@ -149,7 +149,7 @@ class World:
         if isinstance(task, Scorer):
             return task.rows(self, candidate, ids, ledger, progress)
         mark, how = self.fingerprint(candidate), self.settings
-        if missing := ledger.missing(self._cell(mark, task), ids, how.samples):
+        if missing := ledger.missing(cell_of(self.answerer, mark, task, how), ids, how.samples):
             self.holder.hold(candidate)
         self.paid += len(missing)
         return evaluate(
@@ -170,12 +170,20 @@ class World:
 
         Nothing is merged to find out: for a merge that was never made it is all of them.
         """
-        mark, samples, total = self.holder.known.get(candidate.key), self.settings.samples, 0
+        mark, samples, total = self.holder.known.get(candidate.key, ""), self.settings.samples, 0
         for task in self.tasks:
             ids = [item.id for item in self.pools.items(pool, task)[:n]]
-            paid = mark and self._cell(mark, task)
-            total += len(self.ledger.missing(paid, ids, samples)) if paid else len(ids) * samples
+            held = self.cells(mark, task, ids)
+            total += sum(len(self.ledger.missing(cell, own, samples)) for cell, own in held)
         return total
+
+    def cells(
+        self, mark: str, task: Task | Scorer, ids: Sequence[str]
+    ) -> list[tuple[Cell, Sequence[str]]]:
+        """Return where the ledger keeps a model's rows of these items, and their ids there."""
+        if isinstance(task, Scorer):
+            return task.cells(self.answerer, mark, ids)
+        return [(cell_of(self.answerer, mark, task, self.settings), ids)]
 
     def again(self, candidate: Merge, pool: str, n: int) -> tuple[int, int]:
         """Answer n items a task anew, in reverse order, and return (items, marks that differ).
@@ -191,13 +199,6 @@ class World:
             differ += int((first[task.name] != marks_of(rows)[::-1]).sum())
             total += len(rows)
         return total, differ
-
-    def _cell(self, mark: str, task: Task | Scorer) -> Cell:
-        if isinstance(task, Scorer):
-            # What lm-eval has scored is held under its own settings; a command's are known.
-            held = [] if task.command else self.ledger.cells(fingerprint=mark, task=task.name)
-            return held[-1] if held else task.cell(mark)
-        return cell_of(self.answerer, mark, task, self.settings)
 
 
 def scores(answers: Answers) -> Scores:
