@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from merger.errors import UnknownNameError
 
@@ -19,30 +19,22 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     return UnknownNameError(f"no {kind} named {name!r}", f"{hint}Known: {', '.join(names)}.")
 
 
-class Registry(Generic[T]):
+class Registry(dict[str, T]):
     """A table of named objects of one kind; iterates in alphabetical order."""
 
     def __init__(self, kind: str) -> None:
+        super().__init__()
         self.kind = kind
-        self._items: dict[str, T] = {}
 
     def add(self, name: str, item: T) -> T:
         """Put an item under a new name; a name taken is a bug, hence a ValueError."""
-        if name in self._items:
+        if name in self:
             raise ValueError(f"{self.kind} {name!r} is already registered")
-        self._items[name] = item
+        self[name] = item
         return item
 
-    def __getitem__(self, name: str) -> T:
-        if name not in self._items:
-            raise unknown(self.kind, name, self._items)
-        return self._items[name]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._items
+    def __missing__(self, name: str) -> T:
+        raise unknown(self.kind, name, self)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted(self._items))
-
-    def __len__(self) -> int:
-        return len(self._items)
+        return iter(sorted(self.keys()))

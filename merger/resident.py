@@ -7,7 +7,7 @@ TIES thresholds as long as the knobs they depend on stay the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -71,15 +71,11 @@ class Resident:
         module: nn.Module,
         models: list[str] | tuple[str, ...],
         *,
-        aliases: Mapping[str, str] | None = None,
-        family: str | None = None,
         vocab: str = "error",
         device: str = "cpu",
-        threads: int = 1,
     ) -> None:
-        self.module, self.device, self.threads = module, device, threads
-        self.spec: MergeSpec | None = None
-        found = {m: resolve(m, aliases=aliases, family=family).path for m in models}
+        self.module, self.device = module, device
+        found = {m: resolve(m).path for m in models}
         self.aligned = align(open_models(found, models[0]), models[0], vocab)
         if self.aligned.rows is not None:
             resize: Any = module.resize_token_embeddings
@@ -98,15 +94,9 @@ class Resident:
         sink = ModuleSink(self.module, plan)
         budget = Budget(4 * _ROOM) if self.device == "cpu" else Budget(4 * _ROOM, 1 << 24)
         run_plan(
-            plan,
-            self._checkpoints,
-            sink,
-            budget=budget,
-            device=self.device,
-            threads=self.threads,
-            facts=self._facts,
+            plan, self._checkpoints, sink, budget=budget, device=self.device, facts=self._facts
         )
-        self.spec, self._written = spec, list(plan.steps)
+        self._written = list(plan.steps)
         return self.fingerprint()
 
     def fade(self, model: str, factor: Callable[[str], float]) -> str:
