@@ -48,7 +48,7 @@ def merge_tensors(name, experts, base=None, *, keys=(), block_rows=None, **knobs
 
     facts = run_survey(made.surveyed(size, given), blocks)
     done = [made(b.experts, b.base, knobs=given, facts=facts, place=b.place) for b in blocks()]
-    return torch.cat(done).reshape(shape)
+    return torch.cat(done).to(experts[0].dtype).reshape(shape)
 
 
 @st.composite

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from merger.checkpoint import Checkpoint, Writer, torch_dtype
+from merger.checkpoint import ITEMSIZE, Checkpoint, Writer, torch_dtype
 from merger.engine.budget import Budget
 from merger.errors import CheckpointError, MergerError, MismatchError
 from merger.operators import OPERATORS, Block, Pick, Place, Size, run_survey
@@ -151,11 +151,15 @@ class _Work:
         self.rows, self._device = budget.block_rows(self.step), device
         self._checkpoints, self._allow_nan = checkpoints, allow_nan
         self._unchecked = not allow_nan
-        wide = any(checkpoints[s.model].tensors[s.tensor].dtype == "F64" for s in step.inputs)
-        self._dtype = torch.float64 if wide else torch.float32
+        stored = {checkpoints[s.model].tensors[s.tensor].dtype for s in step.inputs}
+        halves = len(stored) == 1 and {ITEMSIZE[d] for d in (step.dtype, *stored)} == {2}
+        operator = OPERATORS[step.operator] if step.operator else None
+        self._as_stored = bool(halves and operator and operator.laws.stored(step.knobs))
+        wide = torch.float64 if "F64" in stored else torch.float32
+        self._dtype = torch_dtype(*stored) if self._as_stored else wide
 
     def __call__(self, pick: Pick = range) -> Iterator[Block]:
-        """Yield the blocks that are picked, in order, widened; their memory is used again."""
+        """Yield the blocks that are picked, in order; their memory is used again."""
         step, count = self.step, len(self.step.sources)
         shape = (len(step.inputs), min(self.rows, step.rows), step.cols)
         buffer = torch.empty(shape, dtype=self._dtype, device=self._device)
@@ -164,10 +168,11 @@ class _Work:
             stacked = buffer[:, : end - row]
             for n, source in enumerate(step.inputs):
                 stacked[n].copy_(self._read(source, row, end), non_blocking=True)
-            if self._unchecked:
-                self._check(stacked, row)
             base = stacked[count] if step.base else None
-            yield Block(stacked[:count], base, Place(row * step.cols, step.keys))
+            block = Block(stacked[:count], base, Place(row * step.cols, step.keys))
+            if not self._as_stored:
+                self._check(stacked, block)
+            yield block
         self._unchecked = self._unchecked and pick is not range
 
     def run(self, sink: Sink, facts: Facts | None) -> None:
@@ -189,6 +194,8 @@ class _Work:
                 made = operator(
                     block.experts, block.base, knobs=step.knobs, facts=known, place=block.place
                 )
+            if self._as_stored:
+                self._check(made, block)
             out[row : row + made.shape[0]].copy_(made)
             if row + made.shape[0] == out.shape[0]:
                 if step.dtype == "F16" and not self._allow_nan and not torch.isfinite(out).all():
@@ -213,16 +220,18 @@ class _Work:
         """Return rows of one tensor as the step sees them, in their stored form."""
         return self._checkpoints[source.model].read(source.tensor, row, end, cols=self.step.cols)
 
-    def _check(self, stacked: Tensor, row: int) -> None:
+    def _check(self, told: Tensor, block: Block) -> None:
+        """Refuse NaN and infinities, of which `told` is made, on the first pass."""
         # A sum is NaN or infinite if any entry is, and costs a tenth of looking at each; it can
         # overflow by itself, so only then every entry is looked at.
-        if torch.isfinite(stacked.sum()):
+        if not self._unchecked or torch.isfinite(told.sum()):
             return
+        stacked = [*block.experts, *([] if block.base is None else [block.base])]
         for source, rows in zip(self.step.inputs, stacked, strict=True):
-            for at in (~torch.isfinite(rows)).nonzero()[:1].tolist():
+            for at in (~torch.isfinite(rows)).flatten().nonzero()[:1].tolist():
                 cols = self._checkpoints[source.model].tensors[source.tensor].cols
-                place = divmod((row + at[0]) * self.step.cols + at[1], cols)
-                law = f"{source.model}: {source.tensor} holds {float(rows[at[0], at[1]])}"
+                place = divmod(block.place.start + at[0], cols)
+                law = f"{source.model}: {source.tensor} holds {float(rows.flatten()[at[0]])}"
                 remedy = "Use a sound checkpoint, or merge such values on purpose with --allow-nan."
                 raise CheckpointError(f"{law} (row {place[0]}, column {place[1]})", remedy)
 

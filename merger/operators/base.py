@@ -3,11 +3,11 @@
 An operator sees numbers only: `experts` of shape (k, rows, cols) and `base` of shape (rows, cols),
 float32 (float64 where a source is), a block of whole rows of the tensor's last axis. Whatever it
 has to know about the whole tensor first is gathered by its survey (see survey.py) and arrives as
-`facts`; where the block lies arrives as `place`. It returns new float memory and writes to none of
-its inputs.
+`facts`; where the block lies arrives as `place`. It returns new memory of any float dtype, which
+the engine rounds, and writes to none of its inputs.
 
-Use plain `mul` and `add`: fused kernels (`add(alpha=)`, `addcmul`, `lerp`) round differently at the
-tail of a vector, and then the bytes would depend on the size of a block.
+Use plain `mul` and `add`, or `weighted_sum`: fused kernels (`add(alpha=)`, `addcmul`, `lerp`) round
+differently at the tail of a vector, and then the bytes would depend on the size of a block.
 """
 
 from __future__ import annotations
@@ -81,11 +81,14 @@ class Laws(NamedTuple):
     `random`: draws from the counter-based stream.
     `rowwise`: whether, with these knobs, the entries of one row of the last axis need each other;
     if not, a row too long for memory is cut.
+    `stored`: whether, with these knobs, blocks are taken as they are stored, bfloat16 or float16
+    too (where 16 bits are written as well). NaN and infinities must then reach the result.
     """
 
     elementwise: bool = False
     random: bool = False
     rowwise: Callable[[Mapping[str, Any]], bool] = lambda knobs: False
+    stored: Callable[[Mapping[str, Any]], bool] = lambda knobs: False
 
 
 @dataclass(frozen=True)

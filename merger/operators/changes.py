@@ -4,8 +4,8 @@ Two ways to join k sparse or dense changes: add them all, or let each entry elec
 and add those that agree (TIES). Both may divide by the weights that took part. A vote of exactly
 zero counts as +, as in mergekit. Votes are rounded to the block's dtype, as there, and added in
 float64, where that is exact, so that the order of the experts cannot turn an election. Other sums
-are float64 too and rounded once, so that a combination of equal tensors with coefficients that sum
-to one gives that tensor back bit for bit.
+have twice the bits of what is summed and are rounded once, so that a combination of equal tensors
+with coefficients that sum to one gives that tensor back bit for bit.
 """
 
 from __future__ import annotations
@@ -17,16 +17,22 @@ from torch import Tensor
 
 from merger.errors import SpecError
 
+_FULL = 64  # entries; a multiple of what any processor takes at a time
 _BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def weighted_sum(tensors: Iterable[Tensor], weights: Sequence[float]) -> Tensor:
-    """Return Σ wᵢ·xᵢ in float64, added in the order given."""
-    terms = (t.to(torch.float64, copy=True).mul_(w) for t, w in zip(tensors, weights, strict=True))
-    total = next(terms)
-    for term in terms:
-        total.add_(term)
-    return total
+def weighted_sum(tensors: Sequence[Tensor], weights: Iterable[float]) -> Tensor:
+    """Return Σ wᵢ·xᵢ, added in the order given, in the next wider format: float32 or float64."""
+    shape, entries = tensors[0].shape, tensors[0].numel()
+    # Multiplied and added at once, which rounds differently where a vector register is not full:
+    # so all are, and no bit depends on the size of a block.
+    room = -(-entries // _FULL) * _FULL
+    kind = torch.float32 if tensors[0].itemsize == 2 else torch.float64
+    total, term = torch.zeros(2, room, dtype=kind, device=tensors[0].device)
+    for tensor, weight in zip(tensors, weights, strict=True):
+        term[:entries].view(shape).copy_(tensor)
+        total.add_(term, alpha=weight)
+    return total[:entries].view(shape)
 
 
 def normal(weight: Sequence[float]) -> float:
@@ -39,8 +45,16 @@ def normal(weight: Sequence[float]) -> float:
 
 
 def mean(experts: Tensor, weight: Sequence[float]) -> Tensor:
-    """Return Σ wᵢxᵢ / Σ wᵢ of a block (k, rows, cols), rounded once."""
-    return weighted_sum(experts, weight).div_(normal(weight)).to(experts.dtype)
+    """Return Σ wᵢxᵢ / Σ wᵢ of a block (k, rows, cols), not yet rounded."""
+    total = normal(weight)
+    return weighted_sum(experts, [w / total for w in weight])
+
+
+def factors(weight: Sequence[float], *, normalize: bool, scale: float) -> list[float]:
+    """Return scale·wᵢ, divided by Σ wᵢ if asked (and if that is not zero)."""
+    total = sum(weight)
+    divisor = total if normalize and abs(total) >= 1e-8 else 1.0
+    return [w * scale / divisor for w in weight]
 
 
 def add_all(
@@ -51,10 +65,9 @@ def add_all(
     normalize: bool,
     scale: float,
 ) -> Tensor:
-    """Return base + scale·Σ wᵢδᵢ, divided by Σ wᵢ if asked (and if that is not zero)."""
-    total = sum(weight)
-    divisor = total if normalize and abs(total) >= 1e-8 else 1.0
-    return weighted_sum(changes, weight).mul_(scale / divisor).add_(base).to(base.dtype)
+    """Return base + Σ fᵢδᵢ, f the factors of the weights, not yet rounded."""
+    shares = factors(weight, normalize=normalize, scale=scale)
+    return weighted_sum([base, *changes], [1.0, *shares])
 
 
 def minority(votes: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Linear (model soups, Wortsman et al. 2022), task arithmetic (Ilharco et al. 2022), passthrough (what
 layer stacking is made of), NearSwap (Alchemonaut), norm-weighted averaging. As in mergekit the
 weights of `linear` are divided by their sum unless `normalize` is false, and a base has no part in
-it. Summed in float64, so merging a model with itself returns it.
+it. Sums have twice the bits of the models, so merging a model with itself returns it.
 """
 
 from __future__ import annotations
@@ -14,25 +14,27 @@ from typing import Annotated
 from torch import Tensor
 
 from merger.operators.base import Knob, Lambda, Laws, Normalize, Weight, operator
-from merger.operators.changes import add_all, mean, weighted_sum
+from merger.operators.changes import add_all, factors, mean, weighted_sum
 from merger.operators.sums import Matrix, gram_survey, norms
 
 Unnormalized = Annotated[bool, Knob(default=False, help="divide by the sum of the weights")]
 _EACH = Laws(elementwise=True)
+_SUM = Laws(elementwise=True, stored=lambda knobs: True)
 
 
-@operator("linear", base="unused", laws=_EACH, paper="https://arxiv.org/abs/2203.05482")
+@operator("linear", base="unused", laws=_SUM, paper="https://arxiv.org/abs/2203.05482")
 def linear(experts: Tensor, base: Tensor | None, *, weight: Weight, normalize: Normalize) -> Tensor:
     """Average the experts by weight."""
-    return mean(experts, weight) if normalize else weighted_sum(experts, weight).to(experts.dtype)
+    return mean(experts, weight) if normalize else weighted_sum(experts, weight)
 
 
-@operator("task_arithmetic", laws=_EACH, paper="https://arxiv.org/abs/2212.04089")
+@operator("task_arithmetic", laws=_SUM, paper="https://arxiv.org/abs/2212.04089")
 def task_arithmetic(
     experts: Tensor, base: Tensor, *, weight: Weight, normalize: Unnormalized, lambda_: Lambda
 ) -> Tensor:
     """Add the weighted changes to the base."""
-    return add_all(base, experts - base, weight, normalize=normalize, scale=lambda_)
+    shares = factors(weight, normalize=normalize, scale=lambda_)
+    return weighted_sum([base, *experts], [1 - sum(shares), *shares])
 
 
 @operator("norm_weighted", survey=gram_survey, paper="https://arxiv.org/abs/2212.04089")

@@ -71,7 +71,7 @@ def slerp(
     facts: Matrix,
 ) -> Tensor:
     """Turn the base towards one expert along the great circle."""
-    return weighted_sum([base, experts[0]], slerp_weights(facts, t)).to(base.dtype)
+    return weighted_sum([base, experts[0]], slerp_weights(facts, t))
 
 
 def products(changes: Tensor) -> Tensor:
@@ -169,8 +169,8 @@ def multislerp(
     total = normal(weight) if normalize_weights else 1.0
     coefficients = sphere_weights(facts, [w / total for w in weight], eps)
     if base is None:
-        return weighted_sum(experts, coefficients).to(experts.dtype)
-    return weighted_sum(experts - base, coefficients).add_(base).to(base.dtype)
+        return weighted_sum(experts, coefficients)
+    return weighted_sum([base, *(experts - base)], [1.0, *coefficients])
 
 
 def karcher_weights(gram: Matrix, max_iter: int, tol: float) -> list[float]:
@@ -230,7 +230,7 @@ def karcher(
     experts: Tensor, base: Tensor | None, *, max_iter: Steps, tol: Tol, facts: Matrix
 ) -> Tensor:
     """Take the Riemannian mean of the experts' directions at their mean length."""
-    return weighted_sum(experts, karcher_weights(facts, max_iter, tol)).to(experts.dtype)
+    return weighted_sum(experts, karcher_weights(facts, max_iter, tol))
 
 
 def angles_survey(size: Size, filter_wise: bool) -> Survey:
@@ -271,4 +271,4 @@ def model_stock(
     else:
         t = ratio(facts).to(base.device)
     mean = weighted_sum(changes, [1 / len(experts)] * len(experts))
-    return mean.mul_(t).add_(base).to(base.dtype)
+    return mean.mul_(t).add_(base)
