@@ -12,10 +12,12 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from itertools import pairwise
+from operator import and_
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from merger.errors import EvalError
 _LONGEST = 6
 _LABEL = re.compile(r"([A-Z]+) is (reachable|unreachable)")
 Rows = Sequence[Mapping[str, Any]]
+Findings = dict[str, bool]  # of one row; what is not the case is told too
 
 
 @dataclass(frozen=True)
@@ -57,19 +60,21 @@ def audit(path: Path) -> list[Report]:
     for file, rows in loaded.items():
         kind, check = _kind(file, rows)
         others = set().union(*(found for f, found in instances.items() if f != file))
-        counts = Counter(finding for row in rows for finding in check(row))
+        counts = Counter[str]()
+        for row in rows:
+            counts.update(check(row))
         lengths = sorted(len(_question(row)) for row in rows)
         spread = (lengths[len(lengths) // 2], lengths[-1])
-        found = _common(rows, others) | dict(sorted(counts.items()))
+        found = _common(rows, others) | counts
         reports.append(Report(str(file), kind, len(rows), spread, found))
     return reports
 
 
-def _kind(file: Path, rows: Rows) -> tuple[str, Callable[[Any], Iterator[str]]]:
+def _kind(file: Path, rows: Rows) -> tuple[str, Callable[[Any], Findings]]:
     """Tell the task of a file by the fields of its first row; return it with its check."""
     first = rows[0] if rows else {}
     if {"id", "certificate"} <= set(first):
-        return "exported", _exported
+        return f"{first.get('task')}, exported", _exported
     for kind, mark, check in (
         ("deduction", "formulas:", _deduction),
         ("induction", "sequence", _induction),
@@ -110,35 +115,33 @@ def _repeats(texts: Iterable[str]) -> int:
     return sum(times - 1 for times in Counter(texts).values())
 
 
-def _deduction(row: Mapping[str, Any]) -> Iterator[str]:
+def _deduction(row: Mapping[str, Any]) -> Findings:
     formulas = [parse(text) for text in row["puzzle_spec"]["formulas"]]
     names = tuple(sorted({v for f in formulas for v in variables(f)}))
-    every = left = full(names)
-    for formula in formulas:
-        table = truth(formula, tables(names), every)
-        left &= table
-        if table == every:
-            yield "a formula is always true"
-    if left.bit_count() != 1:
-        yield f"{'more than one' if left else 'no'} assignment satisfies"
+    every = full(names)
+    found = [truth(formula, tables(names), every) for formula in formulas]
+    left = reduce(and_, found, every)
     stored = set(re.findall(r"([A-Z]) is True", gold_of(row)))
-    if not left >> sum(1 << i for i, n in enumerate(names) if n in stored) & 1:
-        yield "stored answer does not satisfy"
+    place = sum(1 << i for i, name in enumerate(names) if name in stored)
+    return {
+        "a formula is always true": every in found,
+        "no assignment satisfies": not left,
+        "more than one assignment satisfies": left.bit_count() > 1,
+        "stored answer does not satisfy": not left >> place & 1,
+    }
 
 
-def _induction(row: Mapping[str, Any]) -> Iterator[str]:
+def _induction(row: Mapping[str, Any]) -> Findings:
     listed = ast.literal_eval(re.findall(r"\[.*\]", row["puzzle_text"])[0])
     shown = [None if str(v) == "?" else int(v) for v in listed]
     gold = int(gold_of(row))
-    if _simple(shown) == gold:
-        yield "right by one difference or ratio, or the middle of neighbours"
     fitting = next(filter(None, (answers(shown, k) for k in range(1, _LONGEST + 1))), set())
-    if not fitting:
-        yield "no rule of the class fits"
-    elif len(fitting) > 1:
-        yield "ambiguous under the shortest cycle that fits"
-    elif gold not in fitting:
-        yield "shortest cycle that fits says another answer"
+    return {
+        "no rule of the class fits": not fitting,
+        "ambiguous under the shortest cycle that fits": len(fitting) > 1,
+        "shortest cycle that fits says another answer": len(fitting) == 1 and gold not in fitting,
+        "right by one difference or ratio, or the middle of neighbours": _simple(shown) == gold,
+    }
 
 
 def _simple(shown: list[int | None]) -> int | None:
@@ -159,7 +162,7 @@ def _simple(shown: list[int | None]) -> int | None:
     return None if right is None else (left + right) // 2
 
 
-def _abduction(row: Mapping[str, Any]) -> Iterator[str]:
+def _abduction(row: Mapping[str, Any]) -> Findings:
     premises, known, goals = (
         ast.literal_eval(re.findall(rf"{name}: (\[.*\])", row["puzzle_text"])[0])
         for name in ("premises", "known_atoms", "goals")
@@ -167,18 +170,18 @@ def _abduction(row: Mapping[str, Any]) -> Iterator[str]:
     rules = [tuple(parse(_signs(part)) for part in premise.split("=>")) for premise in premises]
     labels = {(goal, label == "reachable") for goal, label in _LABEL.findall(gold_of(row))}
     heads, bodies = {head for _, head in rules}, {v for body, _ in rules for v in variables(body)}
-    if not _labels(labels, _reached(rules, known)):
-        yield "stored answer is not what follows"
     said = {"a known atom": known, "the head of a rule": heads, "in a rule": heads | bodies}
-    for guess, atoms in said.items():
-        if _labels(labels, atoms):
-            yield f"right by: a goal is reachable when it is {guess}"
-    if bodies <= set(known):
-        yield "every atom of a condition is a known atom"
-    if all(goal in _reached(rules, {*known} - {goal}) for goal, label in labels if label):
-        yield "reachable goals follow without being known atoms"
-    if len(set(goals)) < len(goals):
-        yield "a goal occurs more than once"
+    return {
+        "stored answer is not what follows": not _labels(labels, _reached(rules, known)),
+        "a goal occurs more than once": len(set(goals)) < len(goals),
+        "every atom of a condition is a known atom": bodies <= set(known),
+        "reachable goals follow without being known atoms": all(
+            goal in _reached(rules, {*known} - {goal}) for goal, label in labels if label
+        ),
+    } | {
+        f"right by: a goal is reachable when it is {guess}": _labels(labels, atoms)
+        for guess, atoms in said.items()
+    }
 
 
 def _labels(labels: set[tuple[str, bool]], reachable: Iterable[Formula]) -> bool:
@@ -204,16 +207,15 @@ def _reached(rules: Sequence[tuple[Formula, ...]], known: Iterable[str]) -> set[
         true |= found
 
 
-def _exported(row: Mapping[str, Any]) -> Iterator[str]:
+def _exported(row: Mapping[str, Any]) -> Findings:
     """Draw the item anew from its address and prove it; the file's own texts must be its."""
     item = item_at(str(row["id"]))
     task = get_task(item.task)
-    if not task.certify(item):
-        yield "not certified"
-    if row.get("prompt") != item.prompt:
-        yield "question is not that of its id"
-    if not task.grade(gold_of(row), item).correct:
-        yield "stored answer is wrong"
-    for name, guess in task.baselines.items():
-        if task.grade(guess(item), item).correct:
-            yield f"right by: {name}"
+    return {
+        "not certified": not task.certify(item),
+        "question is not that of its id": row.get("prompt") != item.prompt,
+        "stored answer is wrong": not task.grade(gold_of(row), item).correct,
+    } | {
+        f"right by: {name}": task.grade(guess(item), item).correct
+        for name, guess in task.baselines.items()
+    }

@@ -41,7 +41,8 @@ def read_objects(path: Path, shape: str) -> Iterator[tuple[str, dict[str, Any]]]
             return ((f"{path}:{number}", row) for number, row in enumerate(rows, 1))
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError, ImportError) as error:  # also a file that is not UTF-8
-        raise EvalError(f"{path} cannot be read: {error}", f"Name a file of {shape}.") from error
+        why = getattr(error, "strerror", None) or error
+        raise EvalError(f"{path} cannot be read: {why}", f"Name a file of {shape}.") from error
     return parse_objects(text, str(path), shape)
 
 
@@ -52,7 +53,8 @@ def check_table(path: Path | None) -> None:
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with the same keys: .csv, .parquet, else JSONL; halves of signs become `?`."""
+    """Write rows with the same keys: .csv, .parquet or .jsonl; halves of signs become `?`."""
+    check_table(path)
     try:
         if path.suffix == ".parquet":
             from pyarrow import Table  # type: ignore[import-untyped]
@@ -68,7 +70,8 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             path.write_text("".join(lines), "utf-8", "replace")
     except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}", "Name another file.") from error
+        law = f"{path} cannot be written: {error.strerror or error}"
+        raise OutputError(law, "Name another file.") from error
 
 
 def _plain(value: Any) -> Any:
