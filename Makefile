@@ -4,7 +4,7 @@ BIN := .venv/bin
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: demo report test fast check format clean
+.PHONY: demo report test fast lower check format clean
 
 demo: .venv/ready
 	$(BIN)/merger search --experts ded,ind,abd --trials 24 --items 50+150
@@ -23,6 +23,11 @@ test: .venv/ready
 
 fast: .venv/ready
 	$(BIN)/python -m pytest -m "not gpu and not slow" -n 2 --dist loadfile
+
+# The fast tests with every dependency at its lower bound, in an environment of their own.
+lower: .venv/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/python -m tests.lower_bounds
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -1,8 +1,10 @@
-"""Run the fast tests with every need at its lower bound: `python -m tests.lower_bounds`.
+"""Run the fast tests with every need at its lower bound: `make lower`.
 
 uv resolves pyproject.toml with all extras to the lowest versions it allows, into a fresh
-environment; torch is held at the build that is installed here. Words go to pytest:
-`python -m tests.lower_bounds -x tests/test_engine.py`. Needs uv (`pip install uv`).
+environment; torch is held at the version that is installed here, and PIP_FIND_LINKS is obeyed.
+The whole fast tier runs, on two cores; other words go to pytest:
+`python -m tests.lower_bounds -x tests/test_engine.py`. Not a part of CI, for it fetches an
+environment of some gigabytes.
 """
 
 import os
@@ -13,6 +15,8 @@ from pathlib import Path
 from shutil import which
 from tempfile import TemporaryDirectory
 
+from packaging.version import Version
+
 ROOT = Path(__file__).parents[1]
 UV = which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 
@@ -22,13 +26,14 @@ def main(words):
     if UV is None:
         sys.exit("uv is not installed: pip install uv")
     env = os.environ | {"VIRTUAL_ENV": "", "OMP_NUM_THREADS": "1"}
+    env["UV_FIND_LINKS"] = os.environ.get("PIP_FIND_LINKS", "").replace(" ", ",")
 
     def uv(*more):
         subprocess.run([UV, "--quiet", *map(str, more)], cwd=ROOT, env=env, check=True)
 
     with TemporaryDirectory(prefix="lower-") as folder:
         held, found = Path(folder, "held.txt"), Path(folder, "lower.txt")
-        held.write_text(f"torch=={version('torch')}\n")
+        held.write_text(f"torch=={Version(version('torch')).public}\n")
         lowest = ["--all-extras", "--resolution", "lowest-direct", "--no-annotate", "--no-header"]
         minor = f"{sys.version_info.major}.{sys.version_info.minor}"
         project = ROOT / "pyproject.toml"
@@ -38,8 +43,8 @@ def main(words):
         python = Path(folder, "env", "bin", "python")
         uv("venv", "--python", minor, python.parents[1])
         uv("pip", "install", "--python", python, "-r", found)
-        uv("pip", "install", "--python", python, "--no-deps", ROOT)
-        asked = words or ["-q", "-m", "not gpu and not slow", "tests"]
+        uv("pip", "install", "--python", python, "--no-deps", "--editable", ROOT)
+        asked = words or ["-q", "-m", "not gpu and not slow", "-n", "2", "--dist", "loadfile"]
         return subprocess.run([python, "-m", "pytest", *asked], cwd=ROOT, check=False).returncode
 
 
