@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from merger.checkpoint import Checkpoint, open_checkpoint
 from merger.engine import opened
 from merger.engine.budget import Budget, resident_bytes
 from merger.errors import OutputError, SearchError, UsageError
@@ -29,7 +27,6 @@ from search.ask import options_of, short_names
 from search.asked import Asked
 from search.candidate import BASE, Candidate
 from search.likelihood import Likelihood
-from search.live import find_models
 from search.prepare import clock, prepare
 from search.protocol import Search
 from search.report import method_facts, write
@@ -89,18 +86,15 @@ def run_of_config(config: Path, folder: Path, wanted: Wanted, screen: Screen) ->
         if run.manifest.get("merge") != stated:
             raise OutputError(f"{folder} holds another run", "Name a new folder with --out.")
         return run
+    alike = ("family", "tasks", "include_path", "levels", "seed")
     asked = Asked(
         experts=",".join(models),
         base=base,
         warm="none",
-        family=wanted.family,
-        tasks=wanted.tasks,
-        include_path=wanted.include_path,
-        levels=wanted.levels,
         items=f"{wanted.items}+1+{wanted.items}",  # nothing is selected
-        seed=wanted.seed,
         device=wanted.device or "cpu",
         allow_benchmark=True,
+        **{name: getattr(wanted, name) for name in alike},
     )
     # What a merge takes with a warning may be explained with one.
     return create(folder, options_of(asked), screen, allow_lineage=True, merge=stated)
@@ -125,8 +119,8 @@ def _opened(
     if not run.manifest.get("prepared"):
         reference = next(iter(references(experts).values()))
         run.note(prepared=prepare(world, search.options, reference, search.screen))
-    with _base(search) as base:
-        tensors = tuple(base.tensors)
+    with search.models.opened() as models:
+        tensors = tuple(models[search.options.base].tensors)
     facts = Facts(
         trials=search.study.trials() if of_search else (),
         geometry=partial(_geometry, search),
@@ -140,19 +134,11 @@ def _opened(
     return Ablation(world, merge, experts, search.objective, wanted, facts, read)
 
 
-def _base(search: Search) -> closing[Checkpoint]:
-    return closing(open_checkpoint(find_models(search.options).folders[search.options.base]))
-
-
 def _geometry(search: Search) -> Geometry:
     """Measure the experts against the base, layer by layer."""
-    models = find_models(search.options).opened()
-    base, *_ = models
-    try:
+    base = search.options.base
+    with search.models.opened() as models:
         return measure(models[base], {n: models[n] for n in search.options.experts}, base_name=base)
-    finally:
-        for checkpoint in models.values():
-            checkpoint.close()
 
 
 def _change(search: Search, merge: Merge) -> dict[str, Any]:
@@ -161,18 +147,19 @@ def _change(search: Search, merge: Merge) -> dict[str, Any]:
     `seconds` in the live model, what was surveyed known; `megabytes` that a merge from files takes
     beyond what the process holds.
     """
-    world, config = search.world, find_models(search.options).config
+    world, options = search.world, search.options
     world.holder.hold(BASE)
     begin = time.perf_counter()
     world.holder.hold(merge)
     spent, sums, live = time.perf_counter() - begin, Sums.zero(1), world.answerer.model.state_dict()
-    with _base(search) as ground:
+    with search.models.opened() as models:
+        ground = models[options.base]
         for name, info in ground.tensors.items():
             if info.is_float and name in live:
                 pair = [ground.read(name), live[name][: info.shape[0]].cpu()]
                 blocks = zip(*(t.float().reshape(-1).split(BLOCK) for t in pair), strict=True)
                 sums = sum((block_sums(one, made[None]) for one, made in blocks), sums)
-    with opened(spec_from_mapping(config(merge, search.options.dtype))) as found:
+    with opened(spec_from_mapping(search.models.config(merge, options.dtype))) as found:
         taken = Budget.of(None, found.plan).peak(found.plan) - resident_bytes()
     told = {key: sums.figures()[key][0] for key in ("relative", "bf16_survive", "bf16_error")}
     return {"seconds": spent, "megabytes": taken / 1e6} | told

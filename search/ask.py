@@ -22,8 +22,8 @@ from search.asked import Asked, Common
 from search.objective import Objective, parse
 from search.racing import RULES
 from search.run import Options
+from search.samplers import SAMPLERS
 from search.scorers import Scorer, deal, open_task, refuse_benchmark
-from search.study import SAMPLERS
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 _TRIALS = 60

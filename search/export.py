@@ -41,8 +41,12 @@ def merge_config(
         config["parameters"] = {"normalize": True} if plain else _parameters(candidate)
         if "weight" not in OPERATORS[config["merge_method"]].knobs:
             config["models"] = [{"model": m["model"]} for m in config["models"]]
-    config["dtype"] = "float32"
-    return config | ({"out_dtype": dtype} if dtype else {})
+    return config | written_as(dtype)
+
+
+def written_as(dtype: str | None) -> Config:
+    """Return the keys that say in what is computed, and what is written if not the base's."""
+    return {"dtype": "float32"} | ({"out_dtype": dtype} if dtype else {})
 
 
 def _parameters(candidate: Candidate) -> Config:
@@ -72,24 +76,18 @@ def _along(candidate: Candidate) -> dict[str, list[float]]:
     knobs = dict(candidate.knobs)
     if candidate.method != OWN or not any(":" in name for name in knobs):
         return {}
-    z = np.linspace(-1, 1, DEPTHS)
-    grown = {
-        name: p
-        * np.exp(_number(knobs, f"a:{name}") * z + _number(knobs, f"b:{name}") * (1.5 * z**2 - 0.5))
-        for name, p in candidate.shares.items()
-    }
+    z, grown = np.linspace(-1, 1, DEPTHS), {}
+    for name, p in candidate.shares.items():
+        slope, bend = (float(knobs.get(f"{letter}:{name}", 0.0)) for letter in "ab")
+        grown[name] = p * np.exp(slope * z + bend * (1.5 * z**2 - 0.5))
     total = sum(grown.values())
     return {name: np.round(g / total, 6).tolist() for name, g in grown.items()}
-
-
-def _number(knobs: Mapping[str, Any], name: str) -> float:
-    return float(knobs.get(name, 0.0))
 
 
 def _summed(candidate: Candidate, models: Mapping[str, str], base: str) -> Config:
     """Return the literal sum of a plain candidate's changes."""
     scaled = [_model(models[n], candidate.scale * p) for n, p in candidate.shares.items()]
-    head = _head("task_arithmetic", base)
+    head = {"merge_method": "task_arithmetic", "base_model": base}
     return head | {"models": scaled, "parameters": {"normalize": False}}
 
 
@@ -101,24 +99,23 @@ def mergekit_config(
         return merge_config(candidate, models, base, dtype), "exact"
     if candidate.method != OWN:
         return merge_config(candidate, models, base, dtype), "the method of the same name, near"
-    shares = candidate.shares
-    rest = {"dtype": "float32"} | ({"out_dtype": dtype} if dtype else {})
     if candidate.plain:
-        return _summed(candidate, models, base) | rest, "equal up to rounding"
+        return _summed(candidate, models, base) | written_as(dtype), "equal up to rounding"
+    shares, along = candidate.shares, _along(candidate)
     if candidate.consensus == "ram":
-        config = _head("ram", base)
+        config: Config = {"merge_method": "ram", "base_model": base}
         config["models"] = [{"model": models[name]} for name in shares]
-        return config | rest, "not the same: mergekit's ram has no shares, scale or density"
-    config, along = _head("ties", base), _along(candidate)
-    config["models"] = [
-        _model(models[name], along.get(name, p), density=candidate.density)
-        for name, p in shares.items()
-    ]
-    config["parameters"] = {"normalize": True, "lambda": _parameters(candidate)["scale"]}
-    why = "mergekit cuts all entries, not the changed ones"
-    if candidate.consensus == "mean":
-        why += ", and elects a sign"
-    return config | rest, f"not the same: {why}"
+        why = "mergekit's ram has no shares, scale or density"
+    else:
+        config = {"merge_method": "ties", "base_model": base}
+        config["models"] = [
+            _model(models[name], along.get(name, p), density=candidate.density)
+            for name, p in shares.items()
+        ]
+        config["parameters"] = {"normalize": True, "lambda": _parameters(candidate)["scale"]}
+        elects = ", and elects a sign" if candidate.consensus == "mean" else ""
+        why = f"mergekit cuts all entries, not the changed ones{elects}"
+    return config | written_as(dtype), f"not the same: {why}"
 
 
 def to_yaml(config: Config, *notes: str) -> str:
@@ -129,7 +126,3 @@ def to_yaml(config: Config, *notes: str) -> str:
 
 def _model(name: str, weight: float | list[float], **knobs: float) -> Config:
     return {"model": name, "parameters": {"weight": weight, **knobs}}
-
-
-def _head(method: str, base: str) -> Config:
-    return {"merge_method": method, "base_model": base}

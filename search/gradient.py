@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,13 +30,6 @@ MOST, BATCH, STEPS, PACE = 64, 16, 20, 0.08
 
 Trace = tuple[str, str]
 Weights = dict[str, float]
-
-
-class Changes(Protocol):
-    """Tells what an expert changed in a tensor."""
-
-    def change(self, expert: str, name: str) -> Tensor:
-        """Return an expert's tensor minus the base's, float32."""
 
 
 def traces(world: World, experts: Sequence[str], n: int) -> list[Trace]:
@@ -66,7 +59,7 @@ def by_losses(world: World, experts: Sequence[str], known: Sequence[Trace]) -> S
 
 
 def by_gradient(
-    world: World, changes: Changes, experts: Sequence[str], known: Sequence[Trace]
+    world: World, experts: Sequence[str], known: Sequence[Trace]
 ) -> tuple[Start, dict[str, Any]]:
     """Descend the loss over the coefficients by Adam; return where it ends, and what it saw.
 
@@ -81,7 +74,7 @@ def by_gradient(
         held = dict(zip(experts, weights.tolist(), strict=True))
         world.holder.hold(Candidate.of(held, float(weights.sum())))
         part = [known[(step * BATCH + i) % len(known)] for i in range(min(BATCH, len(known)))]
-        loss, slopes = slopes_of(world.answerer, changes, experts, part)
+        loss, slopes = slopes_of(world, experts, part)
         layers = layers or slopes
         weights.grad = torch.tensor([sum(slopes[e].values()) for e in experts]).double()
         adam.step()
@@ -93,9 +86,10 @@ def by_gradient(
 
 
 def slopes_of(
-    answerer: Any, changes: Changes, experts: Sequence[str], known: Sequence[Trace]
+    world: World, experts: Sequence[str], known: Sequence[Trace]
 ) -> tuple[float, dict[str, dict[str, float]]]:
     """Return the mean loss a token and its gradient by coefficient and layer, in one backward."""
+    answerer, merged = world.answerer, world.holder.merged
     slopes: Mapping[str, dict[str, float]] = {e: defaultdict(float) for e in experts}
 
     def take(name: str, weight: Tensor) -> None:
@@ -103,7 +97,7 @@ def slopes_of(
         place = str(layer.number) if layer else ""
         for expert in experts:
             if gradient is not None:
-                change = changes.change(expert, name).to(gradient.device).view_as(gradient)
+                change = merged.change(expert, name).to(gradient.device).view_as(gradient)
                 slopes[expert][place] += float((gradient.float() * change).sum())
         weight.grad = None
 

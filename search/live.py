@@ -7,8 +7,9 @@ folder, `family:alias`, a Hub id), so that winner.yaml can be merged from any fo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from merger.checkpoint.vocab import check_vocabularies
 from merger.engine import DictSink, run_plan
 from merger.engine import opened as opened_spec
 from merger.errors import SearchError, UsageError
-from merger.experts import DEFAULT_FAMILY, Family, families, local_aliases, resolve
+from merger.experts import family_of, resolve
 from merger.geometry import lineage, measure
 from merger.resident import Resident
 from merger.spec import MergeSpec, spec_from_mapping
@@ -64,9 +65,20 @@ class Models:
         alone = self.vocab == "error" or "base_model" not in config
         return config if alone else config | {"tokenizer_source": self.vocab}
 
-    def opened(self) -> dict[str, Checkpoint]:
-        """Open all models, adapters through the base, which stands first."""
-        return open_models(self.folders, next(iter(self.folders)))
+    @contextmanager
+    def opened(self) -> Iterator[dict[str, Checkpoint]]:
+        """Open all models while the block lasts, adapters through the base, which stands first."""
+        found = open_models(self.folders, next(iter(self.folders)))
+        try:
+            yield found
+        finally:
+            for checkpoint in found.values():
+                checkpoint.close()
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return the content hash of each model's weights."""
+        with self.opened() as found:
+            return {name: checkpoint.fingerprint() for name, checkpoint in found.items()}
 
 
 def find_models(options: Options) -> Models:
@@ -75,38 +87,33 @@ def find_models(options: Options) -> Models:
     folders = {name: r.path.absolute() for name, r in found.items()}
     if len(set(folders.values())) < len(folders):
         raise UsageError(f"{', '.join(folders)}: a model stands twice", "Name each model once.")
-    family = families().get(options.family) if options.family else None
-    names = {name: _portable(source, family) for name, source in options.sources.items()}
+    names = {name: _portable(source, options) for name, source in options.sources.items()}
     choices = tuple(r.choice for r in found.values())
     experts = {e: names[e] for e in options.experts}
     return Models(experts, names[options.base], folders, choices, options.vocab)
 
 
-def _portable(source: str, family: Family | None) -> str:
+def _portable(source: str, options: Options) -> str:
     """Return a source that means the same model without the option --family."""
-    inside = family and source in family.members and source not in local_aliases()
-    return f"{family.name}:{source}" if family and inside else source
+    named = options.family and ":" not in source
+    family = family_of(source, options.family) if named else None
+    return f"{family.name}:{source}" if family else source
 
 
-def tasks_of(options: Options) -> list[Opened]:
-    """Return the tasks of a search, with the items of those that are not drawn."""
-    if options.objective_cmd:
+def tasks_of(options: Options, *, guard: bool = False) -> list[Opened]:
+    """Return the tasks of a search (or its guards), with the items of those that are not drawn."""
+    if options.objective_cmd and not guard:
         scorer = Scorer("command", command=options.objective_cmd)
         return [Opened(scorer, scorer.items(options.command_items))]
-    return [open_task(name, options.check, options.include_path) for name in options.tasks]
+    names = options.guard if guard else options.tasks
+    return [open_task(name, options.check, options.include_path) for name in names]
 
 
 def default_levels(options: Options) -> dict[str, tuple[int, ...]]:
     """Return the levels that the models were trained on, by task, if all are of one family."""
-    local, used = local_aliases(), set()
-    for source in options.sources.values():
-        name, _, member = source.rpartition(":")
-        family = families().get(name or options.family or DEFAULT_FAMILY)
-        foreign = Path(source).exists() or source in local
-        inside = family is not None and member in family.members
-        used.add(family.name if family and inside and not foreign else "")
-    found = families().get(used.pop()) if len(used) == 1 else None
-    trained = {get_task(t).name: tuple(lv) for t, lv in found.levels.items()} if found else {}
+    first, *others = [family_of(source, options.family) for source in options.sources.values()]
+    levels = first.levels if first and all(other == first for other in others) else {}
+    trained = {get_task(name).name: tuple(found) for name, found in levels.items()}
     own = {one.task.name for one in tasks_of(options) if not one.items}
     return {task: levels for task, levels in trained.items() if task in own}
 
@@ -157,59 +164,24 @@ class LiveMerge:
                 )
 
 
-@dataclass(frozen=True)
-class Survey:
-    """What the models are: content hashes, lengths of the task vectors, and doubts of lineage."""
+def survey(models: Models) -> tuple[dict[str, float], list[str], str]:
+    """Return the lengths of the task vectors, doubts of lineage, and the base's dtype.
 
-    fingerprints: Mapping[str, str]
-    norms: Mapping[str, float]
-    doubts: tuple[str, ...]
-    dtype: str
-
-
-def survey(models: Models) -> Survey:
-    """Read the models once; tensors of large models are sampled for lengths and lineage."""
+    Tensors of large models are sampled.
+    """
     base, *experts = models.folders
-    opened = models.opened()
-    try:
-        size = sum(info.numel for info in opened[base].tensors.values())
+    with models.opened() as opened:
+        tensors = opened[base].tensors.values()
         seen = align(opened, base, models.vocab).checkpoints
         table = {name: seen[name] for name in experts}
-        sample = _SAMPLE if size > _LARGE else None
+        sample = _SAMPLE if sum(info.numel for info in tensors) > _LARGE else None
         geometry = measure(seen[base], table, base_name=base, sample=sample)
-        lengths = np.sqrt(np.diag(geometry.total().dots)).tolist()
-        doubts = tuple(v.text for v in lineage(geometry) if not v.ok)
-        marks = {name: checkpoint.fingerprint() for name, checkpoint in opened.items()}
-        dtype = _dtype(opened[base])
-    finally:
-        for checkpoint in opened.values():
-            checkpoint.close()
-    return Survey(marks, dict(zip(experts, lengths, strict=True)), doubts, dtype)
-
-
-def _dtype(checkpoint: Checkpoint) -> str:
-    """Return the name of the float format that holds most of a checkpoint."""
+    lengths = np.sqrt(np.diag(geometry.total().dots)).tolist()
     held: Counter[str] = Counter()
-    for info in checkpoint.tensors.values():
+    for info in tensors:
         held[info.dtype] += info.nbytes
-    return dtype_name(dominant(held) or "F32")
-
-
-def fingerprints(models: Models) -> dict[str, str]:
-    """Return the content hash of each model's weights."""
-    marks = {}
-    for name, checkpoint in models.opened().items():
-        marks[name] = checkpoint.fingerprint()
-        checkpoint.close()
-    return marks
-
-
-def pools_of(options: Options, tasks: Sequence[Opened]) -> Pools:
-    """Return the pools: tasks are not drawn from yet, files are dealt out."""
-    sizes = options.sizes
-    seeds = {"search": options.seed, "select": options.seed, "confirm": options.confirm_seed}
-    dealt = {one.task.name: deal(one.items, sizes, one.task.name) for one in tasks if one.items}
-    return Pools(sizes, seeds, options.levels, dealt)
+    doubts = [verdict.text for verdict in lineage(geometry) if not verdict.ok]
+    return dict(zip(experts, lengths, strict=True)), doubts, dtype_name(dominant(held) or "F32")
 
 
 def open_world(run: Run, models: Models) -> World:
@@ -230,12 +202,14 @@ def open_world(run: Run, models: Models) -> World:
     resident = Resident(model, names, vocab=options.vocab, device=options.device)
     for entry in resident.aligned.added:
         tokenizer.add_tokens(entry["content"], special_tokens=bool(entry.get("special")))
-    tasks = tasks_of(options)
+    tasks, sizes = tasks_of(options), options.sizes
+    seeds = {"search": options.seed, "select": options.seed, "confirm": options.confirm_seed}
+    dealt = {one.task.name: deal(one.items, sizes, one.task.name) for one in tasks if one.items}
     return World(
         Holder(LiveMerge(resident, models, options.dtype), Fingerprints(run)),
         Answerer(model, tokenizer),
         [one.task for one in tasks],
-        pools_of(options, tasks),
+        Pools(sizes, seeds, options.levels, dealt),
         Ledger(run.ledger),
         Settings(max_new_tokens=options.max_new_tokens),
     )
@@ -245,13 +219,11 @@ def guards_of(options: Options, world: World) -> World | None:
     """Return the world of tasks that only finalists are scored on: as many confirm items each."""
     if not options.guard:
         return None
-    tasks = [open_task(name, options.check, options.include_path) for name in options.guard]
-    n = options.n_confirm
+    tasks, n = tasks_of(options, guard=True), options.n_confirm
     dealt = {
-        o.task.name: deal(o.items, {"confirm": min(n, len(o.items))}, o.task.name)
-        for o in tasks
-        if o.items
+        task.name: deal(items, {"confirm": min(n, len(items))}, task.name)
+        for task, items in tasks
+        if items
     }
     pools = Pools({"confirm": n}, {"confirm": options.confirm_seed}, {}, dealt)
-    found = [one.task for one in tasks]
-    return World(world.holder, world.answerer, found, pools, world.ledger, world.settings)
+    return replace(world, tasks=[one.task for one in tasks], pools=pools)

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 
 from search.candidate import Value
 from search.objective import Objective
-from search.space import Choice, Space
+from search.space import Space
 from search.trial import Trial, values_of
 
 Array = NDArray[np.float64]
@@ -80,16 +80,8 @@ class Posterior:
         return np.asarray(math.exp(2 * theta[-2]) * (1 + r + r**2 / 3) * np.exp(-r))
 
     def _encoded(self, point: Mapping[str, Value]) -> Array:
-        row: list[float] = []
-        for name, knob in self.space.knobs().items():
-            if isinstance(knob, Choice):
-                row += [0.7 * (point[name] == word) for word in knob.words]
-                continue
-            low, high, value = knob.low, knob.high, float(point[name])
-            if knob.log:
-                low, high, value = math.log(low), math.log(high), math.log(value)
-            row.append((value - low) / (high - low))
-        return np.array(row)
+        knobs = self.space.knobs().items()
+        return np.array([x for name, knob in knobs for x in knob.encoded(point[name])])
 
 
 def fit(space: Space, trials: Sequence[Trial], objective: Objective) -> Posterior | None:

@@ -69,7 +69,7 @@ def starts(world: World, options: Options, per_task: int, screen: Screen) -> dic
     found = [by_losses(world, options.experts, known)]
     facts: dict[str, Any] = {}
     if options.warm == "gradient":
-        start, facts = by_gradient(world, world.holder.merged, options.experts, known)  # type: ignore[arg-type]
+        start, facts = by_gradient(world, options.experts, known)
         found.append(start)
         losses = facts["losses"]
         screen.say(

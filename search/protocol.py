@@ -19,14 +19,16 @@ from merger.screen import Screen, Told
 from search.candidate import OWN, Candidate
 from search.confirm import STAGE_1, best_expert, freeze, select, shortlist
 from search.contest import Contest
+from search.live import Models, find_models
 from search.objective import Objective
 from search.posterior import fit
 from search.prepare import announce, cost, prepare
 from search.run import Options, Run
+from search.samplers import derive_seed
 from search.space import Space
 from search.spaces import Box, Depth, Operators
 from search.starts import Start, fill, references, warm_starts
-from search.study import NAME, Study, derive_seed
+from search.study import NAME, Study
 from search.trial import Trial, best_of
 from search.verdict import conclude
 from search.world import World
@@ -39,16 +41,15 @@ OUTLOOK = 5  # full trials between two looks at what the best one is worth
 class Search:
     """A search with everything open: its folder, world, studies and objective.
 
-    `open_study` opens one by name, space and number of trials. `helpers` is entered while trials
-    are taken, after the warm starts are queued: other processes that join live inside it.
+    `open_study` opens one by its space, name and trials. `helpers` is entered while trials are
+    taken, after the warm starts are queued: other processes that join live inside it.
     """
 
     run: Run
     world: World
-    open_study: Callable[[str, Space, int], Study]
+    open_study: Callable[..., Study]
     objective: Objective
     screen: Screen
-    norms: dict[str, float] | None = None
     helpers: Callable[[], AbstractContextManager[object]] = nullcontext
     guards: World | None = None
     _outlook: tuple[int, dict[str, float]] = field(default=(0, {}), repr=False)
@@ -64,10 +65,15 @@ class Search:
         o = self.options
         literal = o.allow_negative or o.space == "box"
         space = Box(o.experts, negative=o.allow_negative) if literal else Space(o.experts)
-        found = [self.open_study(NAME, space, o.trials)]
-        found += [self.open_study(n, Operators(o.experts, name=n), o.trials) for n in o.operators]
+        spaces = {NAME: space} | {n: Operators(o.experts, method=n) for n in o.operators}
+        found = [self.open_study(s, name=n, trials=o.trials) for n, s in spaces.items()]
         begun = self.run.read("stage1.json")
         return found + ([self._second(begun)] if begun else [])
+
+    @cached_property
+    def models(self) -> Models:
+        """The models, as configs call them."""
+        return find_models(self.options)
 
     @property
     def study(self) -> Study:
@@ -120,7 +126,7 @@ class Search:
         o, study, more = self.options, self.study, self._time_left(prepared)
         if again := sum(s.recover() for s in self.studies):
             self.screen.say(f"{again} interrupted trial(s) queued again.")
-        starts = warm_starts(o.experts, self.norms)
+        starts = warm_starts(o.experts, self.run.manifest.get("norms"))
         starts += [Start(n, Candidate.from_mapping(c)) for n, c in prepared["starts"].items()]
         noise = prepared["aa"]["differ"] / prepared["aa"]["items"]
         about = f"{study.sampler_name} d={len(study.space.knobs())} · A/A noise {noise:.1%}"
@@ -147,7 +153,7 @@ class Search:
         while left:
             for study in left:
                 study.budget = share * rounds
-                start = Start("defaults", Operators(o.experts, name=study.name).start())
+                start = Start("defaults", Operators(o.experts, method=study.name).start())
                 self._queue(study, [start], share // 2)
                 study.run(contest, told=self._shown(told))
             if len(left) == 1:
@@ -218,7 +224,8 @@ class Search:
 
     def _second(self, first: dict[str, Any]) -> Study:
         origin = Candidate.from_mapping(first["candidate"])
-        return self.open_study(STAGE_2, Depth(origin.experts, origin=origin), self.options.stage2)
+        space = Depth(origin.experts, origin=origin)
+        return self.open_study(space, name=STAGE_2, trials=self.options.stage2)
 
     def _stage2(self, first: dict[str, Any]) -> dict[str, Any]:
         """Bend the winner over depth and modules; the first stage stays where nothing is won."""

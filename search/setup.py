@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from search.prepare import plan
 from search.protocol import Search
 from search.run import Options, Run
 from search.scorers import deal
-from search.space import Space
 from search.study import Study
 
 
@@ -45,20 +45,19 @@ def create(
             screen.say(
                 f"{task}: level {', '.join(map(str, levels))}, which the family was trained on"
             )
-    found = live.survey(models)
-    for doubt in found.doubts:
+    norms, doubts, dtype = live.survey(models)
+    for doubt in doubts:
         screen.say(f"lineage: {doubt}")
-    if found.doubts and not allow_lineage:
-        raise MismatchError(
-            found.doubts[0], "Name the right base, or search anyway with --allow-lineage."
-        )
-    options = replace(options, dtype=options.dtype or found.dtype)
+    if doubts and not allow_lineage:
+        remedy = "Name the right base, or search anyway with --allow-lineage."
+        raise MismatchError(doubts[0], remedy)
+    options = replace(options, dtype=options.dtype or dtype)
     run = Run(path)
     facts = {
         "models": {n: str(folder) for n, folder in models.folders.items()},
-        "fingerprints": found.fingerprints,
-        "norms": found.norms,
-        "lineage": list(found.doubts),
+        "fingerprints": models.fingerprints(),
+        "norms": norms,
+        "lineage": doubts,
         "versions": {p: version(p) for p in ("merger", "torch", "transformers", "optuna")},
         "command": sys.argv,
     }
@@ -92,7 +91,7 @@ def open_search(run: Run, screen: Screen, *, worker: str = "") -> Search:
     """Open models, items, ledger and study of a run; refuse models that have changed."""
     options, stated = run.options, run.manifest["fingerprints"]
     models = live.find_models(options)
-    changed = [name for name, mark in live.fingerprints(models).items() if stated.get(name) != mark]
+    changed = [name for name, mark in models.fingerprints().items() if stated.get(name) != mark]
     if changed:
         raise SearchError(
             f"{', '.join(changed)}: not the weights that {run.path} began with",
@@ -101,17 +100,12 @@ def open_search(run: Run, screen: Screen, *, worker: str = "") -> Search:
     world = live.open_world(run, models)
     goal = objective_of(options.objective, world.tasks)
 
-    def study(name: str, space: Space, trials: int) -> Study:
-        return Study(
-            run.storage,
-            space,
-            directions=goal.directions,
-            sampler=options.sampler,
-            trials=trials,
-            seed=options.seed,
-            worker=worker,
-            name=name,
-        )
-
-    guards = live.guards_of(options, world)
-    return Search(run, world, study, goal, screen, run.manifest["norms"], guards=guards)
+    study = partial(
+        Study,
+        run.storage,
+        directions=goal.directions,
+        sampler=options.sampler,
+        seed=options.seed,
+        worker=worker,
+    )
+    return Search(run, world, study, goal, screen, guards=live.guards_of(options, world))

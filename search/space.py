@@ -30,6 +30,23 @@ class Range:
     high: float
     log: bool = False
 
+    def holds(self, value: Value | None) -> bool:
+        """Say whether a value lies in the range."""
+        return value is not None and self.low <= float(value) <= self.high
+
+    def at(self, z: float) -> float:
+        """Return the value at z in [0, 1] of the axis."""
+        if self.log:
+            return float(self.low * (self.high / self.low) ** z)
+        return self.low + (self.high - self.low) * z
+
+    def encoded(self, value: Value) -> list[float]:
+        """Return where a value lies on the axis, from 0 to 1."""
+        low, high, at = self.low, self.high, float(value)
+        if self.log:
+            low, high, at = math.log(low), math.log(high), math.log(at)
+        return [(at - low) / (high - low)]
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -37,7 +54,16 @@ class Choice:
 
     words: tuple[str, ...]
 
+    def holds(self, value: Value | None) -> bool:
+        """Say whether a value is one of the words."""
+        return value in self.words
 
+    def encoded(self, value: Value) -> list[float]:
+        """Return a corner of a simplex: words are all equally far apart."""
+        return [0.7 * (value == word) for word in self.words]
+
+
+Knobs = dict[str, Range | Choice]
 Params = dict[str, Value]
 
 
@@ -64,25 +90,26 @@ def sticks(parts: Sequence[float]) -> list[float]:
 
 @dataclass(frozen=True)
 class Space:
-    """The knobs of a search over these experts: shares, scale, density, consensus."""
+    """The knobs of a search over these experts by one operator."""
 
     experts: tuple[str, ...]
     scale: tuple[float, float] | None = None
     density: tuple[float, float] = (0.05, 1.0)
+    method: str = OWN
 
-    def knobs(self) -> dict[str, Range | Choice]:
+    def knobs(self) -> Knobs:
         """Return the knobs by name, in the order a sampler sees them."""
         low, high = self.scale or (0.3, float(max(len(self.experts), 2)))
-        return self._sticks() | {"scale": Range(low, high)} | self._cut()
+        return self._share_knobs() | {"scale": Range(low, high)} | self._trim_knobs()
 
     def candidate(self, params: Mapping[str, Value]) -> Candidate:
         """Return the candidate at a point of the space, shares rounded to four digits."""
-        return Candidate.of(self._shares(params), near(params["scale"]), *self._cut_of(params))
+        return Candidate.of(self._shares(params), near(params["scale"]), *self._trims(params))
 
     def params(self, candidate: Candidate) -> Params:
         """Return the point of a candidate; SearchError where it lies outside the space."""
-        point: Params = self._sticks_of(candidate) | {"scale": candidate.scale}
-        return self.inside(candidate, point | self._cut_at(candidate))
+        point: Params = self._share_point(candidate) | {"scale": candidate.scale}
+        return self.inside(candidate, point | self._trim_point(candidate))
 
     def holds(self, candidate: Candidate) -> bool:
         """Say whether a candidate lies in the space."""
@@ -96,16 +123,12 @@ class Space:
         """Return the point if it is the candidate's and lies in the space, else SearchError."""
         stray = set(candidate.experts) - set(self.experts)
         known = candidate.method == self.method
-        if stray or not known or not all(_in(k, point.get(n)) for n, k in self.knobs().items()):
+        within = all(knob.holds(point.get(name)) for name, knob in self.knobs().items())
+        if stray or not known or not within:
             raise SearchError(f"{candidate.describe()} lies outside the search space", "")
         return point
 
-    @property
-    def method(self) -> str:
-        """The operator that is searched."""
-        return OWN
-
-    def _sticks(self) -> dict[str, Range | Choice]:
+    def _share_knobs(self) -> Knobs:
         return dict.fromkeys(self._cuts(), Range(0.0, 1.0))
 
     def _cuts(self) -> list[str]:
@@ -113,7 +136,7 @@ class Space:
         *most, last = self.experts
         return [f"{name}:{last if name == most[-1] else 'rest'}" for name in most]
 
-    def _sticks_of(self, candidate: Candidate) -> Params:
+    def _share_point(self, candidate: Candidate) -> Params:
         parts = [max(0.0, candidate.shares.get(name, 0.0)) for name in self.experts]
         return dict(zip(self._cuts(), sticks(parts), strict=True))
 
@@ -123,28 +146,20 @@ class Space:
         last = max(0.0, near(1.0 - math.fsum(parts)))
         return dict(zip(self.experts, [*parts, last], strict=True))
 
-    def _cut(self) -> dict[str, Range | Choice]:
-        table: dict[str, Range | Choice] = {"density": Range(*self.density, log=True)}
+    def _trim_knobs(self) -> Knobs:
+        table: Knobs = {"density": Range(*self.density, log=True)}
         return table | ({"consensus": Choice(CONSENSUS)} if len(self.experts) > 1 else {})
 
-    def _cut_of(self, params: Mapping[str, Value]) -> tuple[float, str]:
+    def _trims(self, params: Mapping[str, Value]) -> tuple[float, str]:
         low, high = self.density
         density = max(low, min(near(params["density"]), high))
         return density, str(params.get("consensus", "mean"))
 
-    def _cut_at(self, candidate: Candidate) -> Params:
+    def _trim_point(self, candidate: Candidate) -> Params:
         both: Params = {"density": candidate.density, "consensus": candidate.consensus}
-        return {name: both[name] for name in self._cut()}
+        return {name: both[name] for name in self._trim_knobs()}
 
 
 def near(value: Value) -> float:
     """Return a number to four digits."""
     return round(float(value), DIGITS)
-
-
-def _in(knob: Range | Choice, value: Value | None) -> bool:
-    if value is None:
-        return False
-    if isinstance(knob, Choice):
-        return value in knob.words
-    return knob.low <= float(value) <= knob.high

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from merger.operators import OPERATORS
 from merger.operators.base import Knob
 from search.candidate import BASE, Candidate, Value
-from search.space import Choice, Params, Range, Space, near
+from search.space import Choice, Knobs, Params, Range, Space, near
 
 PARTS = ("attn", "mlp", "embed")  # modules with a factor of their own
 
@@ -26,16 +26,16 @@ class Box(Space):
 
     negative: bool = False
 
-    def knobs(self) -> dict[str, Range | Choice]:
+    def knobs(self) -> Knobs:
         """Return one weight an expert; what is subtracted is neither cut nor elected."""
         low = -0.5 if self.negative else 0.0
-        table: dict[str, Range | Choice] = {f"w_{name}": Range(low, 1.5) for name in self.experts}
-        return table if self.negative else table | self._cut()
+        table: Knobs = {f"w_{name}": Range(low, 1.5) for name in self.experts}
+        return table if self.negative else table | self._trim_knobs()
 
     def candidate(self, params: Mapping[str, Value]) -> Candidate:
         """Return the candidate whose weights are these."""
         weights = {name: near(params[f"w_{name}"]) for name in self.experts}
-        cut = () if self.negative else self._cut_of(params)
+        cut = () if self.negative else self._trims(params)
         return Candidate.of(weights, near(math.fsum(map(abs, weights.values()))), *cut)
 
     def params(self, candidate: Candidate) -> Params:
@@ -46,29 +46,24 @@ class Box(Space):
         plain = candidate.density == 1 and candidate.consensus == "mean"
         if self.negative and not plain:
             point = {}
-        return self.inside(candidate, point if self.negative else point | self._cut_at(candidate))
+        return self.inside(
+            candidate, point if self.negative else point | self._trim_point(candidate)
+        )
 
 
 @dataclass(frozen=True)
 class Operators(Space):
     """Shares and the own knobs of one operator; whole numbers and switches stay as they are."""
 
-    name: str = "ties"
-
-    @property
-    def method(self) -> str:
-        """The operator that is searched."""
-        return self.name
-
     def own(self) -> dict[str, Knob]:
         """Return the operator's knobs that are searched: what is wide enough to matter."""
-        known = OPERATORS[self.name].knobs
+        known = OPERATORS[self.method].knobs
         wide = {n for n, k in known.items() if k.choices or (k.kind is float and k.high > 0.01)}
         return {n: known[n] for n in sorted(wide - {"weight"})}
 
-    def knobs(self) -> dict[str, Range | Choice]:
+    def knobs(self) -> Knobs:
         """Return the shares, if the operator has weights, and its own knobs."""
-        table = self._sticks() if "weight" in OPERATORS[self.name].knobs else {}
+        table = self._share_knobs() if "weight" in OPERATORS[self.method].knobs else {}
         return table | {
             n: Choice(k.choices) if k.choices else Range(k.low, k.high, k.log)
             for n, k in self.own().items()
@@ -80,18 +75,18 @@ class Operators(Space):
             n: k.default if k.default is not None else (k.low + k.high) / 2
             for n, k in self.own().items()
         }
-        return Candidate.of(dict.fromkeys(self.experts, 1.0), method=self.name, knobs=default)
+        return Candidate.of(dict.fromkeys(self.experts, 1.0), method=self.method, knobs=default)
 
     def candidate(self, params: Mapping[str, Value]) -> Candidate:
         """Return the candidate at a point."""
         even = dict.fromkeys(self.experts, 1.0)
-        weights = self._shares(params) if "weight" in OPERATORS[self.name].knobs else even
+        weights = self._shares(params) if "weight" in OPERATORS[self.method].knobs else even
         knobs = {n: params[n] if k.choices else near(params[n]) for n, k in self.own().items()}
-        return Candidate.of(weights, method=self.name, knobs=knobs)
+        return Candidate.of(weights, method=self.method, knobs=knobs)
 
     def params(self, candidate: Candidate) -> Params:
         """Return the point of a candidate of this operator."""
-        point = self._sticks_of(candidate) | dict(candidate.knobs)
+        point = self._share_point(candidate) | dict(candidate.knobs)
         return self.inside(candidate, {n: v for n, v in point.items() if n in self.knobs()})
 
 
@@ -101,10 +96,10 @@ class Depth(Space):
 
     origin: Candidate = BASE
 
-    def knobs(self) -> dict[str, Range | Choice]:
+    def knobs(self) -> Knobs:
         """Return slope and bend of each expert but the last, and a factor a module."""
         bent = self.origin.experts[:-1]
-        table: dict[str, Range | Choice] = {f"{p}:{n}": Range(-2, 2) for p in "ab" for n in bent}
+        table: Knobs = {f"{p}:{n}": Range(-2, 2) for p in "ab" for n in bent}
         return table | dict.fromkeys(PARTS, Range(0.0, 1.5))
 
     def candidate(self, params: Mapping[str, Value]) -> Candidate:

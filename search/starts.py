@@ -97,18 +97,10 @@ def fill(space: Space, n: int, seed: int) -> list[Params]:
     design = qmc.Sobol(len(numbers), scramble=True, rng=seed).random_base2((n - 1).bit_length())
     points: list[Params] = []
     for i, row in enumerate(design[:n]):
-        point: Params = {}
-        for (name, knob), z in zip(numbers.items(), row, strict=True):
-            point[name] = _spread(knob, float(z))
+        at = zip(numbers.items(), row, strict=True)
+        point: Params = {name: knob.at(float(z)) for (name, knob), z in at}
         for name, other in knobs.items():
             if isinstance(other, Choice):
                 point[name] = other.words[i % len(other.words)]
         points.append(point)
     return points
-
-
-def _spread(knob: Range, z: float) -> float:
-    """Map z in [0, 1] to the knob's axis."""
-    if knob.log:
-        return float(knob.low * (knob.high / knob.low) ** z)
-    return knob.low + (knob.high - knob.low) * z

@@ -10,18 +10,16 @@ again, a torn last line of the journal is cut off first, and three failures in a
 
 from __future__ import annotations
 
-import hashlib
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from merger.errors import SearchError, SpecError, UsageError
-from merger.registry import unknown
+from merger.errors import SearchError, SpecError
 from search.candidate import Candidate
 from search.crash import alive, mend_journal, this_worker
-from search.space import Choice, Params, Range, Space
+from search.samplers import derive_seed, sampler_of, suited
+from search.space import Choice, Params, Space
 from search.starts import Start
 from search.trial import Evaluate, Trial
 
@@ -30,16 +28,6 @@ if TYPE_CHECKING:
 
 NAME = "merge"
 MAX_RETRIES = MAX_FAILURES = 3
-# Classes of Optuna's and what they are told; `auto` is one of them, by the size of the problem.
-KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "gp": ("GPSampler", {}),
-    "tpe": ("TPESampler", {}),
-    "cmaes": ("CmaEsSampler", {"lr_adapt": True, "warn_independent_sampling": False}),
-    "nsga": ("NSGAIISampler", {"population_size": 20}),
-    "random": ("RandomSampler", {}),
-}
-SAMPLERS = ("auto", *KINDS)
-MAX_KNOBS, MAX_POINTS = 12, 150  # of a Gaussian process
 
 
 class Study:
@@ -230,37 +218,16 @@ class Study:
 
     def _renew(self) -> None:
         """Make the sampler in use, unless the study has it."""
-        name = self.sampler_name
-        if name not in SAMPLERS:
-            raise unknown("sampler", name, SAMPLERS)
-        if name == "cmaes" and self._directions > 1:
-            raise UsageError("cmaes maximises one number, pareto has several", "Use gp or nsga.")
-        if name == "cmaes" and find_spec("cmaes") is None:
-            raise UsageError("sampler cmaes needs the package cmaes", "pip install 'merger[cmaes]'")
-        if name != self._made:
-            import optuna
+        if (name := self.sampler_name) == self._made:
+            return
+        import optuna
 
-            kind, told = KINDS[name]
-            seed = derive_seed(self._seed, self.finished())
-            with warnings.catch_warnings():  # what CMA-ES does about noise is called experimental
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                self._study.sampler = getattr(optuna.samplers, kind)(seed=seed, **told)
-            self._made = name
-
-
-def suited(knobs: Mapping[str, Range | Choice], finished: int, directions: int) -> str:
-    """Return the sampler that `auto` stands for, by the size of the problem as it stands."""
-    # A Gaussian process fits in 0.1–0.2 s here and wins below these sizes; beyond, others scale.
-    if len(knobs) <= MAX_KNOBS and finished < MAX_POINTS:
-        return "gp"
-    words = any(isinstance(knob, Choice) for knob in knobs.values())
-    plain = not words and directions == 1 and find_spec("cmaes") is not None
-    return "cmaes" if plain else "tpe"
-
-
-def derive_seed(*parts: object) -> int:
-    """Return a 32-bit seed from anything printable, without the collisions of sums."""
-    return int(hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:8], 16)
+        kind, told = sampler_of(name, self._directions)
+        seed = derive_seed(self._seed, self.finished())
+        with warnings.catch_warnings():  # what CMA-ES does about noise is called experimental
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.sampler = getattr(optuna.samplers, kind)(seed=seed, **told)
+        self._made = name
 
 
 def _state(name: str) -> optuna.trial.TrialState:

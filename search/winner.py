@@ -10,7 +10,6 @@ from merger.provenance import fill_selection
 from merger.spec import load_spec
 from search.candidate import Candidate
 from search.export import mergekit_config, to_yaml
-from search.live import find_models
 from search.protocol import Search
 
 CONFIG = "winner.yaml"
@@ -20,7 +19,7 @@ MERGEKIT = "winner.mergekit.yaml"
 def write_winner(search: Search, confirmed: dict[str, Any]) -> None:
     """Write winner.yaml, winner.mergekit.yaml and, where another stands, frozen.yaml."""
     run, options = search.run, search.options
-    models = find_models(options)
+    models = search.models
     winner, frozen = (Candidate.from_mapping(confirmed[k]) for k in ("winner", "frozen"))
     head = f"{confirmed['verdict']}: {confirmed['words']}"
     marks = f"weights {confirmed['winner']['fingerprint']}"

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Protocol
 
 import numpy as np
+from torch import Tensor
 
 from evals.generate import Answerer, Settings
 from evals.ledger import Cell, Ledger, Row
@@ -36,6 +37,9 @@ class Merged(Protocol):
 
     def apply(self, candidate: Merge) -> str:
         """Put the candidate's weights into the model and return their fingerprint."""
+
+    def change(self, expert: str, name: str) -> Tensor:
+        """Return what an expert changed in a tensor, float32."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 
@@ -166,10 +166,8 @@ def search(folder, *, trials=12, n=30, confirm=40, sampler="random", height=0.8,
     o = run.options
     goal = parse(o.objective, names)
 
-    def study(name, space, trials):
-        return Study(run.storage, space, directions=goal.directions, sampler=o.sampler,
-                     trials=trials, seed=o.seed, name=name)  # fmt: skip
-
+    told = {"directions": goal.directions, "sampler": o.sampler, "seed": o.seed}
+    study = partial(Study, run.storage, **told)
     place = world(run.ledger, n=o.n_search, confirm=o.n_confirm, height=height, stop=stop,
                   seed=o.seed, confirm_seed=o.confirm_seed)  # fmt: skip
     return Search(run, place, study, goal, QUIET)

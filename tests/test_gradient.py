@@ -24,7 +24,8 @@ class Toy:
             self.moved[expert] = {
                 n: 0.05 * torch.randn(p.shape, generator=g) for n, p in self.base.items()
             }
-        self.answerer, self.holder = Answerer(self.model, toy_tokenizer()), self
+        self.answerer = Answerer(self.model, toy_tokenizer())
+        self.holder = self.merged = self
 
     def change(self, expert, name):
         return self.moved[expert][name]
@@ -38,7 +39,7 @@ class Toy:
 
     def loss(self, **weights):
         self.hold(Candidate.of(weights, sum(weights.values())))
-        return slopes_of(self.answerer, self, EXPERTS, KNOWN)
+        return slopes_of(self, EXPERTS, KNOWN)
 
 
 def test_the_gradient_is_the_slope():
@@ -57,7 +58,7 @@ def test_the_gradient_is_the_slope():
 def test_descent_lowers_the_loss():
     """The gradient's start has a lower loss than equal shares, and its facts say from where to."""
     toy = Toy()
-    start, facts = by_gradient(toy, toy, EXPERTS, KNOWN)
+    start, facts = by_gradient(toy, EXPERTS, KNOWN)
     assert start.source == "gradient"
     assert facts["losses"][-1] < facts["losses"][0]
     weights = {n: start.candidate.scale * p for n, p in start.candidate.shares.items()}

@@ -3,6 +3,7 @@
 import json
 import sys
 import zlib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,10 +63,7 @@ def test_a_command_drives_a_search(tmp_path):
     world = World(Holder(merged), answerer, [scorer], pools, Ledger(run.ledger))
     goal = parse("mean", ["command"])
 
-    def study(name, space, trials):
-        return Study(run.storage, space, trials=trials, sampler="random", name=name)
-
-    search = Search(run, world, study, goal, QUIET)
+    search = Search(run, world, partial(Study, run.storage, sampler="random"), goal, QUIET)
     document = search.go()
     assert document["confirm"][0]["n"] == 30
     confirm = {item.id for item in dealt["confirm"]}

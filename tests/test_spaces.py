@@ -18,9 +18,9 @@ SPACES = (
     Space(EXPERTS),
     Box(EXPERTS),
     Box(EXPERTS, negative=True),
-    Operators(EXPERTS, name="ties"),
-    Operators(EXPERTS, name="della"),
-    Operators(EXPERTS, name="model_stock"),
+    Operators(EXPERTS, method="ties"),
+    Operators(EXPERTS, method="della"),
+    Operators(EXPERTS, method="model_stock"),
     Depth(EXPERTS, origin=Candidate.of({"ded": 0.7, "ind": 0.3}, scale=1.2, density=0.5)),
 )
 
@@ -40,7 +40,7 @@ def test_points_and_candidates_are_inverse(space):
 def test_one_space_is_not_another():
     """Candidates of one operator have no point in the space of another."""
     with pytest.raises(SearchError, match="outside"):
-        Space(EXPERTS).params(Operators(EXPERTS, name="ties").start())
+        Space(EXPERTS).params(Operators(EXPERTS, method="ties").start())
     with pytest.raises(SearchError, match="outside"):
         Box(EXPERTS, negative=True).params(Candidate.of({"ded": 1, "ind": 1}, density=0.5))
 
@@ -57,7 +57,7 @@ def test_literal_weights_are_a_share_and_a_scale(weights):
 
 def test_an_operator_is_searched_by_its_own_ranges():
     """Knobs come from the operator's signature; whole numbers and switches stay as they are."""
-    knobs = Operators(EXPERTS, name="ties").knobs()
+    knobs = Operators(EXPERTS, method="ties").knobs()
     assert set(knobs) == {"ded:rest", "ind:abd", "density", "lambda", "elect"}
     assert isinstance(knobs["elect"], Choice)
 

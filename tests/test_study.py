@@ -7,9 +7,10 @@ import pytest
 from merger.errors import SearchError, UnknownNameError, UsageError
 from search.candidate import Candidate
 from search.crash import mend_journal
+from search.samplers import derive_seed
 from search.space import Space
 from search.starts import Start, average
-from search.study import Study, derive_seed
+from search.study import Study
 from tests import synthetic
 from tests.synthetic import EXPERTS, interrupt_at, ledger_rows, truth
 
@@ -183,7 +184,7 @@ def test_every_sampler_proposes(tmp_path, sampler):
 
 def test_auto_grows_out_of_the_gaussian_process(tmp_path, monkeypatch):
     """Beyond the points that a Gaussian process can fit, `auto` goes on with TPE."""
-    monkeypatch.setattr("search.study.MAX_POINTS", 2)
+    monkeypatch.setattr("search.samplers.MAX_POINTS", 2)
     study = small(tmp_path, trials=4)
     study.run(lambda p: ((0.5,), {}))
     assert [t.source for t in study.trials()] == ["gp", "gp", "tpe", "tpe"]
