@@ -14,10 +14,10 @@ from typing import Any
 
 import yaml
 
-from merger.errors import MergerError, SpecError
+from merger.errors import MergerError, SpecError, UsageError
 from merger.registry import unknown
 
-Path_ = tuple[str | int, ...]
+Keys = tuple[str | int, ...]
 _MOST_NODES = 100_000
 
 
@@ -27,8 +27,8 @@ class Node:
 
     value: Any
     file: str = ""
-    lines: dict[Path_, int] = field(default_factory=dict)  # of all keys of the file
-    path: Path_ = ()
+    lines: dict[Keys, int] = field(default_factory=dict)  # of all keys of the file
+    path: Keys = ()
 
     def __contains__(self, key: object) -> bool:
         return key in self.value
@@ -105,6 +105,17 @@ def read_yaml(file: Path) -> Node:
         raise SpecError(f"{file.name}{line}: {problem}", "Mend the YAML.") from error
     except RecursionError as error:
         raise SpecError(f"{file.name} is nested too deeply", "Mend the YAML.") from error
+
+
+def read_setting(text: str) -> tuple[str, Any]:
+    """Read KEY=VALUE, the value in YAML; a UsageError for what is neither."""
+    key, sign, value = text.partition("=")
+    try:
+        if sign and key.strip():
+            return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        pass
+    raise UsageError(f"--set is {text!r}", "Write --set KEY=VALUE, the value in YAML.")
 
 
 def _number(tree: yaml.Node, at: Node, seen: list[int]) -> None:

@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from merger.errors import RecipeError
+from merger.lines import read_setting
 from merger.registry import unknown
 from recipes.options import overlay
 
@@ -72,7 +73,8 @@ def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
     """Read a recipe by path, by the run folder it was kept in, or by the name of a bundled one.
 
     `settings` are texts KEY=VALUE, the value in YAML. Raises a RecipeError that says where the
-    recipe breaks a rule, or an UnknownNameError with the nearest known name.
+    recipe breaks a rule, an UnknownNameError with the nearest known name, or a UsageError for a
+    setting that is none.
     """
     path = _find(name)
     try:
@@ -97,17 +99,6 @@ def _find(name: str) -> Path:
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise RecipeError(f"no recipe at {name}", f"Bundled ones: {', '.join(known)}.")
     raise unknown("recipe", name, known)
-
-
-def read_setting(text: str) -> tuple[str, Any]:
-    """Read KEY=VALUE, the value in YAML; a RecipeError for what is neither."""
-    key, sign, value = text.partition("=")
-    if not sign or not key:
-        raise RecipeError(f"{text!r} is no setting", "Write KEY=VALUE, such as align.steps=5.")
-    try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"{text!r}: {value!r} is no YAML", "Write a plain value.") from error
 
 
 def _build(name: str, table: Mapping[str, Any], settings: Sequence[tuple[str, Any]]) -> Recipe:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from merger.errors import RecipeError, UnknownNameError
+from merger.errors import RecipeError, UnknownNameError, UsageError
 from recipes.recipe import bundled, load_recipe
 
 TEXT = """
@@ -114,7 +114,7 @@ def test_an_unknown_key_names_the_one_meant(tmp_path):
 
 def test_a_setting_needs_a_value(path):
     """KEY without = is refused, and so is a stage without an option."""
-    with pytest.raises(RecipeError, match="no setting"):
+    with pytest.raises(UsageError, match="--set is 'seed'"):
         load_recipe(path, ["seed"])
     with pytest.raises(RecipeError, match="no setting"):
         load_recipe(path, ["ded=1"])

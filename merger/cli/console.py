@@ -67,6 +67,7 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     from rich.text import Text
 
     grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    grid.show_header = any(columns)
     for name in columns:
         justify: Any = "right" if name.startswith(">") else "left"
         grid.add_column(name.lstrip(">"), justify=justify, overflow="fold")

@@ -161,7 +161,7 @@ def _row(name: str, knob: "Knob") -> tuple[str, ...]:
 
 def _document(operator: "Operator") -> dict[str, Any]:
     told = {key: getattr(operator, key) for key in ("name", "doc", "paper", "base", "experts")}
-    laws = {n: v for n, v in operator.laws._asdict().items() if n != "rowwise"}  # a function
+    laws = {n: v for n, v in operator.laws._asdict().items() if not callable(v)}
     knobs = {
         name: {key: getattr(knob, key) for key in ("each", "default", "help")}
         | {"kind": knob.kind.__name__, "choices": list(knob.choices)}

@@ -74,6 +74,7 @@ def _spec_of_flags(
     method: str, base: str | None, experts: list[str], settings: list[str]
 ) -> "MergeSpec":
     """Build a spec without a file; values are read as YAML, so that a list is a gradient."""
+    from merger.lines import read_setting
     from merger.spec import merge_spec
 
     models: dict[str, dict[str, Any]] = {}
@@ -88,25 +89,13 @@ def _spec_of_flags(
             raise UsageError(law, "Write --expert NAME=WEIGHT.") from error
     shared: dict[str, Any] = {}
     for given in settings:
-        name = given.partition("=")[0]
+        name, value = read_setting(given)
         owner, _, knob = name.rpartition(".")
         if owner and owner not in models:
             known = ", ".join(models) or "none"
             raise UsageError(f"--set speaks of {owner!r}", f"Experts given: {known}.")
-        (models[owner] if owner else shared)[knob] = _value(given)
+        (models[owner] if owner else shared)[knob] = value
     return merge_spec(method, models, base=base, knobs=shared)
-
-
-def _value(given: str) -> Any:
-    import yaml
-
-    _, found, value = given.partition("=")
-    try:
-        if found:
-            return yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise UsageError(f"--set is {given!r}", "Write --set knob=value.") from error
-    raise UsageError(f"--set is {given!r}", "Write --set knob=value.")
 
 
 @command("merge", spec_of, merge_by_call)

@@ -78,6 +78,7 @@ def run(
 def _check(runner: "Runner | Series", *, as_json: bool) -> None:
     """Show the stages and what they take; raise where the disk is too small for what is to do."""
     from merger.cli.console import data, say, table
+    from merger.plan.text import bytes_text
     from recipes.needs import free_disk, free_memory
 
     plan, downloads = runner.plan(), runner.downloads()
@@ -92,32 +93,27 @@ def _check(runner: "Runner | Series", *, as_json: bool) -> None:
         data(told | {"disk": asked, "free": free})
     else:
         heads = ("stage", "kind", "starts from", "state", ">disk", ">scratch", ">memory")
-        needs = [map(_size, (s.needs or (None,) * 3)[:3]) for s in plan]
+        needs = [map(bytes_text, s.needs[:3]) if s.needs else ["unknown"] * 3 for s in plan]
         rows = [(s.name, s.kind, ", ".join(s.models), s.state) for s in plan]
         table("", heads, [(*row, *need) for row, need in zip(rows, needs, strict=True)])
         for law in runner.missing():
             say(f"warning: {law}")
         for name, size in downloads.items():
-            say(f"to download: {name}, {_size(size)}")
+            say(f"to download: {name}, {bytes_text(size) if size else 'unknown'}")
         least = "at least " if any(s.needs is None for s in plan) else ""
-        say(f"disk: {least}{_size(asked)} to write, {_size(free['disk'])} free")
+        say(f"disk: {least}{bytes_text(asked)} to write, {bytes_text(free['disk'])} free")
         for kind, need in most.items():
             short = "" if need <= free[kind] else ": too little on this machine"
             if need:
-                say(f"{kind}: {_size(need)} and more at once, {_size(free[kind])} here{short}")
+                here = bytes_text(free[kind])
+                say(f"{kind}: {bytes_text(need)} and more at once, {here} here{short}")
     if asked > free["disk"]:
-        room = _size(free["disk"])
-        law = f"{_size(asked)} are to be written below {runner.run}, and {room} are free"
+        room = bytes_text(free["disk"])
+        law = f"{bytes_text(asked)} are to be written below {runner.run}, and {room} are free"
         raise RecipeError(law, "Free some space, or name another place with --out.")
 
 
 _KINDS = (("memory", False), ("gpu", True))
-
-
-def _size(count: int | None) -> str:
-    if count is None:
-        return "unknown"
-    return f"{count / 1e9:.1f} GB" if count > 1e8 else f"{count / 1e6:.1f} MB"
 
 
 @dataclass(frozen=True)
@@ -167,7 +163,7 @@ def _train(
     """
     from evals.suite import parse_levels
     from merger.cli.console import data, say, table
-    from recipes.recipe import read_setting
+    from merger.lines import read_setting
     from recipes.rl.export_verl import export_verl
     from recipes.rl.settings import as_record, make_settings
 
