@@ -219,16 +219,39 @@ def test_a_full_disk_is_told_before_the_work(tmp_path, monkeypatch):
 
 
 def test_what_the_disk_refuses_behind_the_work_is_told(tmp_path, monkeypatch):
-    """An error of the sync that runs beside the writing ends the merge; it is not lost."""
+    """An error of the very last write, which runs beside the work, ends it; it is not lost."""
+    real, tensors = os.pwrite, llama_tensors()
+    end = Writer(tmp_path / "a", plan(tensors)).shards[0].size
 
-    def fdatasync(fd):
-        raise OSError(errno.EIO, "Input/output error")
+    def pwrite(fd, data, offset):
+        if offset + len(data) == end:
+            raise OSError(errno.EIO, "Input/output error")
+        return real(fd, data, offset)
 
-    monkeypatch.setattr(os, "fdatasync", fdatasync)
-    monkeypatch.setattr("merger.checkpoint.writer._BEHIND", 64)
+    monkeypatch.setattr(os, "pwrite", pwrite)
     with pytest.raises(OutputError, match="Input/output error"):
-        save(tmp_path / "out", llama_tensors())
-    assert list(tmp_path.iterdir()) == []
+        save(tmp_path / "out", tensors)
+    assert not list(tmp_path.glob("out*"))
+
+
+@pytest.mark.parametrize("start", [0, 1, 3 * 4096 - 2])
+@pytest.mark.parametrize("refused", [False, True])
+def test_whole_pages_pass_the_cache_by_and_the_rest_does_not(tmp_path, monkeypatch, start, refused):
+    """Wherever a large tensor starts, and where no file can be written directly, it is whole."""
+    real = os.open
+
+    def open_(path, flags, *mode):
+        if refused and flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", open_)
+    tensors = {"a": torch.zeros(start, dtype=torch.uint8)}
+    tensors["b"] = torch.randint(0, 255, (1001, 3001), dtype=torch.uint8)
+    with Writer(tmp_path / "out", plan(tensors)) as writer:
+        fill(writer, tensors, 500)
+        writer.commit()
+    assert all(torch.equal(read(tmp_path / "out")[n], t) for n, t in tensors.items())
 
 
 def test_a_disk_that_fills_up_leaves_nothing(tmp_path, monkeypatch):

@@ -1,11 +1,11 @@
 """Which tensor goes where, and which files are whole: shards, their headers and their journal.
 
 Tensors fill shards in the order planned; within a shard the wider formats come first, so that every
-tensor starts at a multiple of its element size. Headers are final before any number is computed.
-OUT.partial holds a journal, so that what a killed run finished need not be made again: a key of the
-work (the spec's hash and the headers) and a marker per finished shard, with the time of its last
-write: a shard touched since is made again. Markers are files of their own, so that several
-processes can finish shards of one folder without talking to each other.
+tensor starts at a multiple of its element size, the first at a page. Headers are final before any
+number is computed. OUT.partial holds a journal, so that what a killed run finished need not be made
+again: a key of the work (the spec's hash and the headers) and a marker per finished shard, with the
+time of its last write: a shard touched since is made again. Markers are files of their own, so that
+several processes can finish shards of one folder without talking to each other.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from merger.checkpoint.place import sync
 from merger.errors import OutputError
 
 Planned = tuple[str, str, Sequence[int]]
+PAGE = 4096
 _JOURNAL, _DONE = ".merger-journal", ".done-"
 
 
@@ -76,7 +77,7 @@ def _shard(name: str, group: list[Planned], folder: Path) -> Shard:
         spans = [end, end := end + info.nbytes]
         table[tensor] = {"dtype": dtype, "shape": list(shape), "data_offsets": spans}
     text = json.dumps(table, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % PAGE)
     if len(text) > MAX_HEADER:
         law = f"the header of {name} passes {MAX_HEADER:,} bytes"
         raise OutputError(law, "Use smaller shards.")

@@ -1,26 +1,29 @@
 """Write a checkpoint whose every byte has its place before the first is computed.
 
 Headers are written first, then blocks of rows at their positions, from any thread and in any
-order. What is written goes to the disk behind the work, and the page cache forgets it: a merge
-larger than memory else drives its own inputs out, and in a virtual machine a fresh page costs four
-times what is written into it. A shard whose rows are all there is synced and marked; `commit` syncs
-the rest, writes the index and gives the folder its name. Nothing stands under the final name until
-then. Killed, it resumes at the first unfinished shard; failed, it leaves the disk as it was.
+order. They go to the disk behind the work and past the page cache, where the system can: a merge
+larger than memory else drives its own inputs out, and in a virtual machine a fresh page costs ten
+times what is written into it. A shard whose rows are all there is synced and marked; `commit`
+writes the index and gives the folder its name. Nothing stands under the final name until then.
+Killed, it resumes at the first unfinished shard; failed, it leaves the disk as it was.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import mmap
 import os
 import shutil
 import sys
 import threading
-from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 
+import numpy as np
 from torch import Tensor
 
 from merger.checkpoint import layout
@@ -32,7 +35,9 @@ from merger.checkpoint.reader import allow_many_files
 from merger.errors import OutputError
 
 SHARD_SIZE = 5_000_000_000
-_BEHIND = 64 << 20  # bytes written to a shard between two syncs
+_PAGE = layout.PAGE
+_PIECE, _AFOOT = 1 << 20, 8  # bytes of a piece, and how many may be on their way to the disk
+_DIRECT = os.O_WRONLY | getattr(os, "O_DIRECT", 0)
 
 
 class Writer:
@@ -65,9 +70,12 @@ class Writer:
         self._made: list[Path] = []
         self.notes: list[str] = []
         self._held: list[int] = []
-        self._lock, self._pool = threading.Lock(), ThreadPoolExecutor(1, "sync")
-        self._dirty = Counter[str]()
-        self._syncing: dict[str, Future[None]] = {}
+        self._lock, self._pool = threading.Lock(), ThreadPoolExecutor(2, "write")
+        self._past: dict[str, int] = {}  # handles that pass by the page cache
+        self._refused: OSError | None = None
+        self._pieces = SimpleQueue[np.ndarray]()
+        for _ in range(_AFOOT):  # memory of whole pages, as the direct way asks for
+            self._pieces.put(np.frombuffer(mmap.mmap(-1, _PIECE), np.uint8))
         try:
             with said(self.out):
                 kept = self._begin(force, resume, joins=share[0] > 0)
@@ -75,7 +83,7 @@ class Writer:
             self.close()
             raise
         mine = [s for s in self.shards[share[0] :: share[1]] if s.name not in kept]
-        self._missing = {s.name: sum(i.numel for i in s.tensors) for s in mine}
+        self._missing = {s.name: sum(i.nbytes for i in s.tensors) for s in mine}
         self.finished = frozenset(
             n for n, (s, _) in self._of.items() if s.name not in self._missing
         )
@@ -108,20 +116,20 @@ class Writer:
     def _open(self, shard: Shard) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
         fd = self._fds[shard.name] = os.open(self.folder / shard.name, flags, 0o666)
-        if sys.platform == "linux":  # a disk too small is found now, and written to faster later
+        if sys.platform == "linux":  # a disk too small is found now
             os.posix_fallocate(fd, 0, shard.size)
         else:
             os.ftruncate(fd, shard.size)
-        _pwrite(fd, memoryview(shard.header), 0)
+        _pwrite(fd, shard.header, 0)
         if not self._missing[shard.name]:
             self._finish(shard)
 
     def write(self, name: str, row_start: int, block: Tensor) -> None:
         """Write rows of a tensor at their position: block is (rows, cols) in the planned dtype.
 
-        A block (n, 1) holds entries of a long row, and `row_start` counts entries. Raises an
-        OutputError if the disk refuses; a block of another shape or dtype, or rows written twice,
-        are bugs (ValueError).
+        A block (n, 1) holds entries of a long row, and `row_start` counts entries. Its memory is
+        the caller's again. Raises an OutputError if the disk has refused something; a block of
+        another shape or dtype, or rows written twice, are bugs (ValueError).
         """
         shard, info = self._of[name]
         width = block.shape[1] if block.dim() == 2 else 0
@@ -134,43 +142,70 @@ class Writer:
             return
         with self._lock:
             _claim(self._written.setdefault(name, []), name, start, end)
-        raw = bytes_of(block.detach().contiguous())
-        with said(self.out):
-            offset = info.offset + start * ITEMSIZE[info.dtype]
-            _pwrite(self._fds[shard.name], raw, offset)
+        raw: np.ndarray = np.frombuffer(bytes_of(block.detach().contiguous()), np.uint8)
+        offset = info.offset + start * ITEMSIZE[info.dtype]
+        while len(raw):
+            self._check()
+            into = offset % _PAGE
+            piece = self._pieces.get()
+            part = piece[into : into + len(raw)]
+            part[:] = raw[: len(part)]
+            self._pool.submit(self._put, shard, piece, part, offset)
+            raw, offset = raw[len(part) :], offset + len(part)
+
+    def _put(self, shard: Shard, piece: np.ndarray, part: np.ndarray, offset: int) -> None:
+        """Bring part of a piece to the disk, and the shard to its end if nothing is missing."""
+        try:
+            head = min(-offset % _PAGE, len(part))
+            pages = part[head : head + (len(part) - head) // _PAGE * _PAGE]
+            passed = head + self._pass_by(shard, pages, offset + head)
+            _pwrite(self._fds[shard.name], part[:head].data, offset)
+            _pwrite(self._fds[shard.name], part[passed:].data, offset + passed)
             with self._lock:
-                self._missing[shard.name] -= block.numel()
+                self._missing[shard.name] -= len(part)
                 last = self._missing[shard.name] == 0
             if last:
                 self._finish(shard)
-            else:
-                self._sync_behind(shard.name, len(raw))
+        except OSError as error:  # told by the next call
+            self._refused = error
+        finally:
+            self._pieces.put(piece)
 
-    def _sync_behind(self, shard: str, written: int) -> None:
-        with self._lock:
-            self._dirty[shard] += written
-            before = self._syncing.get(shard)
-            due = self._dirty[shard] >= _BEHIND and shard in self._fds
-            if due and (before is None or before.done()):
-                if before is not None:
-                    before.result()  # what the disk refused is told once: it must not be lost
-                self._dirty[shard] = 0
-                self._syncing[shard] = self._pool.submit(_sync, self._fds[shard])
+    def _pass_by(self, shard: Shard, pages: np.ndarray, offset: int) -> int:
+        """Write whole pages past the page cache; return how many bytes went that way."""
+        if not len(pages):
+            return 0
+        try:
+            with self._lock:
+                if shard.name not in self._past:
+                    self._past[shard.name] = os.open(self.folder / shard.name, _DIRECT)
+            return os.pwrite(self._past[shard.name], pages.data, offset) // _PAGE * _PAGE
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return 0  # this file system has no such way
+
+    def _check(self) -> None:
+        """Raise what the disk has refused behind the work."""
+        with said(self.out):
+            if self._refused:
+                raise self._refused
 
     def _finish(self, shard: Shard) -> None:
         with self._lock:
-            fd, before = self._fds.pop(shard.name), self._syncing.pop(shard.name, None)
+            fd, past = self._fds.pop(shard.name), self._past.pop(shard.name, None)
         try:
-            if before is not None:
-                before.result()
-                _sync(fd)
             os.fsync(fd)
         finally:
             os.close(fd)
+            if past is not None:
+                os.close(past)
         layout.mark(self.folder, shard)
 
     def commit(self) -> Path:
         """Write the index, sync everything and give the folder its name; return that name."""
+        self._pool.shutdown()
+        self._check()
         if any(self._missing.values()):
             lacking = [n for n, rows in self._missing.items() if rows]
             raise ValueError(f"{self.out}: rows are missing in {', '.join(lacking)}")
@@ -197,11 +232,12 @@ class Writer:
 
     def close(self) -> None:
         """Stop writing and keep OUT.partial, whose finished shards a later run can use."""
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown()
         with self._lock:
-            for fd in (*self._fds.values(), *self._held):
+            for fd in (*self._fds.values(), *self._past.values(), *self._held):
                 os.close(fd)
             self._fds.clear()
+            self._past.clear()
             self._held.clear()
 
     def abort(self) -> None:
@@ -236,13 +272,7 @@ def _claim(taken: list[tuple[int, int]], name: str, start: int, end: int) -> Non
     taken.append((start, end))
 
 
-def _sync(fd: int) -> None:
-    if sys.platform == "linux":
-        os.fdatasync(fd)
-        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def _pwrite(fd: int, raw: memoryview, offset: int) -> None:
+def _pwrite(fd: int, raw: memoryview | bytes, offset: int) -> None:
     done = 0
     while done < len(raw):
         done += os.pwrite(fd, raw[done:], offset + done)

@@ -38,7 +38,7 @@ class Sink(Protocol):
     finished: frozenset[str]
 
     def put(self, step: Step, row: int, block: Tensor) -> None:
-        """Take rows (rows, cols) of a tensor, from `row` on; the memory is the sink's from now.
+        """Take rows (rows, cols) of a tensor, from `row` on; their memory is used again.
 
         Of a row too long for memory come pieces: entries (n, 1), and `row` counts entries.
         """
@@ -185,11 +185,10 @@ class _Work:
             return
         known, operator = self._facts(facts), OPERATORS[step.operator]
         rows = self.rows * max(1, _HANDED_ON // max(1, self.rows * step.cols))
-        out, dtype = torch.empty(0), torch_dtype(step.dtype)
+        room = torch.empty(min(rows, step.rows), step.cols, dtype=torch_dtype(step.dtype))
         for block in self():
             first, row = divmod(block.place.start // step.cols, rows)
-            if row == 0:
-                out = torch.empty(min(rows, step.rows - first * rows), step.cols, dtype=dtype)
+            out = room[: step.rows - first * rows]
             with _named(step):
                 made = operator(
                     block.experts, block.base, knobs=step.knobs, facts=known, place=block.place
