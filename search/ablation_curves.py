@@ -13,9 +13,8 @@ from merger.names import layer_of, module_of
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
 from search.candidate import OWN, Candidate
 from search.designs import by_operator, scaled, variant
-from search.effects import against, blind
+from search.effects import against, blind, bootstrapped, spread
 from search.objective import Scores
-from search.paired import bootstrapped, spread
 from search.starts import average
 from search.tables import Section, figure, grid, section
 from search.variant import Merge

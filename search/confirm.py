@@ -4,8 +4,9 @@ The best of many noisy scores is mostly luck, so its score is never reported. A 
 scored again on fresh `select` items; the best over both pools is frozen, on disk, before a
 `confirm` item exists; then the frozen winner meets its references once, paired, with Holm's
 correction. References are the base, the best single expert (as chosen on search items: choosing
-it on confirm items would favour it), uniform and the paper's weights. Parsimony: a simple recipe
-stays unless it is beaten.
+it on confirm items would favour it), uniform and the paper's weights, and for a winner of stage 2
+that of stage 1. Parsimony: a simple recipe stays unless it is beaten. Guard tasks, never searched
+on, are scored for these finalists only.
 """
 
 from __future__ import annotations
@@ -14,20 +15,23 @@ import hashlib
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from evals.runner import Progress
 from search.candidate import BASE, Candidate
+from search.effects import BETTER, SAME, WORSE, Comparison, corrected, versus
 from search.objective import Objective, Scores, means
-from search.paired import BETTER, SAME, WORSE, Comparison, corrected, versus
 from search.posterior import Posterior, fit
 from search.run import Run
 from search.space import Space
 from search.starts import average, fill, references
 from search.trial import Trial, values_of
 from search.world import World, scores
+
+if TYPE_CHECKING:
+    from search.protocol import Search
 
 # A winner that does not beat one of these leaves its place to the first of them.
 SIMPLE = ("paper", "uniform", "best expert")
@@ -173,3 +177,55 @@ def in_words(family: Sequence[Comparison], stands: str, same: Collection[str] = 
     if stands != "winner":
         text += f" Kept: {stands}, the simpler recipe, which it does not beat."
     return text
+
+
+def conclude(search: Search) -> dict[str, Any]:
+    """Compare the frozen winner with its references and write down what stands."""
+    frozen = search.run.read("frozen.json")
+    winner = Candidate.from_mapping(frozen["candidate"])
+    rivals = confirm_references(frozen["best_expert"], search.options.experts)
+    if "stage1" in frozen:
+        rivals[STAGE_1] = Candidate.from_mapping(frozen["stage1"])
+    total = (1 + len(rivals)) * search.options.n_confirm * len(search.world.tasks)
+    with search.screen.progress("confirm", total) as steps:
+        family = confirm(search.world, winner, rivals, search.objective, steps.step)
+    same = rivals.keys() - {c.reference for c in family}
+    stands = kept(family, same, search.options.prefer)
+    final = rivals.get(stands, winner)
+    document = {
+        "schema": "merger.confirm/1",
+        "verdict": overall(family, same),
+        "words": in_words(family, stands, same),
+        "kept": stands,
+        "winner": stated(final, search.world),
+        "frozen": stated(winner, search.world),
+        "references": {name: stated(c, search.world) for name, c in rivals.items()},
+        "best_expert": frozen["best_expert"],
+        "objective": str(search.objective),
+        "confirm": [c.to_mapping() for c in family],
+        "guard": guard(search, {"winner": winner} | rivals),
+    }
+    search.run.write("confirm.json", document)
+    return document
+
+
+def guard(search: Search, finalists: dict[str, Candidate]) -> dict[str, dict[str, float]]:
+    """Score the finalists on the tasks that were never searched on; name -> task -> mean."""
+    if search.guards is None:
+        return {}
+    search.guards.pools.sealed.clear()
+    table = {}
+    with search.screen.progress("guard", len(finalists)) as steps:
+        for name, candidate in finalists.items():
+            table[name] = means(scores(search.guards.answers(candidate, "confirm")))
+            steps.step(1, name)
+    for task in search.guards.tasks:
+        told = ", ".join(f"{n} {100 * row[task.name]:.1f}" for n, row in table.items())
+        search.screen.say(f"guard {task.alias}: {told}")
+    return table
+
+
+def stated(candidate: Candidate, world: World) -> dict[str, Any]:
+    """Return a candidate as plain data, with its shares, name, key and fingerprint."""
+    facts = {"shares": candidate.shares, "name": candidate.describe(), "key": candidate.key}
+    return candidate.to_mapping() | facts | {"fingerprint": world.fingerprint(candidate)}

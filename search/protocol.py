@@ -2,8 +2,7 @@
 
 Each phase leaves its result in the run folder or the ledger and is passed over when it is there,
 so a resumed run continues in the phase where it was killed. What the phases do stands in prepare,
-contest, contenders (other operators, a second stage) and confirm. Whoever runs this gives a
-`Screen`, so that nothing here knows about terminals.
+contest and confirm. Whoever runs this gives a `Screen`, so that nothing here knows of terminals.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from typing import Any
 from merger.errors import SearchError
 from merger.screen import Screen, Told
 from search.candidate import OWN, Candidate
-from search.confirm import STAGE_1, best_expert, freeze, select, shortlist
+from search.confirm import STAGE_1, best_expert, conclude, freeze, select, shortlist
 from search.contest import Contest
 from search.live import Models, find_models
 from search.objective import Objective
@@ -30,7 +29,6 @@ from search.spaces import Box, Depth, Operators
 from search.starts import Start, fill, references, warm_starts
 from search.study import NAME, Study
 from search.trial import Trial, best_of
-from search.verdict import conclude
 from search.world import World
 
 STAGE_2 = "stage2"  # the name of its study

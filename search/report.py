@@ -14,10 +14,9 @@ from typing import Any
 
 from search.candidate import Candidate
 from search.draw import save_figures
-from search.effects import EFFECT, interval, per_task, value
+from search.effects import EFFECT, SAME, interval, per_task, value
 from search.objective import Objective, Scores, means
 from search.page import html
-from search.paired import SAME
 from search.protocol import Search
 from search.run import Run
 from search.tables import Section, box, columns, grid, markdown, points, section

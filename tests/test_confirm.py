@@ -10,8 +10,8 @@ from evals.stats import mcnemar_exact
 from merger.errors import SearchError
 from search.candidate import BASE, Candidate
 from search.confirm import confirm, in_words, kept, overall, shortlist
+from search.effects import BETTER, SAME, WORSE, corrected, resampled, versus
 from search.objective import parse
-from search.paired import BETTER, SAME, WORSE, corrected, resampled, versus
 from search.report import search_report
 from search.space import Space
 from search.starts import average, references

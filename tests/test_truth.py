@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from search.complement import oracle
-from search.effects import effects, gain
+from search.effects import bootstrapped, effects, gain, spread
 from search.objective import parse
-from search.paired import bootstrapped, spread
 from search.shapley import shapley, subsets
 
 TASKS = ("a", "b", "c")
