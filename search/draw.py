@@ -20,10 +20,9 @@ from search.tables import Document, Section, cell
 WIDTH, ROW, EDGE = 640.0, 22.0, 12.0
 LETTER = 6.6  # pixels of an average character
 PALETTE = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#64748b")
-STYLE = "text{font:12px system-ui,sans-serif;fill:currentColor}" + "".join(
-    f".c{i}{{stroke:{c};fill:{c}}}" for i, c in enumerate(PALETTE)
-)
-FigureData = Section
+COLOURS = {f"c{i}": colour for i, colour in enumerate(PALETTE)}
+STYLE = "text{font:12px system-ui,sans-serif;fill:currentColor}"
+STYLE += "".join(f".{name}{{stroke:{c};fill:{c}}}" for name, c in COLOURS.items())
 
 
 class Shape(NamedTuple):
@@ -31,10 +30,10 @@ class Shape(NamedTuple):
 
     kind: str
     at: tuple[float, ...]  # line: x, y, x, y, …; rect: x, y, width, height; dot: x, y, radius
-    look: str
-    text: str  # of a text; else what a pointer over the mark reads
-    anchor: str
-    shade: float
+    look: str = "axis"
+    text: str = ""  # of a text; else what a pointer over the mark reads
+    anchor: str = "start"
+    shade: float = 1.0
 
 
 @dataclass
@@ -47,19 +46,19 @@ class Canvas:
 
     def line(self, *at: float, look: str = "axis") -> None:
         """Draw a line through points."""
-        self.shapes.append(Shape("line", at, look, "", "", 1.0))
+        self.shapes.append(Shape("line", at, look))
 
     def rect(self, *at: float, tip: str = "", shade: float = 1.0) -> None:
         """Draw a filled box."""
-        self.shapes.append(Shape("rect", at, "c0", tip, "", shade))
+        self.shapes.append(Shape("rect", at, "c0", tip, shade=shade))
 
     def dot(self, x: float, y: float, look: str = "c0", tip: str = "", radius: float = 4) -> None:
         """Draw a filled circle."""
-        self.shapes.append(Shape("dot", (x, y, radius), look, tip, "", 1.0))
+        self.shapes.append(Shape("dot", (x, y, radius), look, tip))
 
     def write(self, x: float, y: float, text: str, anchor: str = "start") -> None:
         """Write a text; `anchor` is start, middle or end."""
-        self.shapes.append(Shape("text", (x, y), "axis", text, anchor, 1.0))
+        self.shapes.append(Shape("text", (x, y), text=text, anchor=anchor))
 
 
 def svg(canvas: Canvas, title: str, *, alone: bool = False) -> str:
@@ -87,9 +86,6 @@ def _mark(s: Shape) -> str:
             thin = ' stroke-opacity=".3"' if s.look == "faint" else ""
             how = f'{stroke}{thin} style="fill:none" stroke-width="1.5"'
             return f'<polyline points="{" ".join(values)}" {how}/>'
-
-
-COLOURS = {f"c{i}": colour for i, colour in enumerate(PALETTE)}
 
 
 def png(canvas: Canvas, place: Path) -> None:
@@ -125,7 +121,7 @@ def ticks(low: float, high: float, count: int = 4) -> Sequence[float]:
     return [i * step for i in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)]
 
 
-def draw(figure: FigureData) -> Canvas:
+def draw(figure: Section) -> Canvas:
     """Return a figure as shapes."""
     return DRAWERS[figure["kind"]](figure)
 
@@ -142,15 +138,19 @@ def save_figures(document: Document, folder: Path) -> None:
             png(canvas, place.with_suffix(".png"))
 
 
-def figures(document: Document) -> Iterator[FigureData]:
+def figures(document: Document) -> Iterator[Section]:
     """Yield the figures of all sections."""
     for found in document["sections"].values():
         yield from found["figures"]
 
 
-def _left(rows: Sequence[Section]) -> float:
-    """Return where a figure begins whose rows have their labels on the left."""
-    return EDGE + LETTER * max((len(r["label"]) for r in rows), default=0) + 8
+def _labelled(rows: Sequence[Section], below: float = 0.0) -> tuple[Canvas, float]:
+    """Return a canvas with the labels of rows, and where the rows begin to the right of them."""
+    left = EDGE + LETTER * max((len(r["label"]) for r in rows), default=0) + 8
+    canvas = Canvas(WIDTH, ROW * len(rows) + 2 * EDGE + below)
+    for i, row in enumerate(rows):
+        canvas.write(left - 8, EDGE + ROW * i + 15, row["label"], "end")
+    return canvas, left
 
 
 def _axis(ends: Iterable[float], start: float, stop: float) -> Callable[[float], float]:
@@ -159,9 +159,9 @@ def _axis(ends: Iterable[float], start: float, stop: float) -> Callable[[float],
     return lambda value: start + float(value - low) / ((high - low) or 1.0) * (stop - start)
 
 
-def _forest(figure: FigureData) -> Canvas:
+def _forest(figure: Section) -> Canvas:
     rows, kind = figure["rows"], figure.get("unit", "signed")
-    canvas, left = Canvas(WIDTH, ROW * (len(rows) + 1) + 2 * EDGE), _left(rows)
+    canvas, left = _labelled(rows, ROW)
     ends = [0.0, *(end for r in rows for end in r["ci95"])]
     x, bottom = _axis(ends, left, WIDTH - 2 * EDGE), EDGE + ROW * len(rows)
     for tick in ticks(min(ends), max(ends)):
@@ -170,13 +170,12 @@ def _forest(figure: FigureData) -> Canvas:
     for i, row in enumerate(rows):
         y, (low, high) = EDGE + ROW * (i + 0.5), row["ci95"]
         tip = f"{row['label']}: {cell(kind, row['value'])}, {cell(kind, low)} to {cell(kind, high)}"
-        canvas.write(left - 8, y + 4, row["label"], "end")
         canvas.line(x(low), y, x(high), y, look="c0")
         canvas.dot(x(row["value"]), y, tip=tip)
     return canvas
 
 
-def _curves(figure: FigureData) -> Canvas:
+def _curves(figure: Section) -> Canvas:
     lines, unit = figure["lines"], figure["unit"]
     bottom, left, top = 260.0, 56.0, EDGE + 18 * (1 + len(lines) // 4)
     canvas, bottom = Canvas(WIDTH, top + bottom + 40), top + bottom
@@ -204,13 +203,12 @@ def _curves(figure: FigureData) -> Canvas:
     return canvas
 
 
-def _bars(figure: FigureData) -> Canvas:
+def _bars(figure: Section) -> Canvas:
     rows = figure["rows"]
-    canvas, left = Canvas(WIDTH, ROW * len(rows) + 2 * EDGE), _left(rows)
+    canvas, left = _labelled(rows)
     width = _axis([0, 1, *(r["value"] for r in rows)], 0, WIDTH - left - 90)
     for i, row in enumerate(rows):
         y = EDGE + ROW * i
-        canvas.write(left - 8, y + 15, row["label"], "end")
         canvas.rect(left, y + 3, width(row["value"]), ROW - 6, shade=0.3)
         canvas.rect(left, y + 3, width(row["part"]), ROW - 6)
         told = f"{row['part']} of {row['value']}"
@@ -218,13 +216,12 @@ def _bars(figure: FigureData) -> Canvas:
     return canvas
 
 
-def _heat(figure: FigureData) -> Canvas:
+def _heat(figure: Section) -> Canvas:
     rows, columns = figure["rows"], figure["columns"]
-    canvas, left = Canvas(WIDTH, ROW * len(rows) + 3 * EDGE + 10), _left(rows)
+    canvas, left = _labelled(rows, EDGE + 10)
     known = [0.0, *(v for r in rows for v in r["values"] if v is not None)]
     wide, shade = min(40.0, (WIDTH - left - EDGE) / max(1, len(columns))), _axis(known, 0, 1)
     for i, row in enumerate(rows):
-        canvas.write(left - 8, EDGE + ROW * i + 15, row["label"], "end")
         for j, v in enumerate(row["values"]):
             tip = f"{row['label']}, {columns[j]}: {cell('number', v)}"
             dark = 0.0 if v is None else shade(v)
@@ -235,7 +232,7 @@ def _heat(figure: FigureData) -> Canvas:
     return canvas
 
 
-def _ternary(figure: FigureData) -> Canvas:
+def _ternary(figure: Section) -> Canvas:
     side, names = 420.0, figure["corners"]
     high, size = side * 0.75**0.5, side / figure["steps"] * 0.8
     canvas, shade = Canvas(WIDTH, high + 70), _axis(figure["range"], 0.08, 1)
@@ -261,7 +258,7 @@ def _ternary(figure: FigureData) -> Canvas:
     return canvas
 
 
-DRAWERS: dict[str, Callable[[FigureData], Canvas]] = {
+DRAWERS: dict[str, Callable[[Section], Canvas]] = {
     "forest": _forest,
     "curves": _curves,
     "bars": _bars,
