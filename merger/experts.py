@@ -33,6 +33,14 @@ class Resolved(NamedTuple):
     choice: str
 
 
+class Alias(NamedTuple):
+    """What an alias stands for: a folder or Hub id, from where, and what paths are relative to."""
+
+    source: str
+    target: str
+    root: Path = Path()
+
+
 @dataclass(frozen=True)
 class Family:
     """One base model and its experts, as family.yaml states them; targets: paths, Hub ids."""
@@ -65,7 +73,7 @@ def resolve(
         return Resolved(folder, f"{name}: folder {folder}")
     table = known_aliases(aliases, family)
     if name in table:
-        return _follow(name, *table[name])
+        return _follow(name, table[name])
     if name in families():
         members = ", ".join(f"{name}:{m}" for m in families()[name].members)
         raise UnknownNameError(f"{name!r} is a family, not a model", f"Name one of {members}.")
@@ -78,22 +86,22 @@ def resolve(
 
 def known_aliases(
     aliases: Mapping[str, str] | None = None, family: str | None = None
-) -> dict[str, tuple[str, str, Path]]:
-    """Return alias -> (where it is from, target, the folder that paths are relative to).
+) -> dict[str, Alias]:
+    """Return every alias by name.
 
     Earlier sources win: the recipe, ./experts.yaml, the family in use; then every `family:name`.
     """
     known, chosen = families(), family or DEFAULT_FAMILY
     if chosen not in known:
         raise unknown("family", chosen, known)
-    own = {a: ("the recipe", target, Path()) for a, target in (aliases or {}).items()}
-    local = {a: (LOCAL, target, Path()) for a, target in local_aliases().items()}
+    own = {a: Alias("the recipe", target) for a, target in (aliases or {}).items()}
+    local = {a: Alias(LOCAL, target) for a, target in local_aliases().items()}
     bundled = {
-        one.name: {a: (f"family {one.name}", t, one.root) for a, t in one.members.items()}
+        one.name: {a: Alias(f"family {one.name}", t, one.root) for a, t in one.members.items()}
         for one in known.values()
     }
     named = {f"{name}:{a}": found for name, table in bundled.items() for a, found in table.items()}
-    table: dict[str, tuple[str, str, Path]] = {}
+    table: dict[str, Alias] = {}
     for source in (own, local, bundled[chosen], named):
         table |= {name: found for name, found in source.items() if name not in table}
     return table
@@ -101,9 +109,8 @@ def known_aliases(
 
 def family_of(name: str, family: str | None = None) -> Family | None:
     """Return the bundled family that a model is an alias of; None for a folder or a Hub id."""
-    _, _, root = known_aliases(family=family).get(name, ("", "", Path()))
-    bundled = (one for one in families().values() if one.root == root)
-    return None if Path(name).exists() else next(bundled, None)
+    alias = None if Path(name).exists() else known_aliases(family=family).get(name)
+    return next((one for one in families().values() if alias and one.root == alias.root), None)
 
 
 def local_aliases(file: Path = Path(LOCAL)) -> dict[str, str]:
@@ -147,12 +154,12 @@ def _aliases(table: Node) -> dict[str, str]:
     return found
 
 
-def _follow(name: str, source: str, target: str, root: Path) -> Resolved:
-    path = root / Path(target).expanduser()
+def _follow(name: str, alias: Alias) -> Resolved:
+    source, path = alias.source, alias.root / Path(alias.target).expanduser()
     if path.is_dir() or path.is_file():
         return Resolved(path, f"{name}: {source}, folder {path}")
-    if fetched := _fetch(target):
-        return Resolved(fetched, f"{name}: {source}, Hub id {target}")
+    if fetched := _fetch(alias.target):
+        return Resolved(fetched, f"{name}: {source}, Hub id {alias.target}")
     law = f"{name!r} ({source}) points to {path}, which does not exist"
     raise CheckpointError(law, "Mend the alias, or name a folder: see `merger experts`.")
 

@@ -82,7 +82,7 @@ def test_mistakes_are_merger_errors(models):
         merger.merge(SPEC | {"merge_method": "tise"}, "out")
     assert "tise" in found.value.law
     assert "ties" in found.value.remedy
-    with pytest.raises(merger.MergerError, match="no option 'trails'"):
+    with pytest.raises(merger.MergerError, match="no option named 'trails'"):
         merger.search("a,b", "run", trails=3)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from merger.errors import OutputError, UsageError
+from merger.registry import unknown
 from merger.screen import QUIET, Screen
 
 if TYPE_CHECKING:
@@ -94,10 +95,10 @@ def _found(opened: "Search", helpers: Callable[[], Any], save: Path | None) -> F
 
 
 def _read(table: Any, given: dict[str, Any]) -> Any:
-    """Return a table of options with what is given; a UsageError for a name it does not have."""
+    """Return a table of options with what is given; an error for a name that it does not have."""
     known = table.__match_args__
     if foreign := sorted(given.keys() - set(known)):
-        raise UsageError(f"there is no option {foreign[0]!r}", f"Known: {', '.join(known)}.")
+        raise unknown("option", foreign[0], known)
     return table(**given)
 
 

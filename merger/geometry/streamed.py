@@ -80,11 +80,9 @@ def measure(
         if progress is not None:
             progress(name)
     for expert, checkpoint in experts.items():
-        extra = [n for n in checkpoint.tensors if n not in base.tensors]
-        found.unlike[expert] += len(extra)
-        found.notes += (
-            [f"{expert}: {len(extra)} tensors the base lacks ({extra[0]})"] if extra else []
-        )
+        if extra := [n for n in checkpoint.tensors if n not in base.tensors]:
+            found.unlike[expert] += len(extra)
+            found.notes.append(f"{expert}: {len(extra)} tensors the base lacks ({extra[0]})")
     if not found.tensors:
         fitting = {(n, i.shape) for n, i in base.tensors.items() if i.is_float}
         shared = {e: {(n, i.shape) for n, i in c.tensors.items()} for e, c in experts.items()}

@@ -44,26 +44,27 @@ class Sums:
 
     def figures(self) -> dict[str, Any]:
         """Return the ratios people read; None where one has no meaning (0 / 0, or a NaN inside)."""
-        k, squares, changed = len(self.along), np.diag(self.dots), np.diag(self.both)
+        squares, changed = np.diag(self.dots), np.diag(self.both)
+        # x = base + tau, so <x, base> and |x| follow from the sums already there.
+        inner, whole = self.base + self.along, self.base + 2 * self.along + squares
+        length, ground = np.sqrt(squares), np.sqrt(self.base)
         pairs = {
             f"{i},{j}": {
                 "cosine": _ratio(self.dots[i, j], np.sqrt(squares[i] * squares[j])),
                 "conflict": _ratio(self.against[i, j], self.both[i, j]),
                 "overlap": _ratio(self.both[i, j], changed[i] + changed[j] - self.both[i, j]),
             }
-            for i, j in combinations(range(k), 2)
+            for i, j in combinations(range(len(squares)), 2)
         }
         return {
             "numel": self.numel,
-            "base_norm": _ratio(np.sqrt(self.base), 1),
-            "norm": [_ratio(x, 1) for x in np.sqrt(squares)],
-            "relative": [_ratio(np.sqrt(x), np.sqrt(self.base)) for x in squares],
-            "changed": [_ratio(x, self.numel) for x in changed],
-            "bf16_survive": [_ratio(s, c) for s, c in zip(self.survived, changed, strict=True)],
-            "bf16_error": [
-                _ratio(np.sqrt(e), np.sqrt(x)) for e, x in zip(self.lost, squares, strict=True)
-            ],
-            "base_cosine": [_base_cosine(self, i) for i in range(k)],
+            "base_norm": _ratio(ground, 1),
+            "norm": _ratios(length, 1),
+            "relative": _ratios(length, ground),
+            "changed": _ratios(changed, self.numel),
+            "bf16_survive": _ratios(self.survived, changed),
+            "bf16_error": _ratios(np.sqrt(self.lost), length),
+            "base_cosine": _ratios(inner, np.sqrt(np.maximum(0, whole * self.base))),
             "pairs": pairs,
         }
 
@@ -95,8 +96,5 @@ def _ratio(a: float, b: float) -> float | None:
     return float(a / b) if b > 0 and np.isfinite([a, b]).all() else None
 
 
-def _base_cosine(sums: Sums, i: int) -> float | None:
-    # x = base + tau, so <x, base> and |x| follow from the sums already there.
-    inner = sums.base + sums.along[i]
-    square = sums.base + 2 * sums.along[i] + sums.dots[i, i]
-    return _ratio(inner, float(np.sqrt(max(0.0, square * sums.base))))
+def _ratios(above: Array, below: Array | float) -> list[float | None]:
+    return [_ratio(a, b) for a, b in zip(*np.broadcast_arrays(above, below), strict=True)]
