@@ -7,7 +7,7 @@ from merger.cli.app import app, main
 
 __all__ = ["app", "main"]
 
-_ORDER = ("merge", "search", "ablate", "evaluate", "look", "diff", "tasks", "train")
+_ORDER = ("merge", "search", "evaluate", "look", "diff", "tasks", "train")
 
 for _name in dict.fromkeys((*_ORDER, *(file.name for file in iter_modules(__path__)))):
     if _name != "__main__":

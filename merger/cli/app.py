@@ -110,7 +110,7 @@ def _misused(error: typer.BadParameter, words: Sequence[str]) -> UsageError:
         sys.exit(2)
     names = [n for n in getattr(getattr(error, "param", None), "opts", []) if n in words[:-1]]
     value = f" (given {words[words.index(names[0]) + 1]!r})" if names else ""
-    path = context.command_path if context else "merger"
+    path = context.command_path if context else f"merger {words[0]}"
     return UsageError(f"{told.removesuffix('.')}{value}", f"{path} --help shows what it takes.")
 
 

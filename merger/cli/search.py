@@ -1,6 +1,6 @@
-"""merger search and worker: find the weights of a merge, and say whether the gain is real.
+"""merger search, worker, ablate: find the weights of a merge; say whether and whence the gain.
 
-The options of a search stand in search/asked.py, one table for this command, recipes and Python.
+Their options stand in search/asked.py and wanted.py, tables for these commands, recipes and Python.
 """
 
 import subprocess
@@ -13,10 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
+from merger.api.search import ablate as ablate_by_call
 from merger.api.search import search as search_by_call
 from merger.cli.app import pausing
-from merger.cli.options import Json, command
+from merger.cli.options import Json, Verbose, command
 from search.asked import Asked
+from search.wanted import Wanted
 
 
 @command("search", Asked)
@@ -105,3 +107,30 @@ def worker(*, join: Path) -> None:
         screen.say(f"worker {name} joins {join}: {search.study.finished()} trials are done")
         with screen.trials(search.study.finished(), search.options.trials) as told:
             search.work(told)
+
+
+@command("ablate", Wanted)
+def ablate(run: Path, *, verbose: Verbose = False, as_json: Json = False, **asked: Any) -> None:
+    """Report where a gain comes from: experts, operators, scales, layers; and how sure that is.
+
+    What is scored already is read from the ledger; what is missing is scored on the confirm items
+    after its cost is printed. Writes report.json, report.md, report.html and figures/ into the run.
+
+    Example: merger ablate runs/first --quick
+
+    Args:
+        run: Folder of a finished search, or a merge config.
+        verbose: Show every column and table, as markdown.
+    """
+    from merger.cli.console import data, out, say
+    from merger.cli.screen import Terminal, show
+    from search.tables import markdown
+
+    folder = Wanted(**asked).folder(run)
+    with pausing(f"merger ablate {run if folder == run else f'{run} --out {folder}'}"):
+        document = ablate_by_call(run, screen=Terminal(), **asked)
+    if as_json:
+        data(document)
+    elif not asked["plan"]:
+        out(markdown(document)) if verbose else show(document)
+        say(f"the whole report: {folder / 'report.html'}")
