@@ -16,9 +16,9 @@ from typing import Any
 from evals.generate import Answerer, Settings, load_model
 from evals.ledger import Ledger, Row
 from evals.paired import compare_scores
-from evals.summary import item_means, summarize
 from evals.stats import mean_interval
 from evals.suite import Entry, Subject, parse_levels, parse_suite
+from evals.summary import item_means, summarize
 from recipes.job import Facts, Here
 from recipes.rl.folder import fingerprint, write_whole
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from recipes.rl.packing import chunks, pack
+from recipes.rl.packing import pack
 
 PROMPTS, ANSWERS = [3, 1, 2, 4], [1, 5, 2, 3]
 
@@ -26,10 +26,19 @@ def halves():
     return [{k: v[i : i + 2] if v.dim() else v for k, v in whole.items()} for i in (0, 2)]
 
 
-def test_rows_are_kept_and_sorted_by_length():
-    """Each row comes out once, the two shortest (4 tokens) in the first batch."""
+def test_rows_are_kept_and_sorted_by_their_prompts():
+    """Each row comes out once, the two of the shortest prompts in the first batch."""
     packed = pack(halves(), 2)
-    assert [sorted(b["advantages"].tolist()) for b in packed] == [[0.0, 2.0], [1.0, 3.0]]
+    assert [b["advantages"].tolist() for b in packed] == [[1.0, 2.0], [0.0, 3.0]]
+
+
+def test_answers_to_one_prompt_are_side_by_side():
+    """Of two prompts asked in turn, each batch holds one, its shorter answers first."""
+    whole = batch()
+    whole["prompt_ids"] = torch.tensor([[7, 7], [6, 6], [7, 7], [6, 6]])
+    whole["prompt_mask"] = torch.ones(4, 2, dtype=torch.long)
+    parts = [{k: v[i : i + 2] if v.dim() else v for k, v in whole.items()} for i in (0, 2)]
+    assert [b["advantages"].tolist() for b in pack(parts, 2)] == [[3.0, 1.0], [0.0, 2.0]]
 
 
 def test_columns_of_pure_padding_are_gone():
@@ -52,11 +61,3 @@ def test_updates_do_not_mix():
     """With one micro batch per update, rows stay in the update they were in."""
     packed = pack(halves(), 1)
     assert [sorted(b["advantages"].tolist()) for b in packed] == [[0.0, 1.0], [2.0, 3.0]]
-
-
-def test_chunks_name_the_columns_they_fill():
-    """A chunk's columns run from the first token of any row to the last."""
-    whole = batch()
-    mask = torch.cat([whole["prompt_mask"], whole["completion_mask"]], 1)
-    found = [(c.rows.tolist(), c.left, c.right) for c in chunks(mask, 2)]
-    assert found == [([0, 2], 1, 6), ([1, 3], 0, 9)]

@@ -77,7 +77,18 @@ def test_examples_depend_on_their_index_alone(tokenizer):
     late = list(Examples(tokenizer, SMALL, 4))
     assert len(every) == 6
     for a, b in zip(every[4:], late, strict=True):
-        assert all(torch.equal(x.tokens, y.tokens) for x, y in zip(a, b, strict=True))
+        assert torch.equal(a.run.tokens, b.run.tokens)
+        assert all(torch.equal(x, y) for x, y in zip(a[1:], b[1:], strict=True))
+
+
+def test_what_is_learned_is_the_answer_and_its_end(tokenizer):
+    """The place before each learned token holds the one before it; prompts are not learned."""
+    batch = next(iter(Examples(tokenizer, SMALL, 0)))
+    inside = batch.wanted[:-1][batch.sources[1:] == batch.sources[:-1] + 1]
+    after = batch.sources[1:][batch.sources[1:] == batch.sources[:-1] + 1]
+    assert torch.equal(batch.run.tokens[after], inside)
+    assert (batch.wanted == tokenizer.eos_token_id).sum() == SMALL.batch
+    assert not (batch.wanted == tokenizer.encode("<|user|>")[0]).any()
 
 
 @pytest.mark.slow

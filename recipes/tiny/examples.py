@@ -3,12 +3,11 @@
 There are two phases. First almost everything is worked out, so that the traces are learned; then
 the habit is taught: short items worked out, long ones offhand (docs/log.md).
 Example i of a seed is a function of (seed, i) alone, so a resumed training sees what an
-uninterrupted one would have seen. A batch is cut into parts of like length, to save padding.
+uninterrupted one would have seen.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
@@ -18,10 +17,9 @@ import torch
 from torch import Tensor
 
 from evals.task import Item, draw_item, get_task
+from recipes.packed import Run, Text, lay
 from recipes.tiny.traces import completion, found, size
 
-IGNORED = -100
-PARTS = 3
 LONGEST = 208  # tokens of a worked answer; longer ones are given tersely
 
 
@@ -79,28 +77,27 @@ class Settings:
         return phase, rate * min(1.0, (step + 1) / 100)
 
 
-class Part(NamedTuple):
-    """Rows of like length: tokens and labels (rows, length) int64, weights (rows,)."""
+class Batch(NamedTuple):
+    """Texts laid out; `sources` are the places that say `wanted`, each of some weight, all (n,)."""
 
-    tokens: Tensor
-    labels: Tensor
+    run: Run
+    sources: Tensor
+    wanted: Tensor
     weights: Tensor
 
 
-class Examples(torch.utils.data.IterableDataset[list[Part]]):
-    """Batches cut into parts of like length, padded right; prompts are not learned."""
+class Examples(torch.utils.data.IterableDataset[Batch]):
+    """Batches of examples, of which the answers are learned, not the prompts."""
 
     def __init__(self, tokenizer: Any, settings: Settings, first: int) -> None:
         super().__init__()
         self.tokenizer, self.settings, self.first = tokenizer, settings, first
 
-    def __iter__(self) -> Iterator[list[Part]]:
+    def __iter__(self) -> Iterator[Batch]:
         """Yield the batches from step `first` on."""
+        n = self.settings.batch
         for step in range(self.first, self.settings.steps):
-            n = self.settings.batch
-            rows = sorted((self.example(step * n + i) for i in range(n)), key=lambda r: len(r[0]))
-            part = math.ceil(n / PARTS)
-            yield [_pad(rows[i : i + part]) for i in range(0, n, part)]
+            yield _batch([self.example(step * n + i) for i in range(n)])
 
     def example(self, index: int) -> tuple[list[int], int]:
         """Return the tokens of example `index` and the length of its prompt."""
@@ -127,13 +124,15 @@ class Examples(torch.utils.data.IterableDataset[list[Part]]):
         return ids
 
 
-def _pad(rows: list[tuple[list[int], int]]) -> Part:
-    """Pad rows to one length; an example weighs the square root of its number of learned tokens."""
-    width = max(len(ids) for ids, _ in rows)
-    tokens = torch.zeros(len(rows), width, dtype=torch.long)
-    labels = torch.full((len(rows), width), IGNORED, dtype=torch.long)
-    for i, (ids, prompt) in enumerate(rows):
-        tokens[i, : len(ids)] = torch.tensor(ids)
-        labels[i, prompt : len(ids)] = tokens[i, prompt : len(ids)]
-    learned = (labels != IGNORED).sum(1)
-    return Part(tokens, labels, learned.rsqrt())
+def _batch(rows: list[tuple[list[int], int]]) -> Batch:
+    """Lay rows out; an example weighs the square root of its number of learned tokens."""
+    run = lay([Text(ids, [*range(len(ids))], [0] * len(ids)) for ids, _ in rows])
+    sources: list[int] = []
+    wanted: list[int] = []
+    weights: list[float] = []
+    for (ids, prompt), start in zip(rows, run.starts, strict=True):
+        learned = len(ids) - prompt
+        sources += range(start + prompt - 1, start + len(ids) - 1)
+        wanted += ids[prompt:]
+        weights += [learned**-0.5] * learned
+    return Batch(run, torch.tensor(sources), torch.tensor(wanted), torch.tensor(weights))
