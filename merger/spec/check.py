@@ -10,7 +10,7 @@ def check_spec(spec: MergeSpec, top: Node) -> None:
     """Raise a SpecError, with its place, for a spec that no checkpoint could make sense of."""
     _check_words(spec, top)
     for i, part in enumerate(spec.parts):
-        if spec.experts:
+        if "models" in top:
             place = top["models"]
         else:
             place = top["modules"][part.module] if part.module else top["slices"].entries()[i]
@@ -41,8 +41,8 @@ def _check_part(spec: MergeSpec, part: PartSpec, place: Node) -> None:
     fewest, most = operator.experts
     if len(experts) < fewest or (most is not None and len(experts) > most):
         asked = f"{fewest}" if fewest == most else f"at least {fewest}"
-        said = f"{spec.method} takes {asked} beside the base" if spec.base else f"takes {asked}"
-        law = f"{said}, and {len(experts)} is given"
+        asked += " beside the base" if spec.base else ""
+        law = f"{spec.method} takes {asked}, and {len(experts)} is given"
         raise place.error(law, "Change the list of models.")
     for name, knob in operator.knobs.items():
         for expert in experts if knob.each else experts[:1]:

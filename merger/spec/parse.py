@@ -114,10 +114,7 @@ class _Parser:
         return spec
 
     def whole(self, node: Node) -> tuple[PartSpec, ...]:
-        if not (sources := self.sources(node)):
-            law = f"{self.operator.name} takes at least {self.operator.experts[0]}, and 0 is given"
-            raise node.error(law, "Name at least one model.")
-        return (PartSpec(sources),)
+        return (PartSpec(self.sources(node)),)
 
     def modules(self, node: Node) -> tuple[PartSpec, ...]:
         made: list[PartSpec] = []
