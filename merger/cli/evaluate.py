@@ -47,7 +47,9 @@ def evaluate(
         say(f"paused: {asked['store']} keeps every answer so far; the same command continues")
         raise
     if export:
-        write_table(export, [row for one in found for row in one.rows()])
+        rows = [row for one in found for row in one.rows()]
+        write_table(export, rows)
+        say(f"{len(rows)} answers in {export}")
     if as_json:
         pairs = [pair for one in others for pair in one.against(first)]
         data({"models": [one.document() for one in found]} | ({"pairs": pairs} if pairs else {}))
@@ -56,13 +58,10 @@ def evaluate(
         _show_scores({label[one.model]: one.scores for one in found})
         if others:
             _show_pairs(label[first.model], {label[o.model]: o.compared(first) for o in others})
-    store, then = (
-        hidden(asked["store"]),
-        f"another model on the same items: merger eval {models[0]} OTHER …",
-    )
+    then = f"another model on the same items: merger eval {models[0]} OTHER …"
     if others:
-        then = f"next: merger compare {models[0]} {models[1]} --store {store} --flips"
-    say(f"ledger: {store}; {then}")
+        then = f"next: merger compare {models[0]} {models[1]}{_kept(asked['store'])} --flips"
+    say(f"ledger: {hidden(asked['store'])}; {then}")
 
 
 @command("compare")
@@ -101,7 +100,14 @@ def compare(
     for comparison, pair in zip(found, matches if flips else (), strict=False):
         _show_flips(comparison, pair, (left, right))
     if not flips:
-        say(f"next: merger compare {a} {b} --store {store} --flips  (the items that differ)")
+        say(f"next: merger compare {a} {b}{_kept(store)} --flips  (the items that differ)")
+
+
+def _kept(store: str) -> str:
+    """Return the option that names a ledger, where it must be said."""
+    from evals.ledger import hidden
+
+    return "" if store == "evals.sqlite" else f" --store {hidden(store)}"
 
 
 def _labels(names: Sequence[str]) -> dict[str, str]:

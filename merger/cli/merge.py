@@ -14,7 +14,7 @@ import typer
 
 from merger.api.limits import Least
 from merger.api.merge import merge as merge_by_call
-from merger.cli.app import pausing
+from merger.cli.app import importing, pausing
 from merger.cli.options import Family, Json, Verbose, command, taken
 from merger.errors import UsageError
 
@@ -125,7 +125,8 @@ def merge(
     from merger.plan.text import conservation, drops_text
 
     config, out = _places(places or [], asked["method"], optional=dry_run or discard)
-    spec = spec_of(config, **taken(spec_of, asked))
+    with importing():
+        spec = spec_of(config, **taken(spec_of, asked))
     if dry_run:
         shown = {name: asked[name] for name in ("memory", "family", "device")}
         _show(spec, as_json=as_json, **shown)

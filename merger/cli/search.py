@@ -11,8 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from merger.api.limits import Least
 from merger.api.search import ablate as ablate_by_call
 from merger.api.search import search as search_by_call
 from merger.cli.app import pausing
@@ -24,7 +23,7 @@ from search.wanted import Wanted
 @command("search", Asked)
 def search(
     *,
-    workers: Annotated[int, typer.Option(min=1)] = 1,
+    workers: Annotated[int, Least(1)] = 1,
     out: Path | None = None,
     resume: Path | None = None,
     save: Path | None = None,

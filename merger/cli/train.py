@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from merger.api.limits import Count
+from merger.api.limits import Count, Least
 from merger.cli.app import pausing
 from merger.cli.options import Family, Json, command
 from merger.errors import RecipeError, UsageError
@@ -126,7 +126,7 @@ class Flags:
     prompts_per_step: Annotated[
         int | None, typer.Option("--prompts", min=1, help="Prompts a step (the preset's).")
     ] = None
-    group: Annotated[int | None, typer.Option(min=2, help="Answers a prompt (preset's).")] = None
+    group: Annotated[int | None, Least(2), "Answers a prompt (the preset's)."] = None
     lr: Annotated[float | None, "Learning rate (5e-7)."] = None
     max_new_tokens: Annotated[Count, "Token budget of an answer (8192)."] = None
     reward: Annotated[
