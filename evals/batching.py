@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from random import Random
+from threading import Event
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -18,12 +19,14 @@ from torch import Tensor
 
 from evals.fastloop import Decoder
 from evals.sampling import pick, stream
+from evals.threads import together
 
 if TYPE_CHECKING:
     from evals.generate import Answered, Answerer, Finish, Request, Settings
 
 Thing = TypeVar("Thing")
 _REFILL = 0.9  # drop finished rows and admit others when fewer than this share is alive
+_SHARE = 64  # requests that are worth a thread of their own
 _LOOK = 8  # tokens between two looks for a stop string
 _PREFILL = 1_024  # tokens of prompts read at once; they are padded to the longest of a part
 
@@ -42,28 +45,47 @@ class _Row:
 def run(
     answerer: Answerer, requests: Sequence[Request], settings: Settings
 ) -> Iterator[list[Answered]]:
-    """Answer all requests; yield what is done whenever the batch is compacted."""
+    """Answer all requests; yield what is done whenever a batch is compacted."""
     waiting = sorted(requests, key=lambda r: (-len(r.tokens), -r.budget, r.name, r.sample))
     slots = max((len(r.tokens) + r.budget for r in waiting), default=1)
-    most = min(answerer.max_rows, len(waiting), max(1, answerer.batch_tokens // slots))
-    batch = _Batch(answerer, settings, most, slots)
-    while waiting or batch.rows:
-        free = most - len(batch.rows)
-        batch.admit(waiting[:free])
-        waiting = waiting[free:]
-        batch.step_until_sparse()
-        yield batch.compact()
+    hands = max(1, min(answerer.hands, len(waiting) // _SHARE))
+    most = max(1, min(answerer.max_rows, answerer.batch_tokens // slots) // hands)
+    decoder, stop = Decoder(answerer.model), Event()
+    batches = [
+        _Batch(decoder, answerer, settings, waiting[hand::hands], most, slots, stop)
+        for hand in range(hands)
+    ]
+    yield from together([batch.walk() for batch in batches], stop)
 
 
 class _Batch:
-    """The rows being answered, their cache, and the token each says next."""
+    """The rows being answered, their cache, the token each says next, and who waits for a place."""
 
-    def __init__(self, answerer: Answerer, settings: Settings, most: int, slots: int) -> None:
-        self.decoder = Decoder(answerer.model)
+    def __init__(
+        self,
+        decoder: Decoder,
+        answerer: Answerer,
+        settings: Settings,
+        waiting: Sequence[Request],
+        most: int,
+        slots: int,
+        stop: Event,
+    ) -> None:
+        self.decoder, self.stop = decoder, stop
         self.ends, self.text, self.settings = answerer.ends, answerer.text, settings
+        self.waiting, self.most = waiting, min(most, len(waiting))
         self.rows: list[_Row] = []
-        self.cache = self.decoder.room(most, slots)
+        self.cache = decoder.room(self.most, slots)
         self.next: Tensor = torch.empty(0, dtype=torch.long)
+
+    def walk(self) -> Iterator[list[Answered]]:
+        """Answer what waits, until all is done or the walk is stopped."""
+        while (self.waiting or self.rows) and not self.stop.is_set():
+            free = self.most - len(self.rows)
+            self.admit(self.waiting[:free])
+            self.waiting = self.waiting[free:]
+            self.step_until_sparse()
+            yield self.compact()
 
     def admit(self, requests: Sequence[Request]) -> None:
         """Read the prompts, once for all samples, and say each row's first token."""
@@ -81,6 +103,8 @@ class _Batch:
         """Say tokens until too few rows are alive to be worth the batch, or none."""
         spare = int((1 - _REFILL) * len(self.rows))
         while sum(dead := [r.done for r in self.rows]) <= spare and not all(dead):
+            if self.stop.is_set():
+                break
             self.next = self._pick(self.decoder.step(self.next, self.cache), self.rows)
             self._note(self.next, self.rows)
 

@@ -10,10 +10,12 @@ missed. In float32 greedy tokens equal those of `generate` (tests/test_generate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  its usual name
 from torch import Tensor, nn
@@ -21,9 +23,8 @@ from torch import Tensor, nn
 _KNOWN = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 _ROPE = frozenset({"default", "linear", "llama3"})  # tables that do not depend on the length
 MAX_WEIGHTS = 1_000_000_000  # the products cost one more copy of the weights
-_BLOCK = 64  # slots to which prompts are filled up for attention
-_LINE = 16  # slots to which a step's attention is filled up
-_CHUNK = 32  # rows that attend together, to the slots of the longest of them
+_BLOCK = 32  # slots to which attention is filled up
+_CHUNK = 64  # rows that attend together, to the slots of the longest of them
 # Products of fewer rows take another path through the CPU's library and round differently, so that
 # an answer would depend on its batch.
 _LEAST = 8
@@ -51,30 +52,25 @@ def supported(model: Any) -> bool:
 
 @dataclass
 class Cache:
-    """Keys and values: a (blocks, rows, heads, width, slots of a block) buffer a layer each.
+    """Keys and values, a buffer a layer each, in blocks of slots: the first `count` rows are used.
 
-    The first `count` rows are in use, `lengths` says how much of each.
+    Keys are (blocks, rows, heads, slots of a block, width) and values (…, width, slots of a block),
+    so that either product reads memory in its order. `lengths` says how much of each row is used;
+    what lies behind is finite.
     """
 
     keys: list[Tensor]
     values: list[Tensor]
     lengths: Tensor
     count: int = 0
-    blocks: int = 0
-
-    def reach(self, slots: int) -> None:
-        """Make this many slots ready; memory is taken when it is first written."""
-        while self.blocks * _BLOCK < slots:
-            for buffer in (*self.keys, *self.values):
-                buffer[self.blocks].zero_()  # a weight of 0 times what was there could be NaN
-            self.blocks += 1
 
     def enter(self, layer: int, keys: Tensor, values: Tensor) -> None:
         """Write a layer's (rows, slots, heads, width) keys and values behind the rows in use."""
         rows = slice(self.count, self.count + len(keys))
-        for buffer, fresh in ((self.keys[layer], keys), (self.values[layer], values)):
-            for block, part in zip(buffer, fresh.split(_BLOCK, 1), strict=False):
-                block[rows, :, :, : part.shape[1]] = part.permute(0, 2, 3, 1)
+        for block, part in zip(self.keys[layer], keys.split(_BLOCK, 1), strict=False):
+            block[rows, :, : part.shape[1]] = part.transpose(1, 2)
+        for block, part in zip(self.values[layer], values.split(_BLOCK, 1), strict=False):
+            block[rows, :, :, : part.shape[1]] = part.permute(0, 2, 3, 1)
 
     @torch.inference_mode()
     def keep(self, alive: Sequence[bool]) -> list[int]:
@@ -87,7 +83,7 @@ class Cache:
             to, source = torch.tensor(holes), torch.tensor(movers)
             used = int(self.lengths[source].max()) // _BLOCK + 1
             for buffer in (*self.keys, *self.values):
-                for block in buffer[: min(used, self.blocks)]:
+                for block in buffer[:used]:
                     block[to] = block[source]
             self.lengths[to] = self.lengths[source]
         self.lengths[count : self.count] = 0
@@ -165,9 +161,17 @@ class Decoder:
     @torch.inference_mode()
     def room(self, rows: int, slots: int) -> Cache:
         """Return an empty cache for this many rows of this many slots."""
-        shape = (-(-slots // _BLOCK), max(rows, _LEAST), self.kv_heads, self.width, _BLOCK)
-        buffers = [self.norm.new_empty(shape) for _ in range(2 * len(self.layers))]
-        return Cache(buffers[::2], buffers[1::2], torch.zeros(shape[1], dtype=torch.long))
+        blocks, rows = -(-slots // _BLOCK), max(rows, _LEAST)
+        self._reach(blocks * _BLOCK)
+        shape = (len(self.layers), blocks, rows, self.kv_heads, _BLOCK, self.width)
+        size = math.prod(shape) * self.norm.element_size()
+        # Zeros of the system, which takes the memory of a page when it is first written.
+        keys, values = (
+            torch.from_numpy(np.zeros(size, np.uint8)).view(self.norm.dtype).view(shape)
+            for _ in range(2)
+        )
+        values = values.view(*shape[:-2], self.width, _BLOCK)
+        return Cache(list(keys), list(values), torch.zeros(rows, dtype=torch.long))
 
     @torch.inference_mode()
     def prefill(
@@ -182,8 +186,6 @@ class Decoder:
         padded = torch.zeros(rows, slots, dtype=torch.long)
         for row, prompt in enumerate(prompts):
             padded[row, : len(prompt)] = torch.tensor(prompt)
-        self._reach(slots)
-        cache.reach(slots)
         turns = self._turns[:slots, None]
         hidden = F.embedding(padded, self.embedding)
         copies = torch.arange(len(prompts)).repeat_interleave(torch.tensor(repeats))
@@ -207,15 +209,14 @@ class Decoder:
         rows = max(cache.count, _LEAST)
         # A row that is done is stepped with the others until it is dropped: it stays at the end.
         place = cache.lengths[:rows].clamp(max=len(cache.keys[0]) * _BLOCK - 1)
-        longest = int(place.max()) + 1
-        cache.reach(longest)
-        self._reach(longest)
-        at = (place // _BLOCK, torch.arange(rows), slice(None), slice(None), place % _BLOCK)
+        block, slot, every = place // _BLOCK, place % _BLOCK, slice(None)
+        key_at = (block, torch.arange(rows), every, slot)
+        value_at = (block, torch.arange(rows), every, every, slot)
         parts, turns = self._parts(place), self._turns[place, None]
         hidden = F.embedding(F.pad(tokens, (0, rows - cache.count)), self.embedding)
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
             q, k, v = self._heads(layer, hidden, turns)
-            keys[at], values[at] = k, v
+            keys[key_at], values[value_at] = k, v
             mixed = [self._attend(q, keys, values, *part) for part in parts]
             hidden = self._mix(layer, hidden, torch.cat(mixed))
         cache.lengths[: cache.count] += 1
@@ -228,7 +229,7 @@ class Decoder:
         """
         parts, start = [], 0
         for some in place.tensor_split(-(-len(place) // _CHUNK)):
-            slots = (int(some.max()) // _LINE + 1) * _LINE
+            slots = (int(some.max()) // _BLOCK + 1) * _BLOCK
             behind = torch.arange(slots) > some[:, None]
             mask = torch.zeros(behind.shape, dtype=self.embedding.dtype)
             mask = mask.masked_fill_(behind, float("-inf")).repeat_interleave(self.kv_heads, 0)
@@ -239,18 +240,13 @@ class Decoder:
     def _attend(self, q: Tensor, keys: Tensor, values: Tensor, rows: slice, mask: Tensor) -> Tensor:
         """Attend from one new place a row; batched products, faster here than the fused kernel."""
         folded = q[rows].reshape(len(mask), -1, self.width)
-        weights = torch.cat(
-            [
-                torch.baddbmm(some, folded, _part(keys, b, rows, some), alpha=self.width**-0.5)
-                for b, some in enumerate(mask.split(_BLOCK, -1))
-            ],
-            -1,
-        )
+        blocks = range(mask.shape[-1] // _BLOCK)
+        weights = torch.cat([folded @ keys[b, rows].flatten(0, 1).mT for b in blocks], -1)
+        weights = weights.mul_(self.width**-0.5).add_(mask)
         weights = torch.softmax(weights, -1, dtype=torch.float32).to(q.dtype)
-        mixed = torch.zeros_like(folded).transpose(1, 2)
-        for b, some in enumerate(weights.split(_BLOCK, -1)):
-            mixed = torch.baddbmm(mixed, _part(values, b, rows, some), some.transpose(1, 2))
-        return mixed.transpose(1, 2).reshape(-1, self.heads * self.width)
+        split = zip(blocks, weights.split(_BLOCK, -1), strict=True)
+        mixed = [values[b, rows].flatten(0, 1) @ some.mT for b, some in split]
+        return torch.stack(mixed).sum(0).mT.reshape(-1, self.heads * self.width)
 
     def _heads(self, layer: _Layer, hidden: Tensor, turns: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return q, k, v as (…, heads, width), q and k rotated by their place's angle."""
@@ -282,11 +278,6 @@ class Decoder:
         if slots > len(self._turns):
             cos, sin = self._rotary(self.norm.float(), torch.arange(2 * slots)[None])
             self._turns = torch.complex(cos[0], sin[0])[:, : self.width // 2]
-
-
-def _part(buffer: Tensor, block: int, rows: slice, like: Tensor) -> Tensor:
-    """Return some rows of a block, (rows·heads, width, slots), as many slots as `like` has."""
-    return buffer[block, rows].flatten(0, 1)[:, :, : like.shape[-1]]
 
 
 def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from typing import Any, Literal, cast, get_args
 import torch
 
 from evals.task import Item, Task
+from evals.threads import cores
 from merger.device import check_device
 from merger.errors import EvalError
 from merger.registry import unknown
@@ -57,7 +58,8 @@ class Settings:
 class Request:
     """One answer wanted: `name` keys the random stream, `budget` is in tokens.
 
-    An answer ends at the first of `stops`, if any, which is not part of it.
+    An answer ends at the first of `stops`, if any, which is not part of it. `asker` tells requests
+    of one name apart, where several tasks are asked at once; it changes no answer.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Request:
     tokens: tuple[int, ...]
     budget: int
     stops: tuple[str, ...] = ()
+    asker: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,11 +93,13 @@ class Answerer:
         engine: Engine = "auto",
         batch_tokens: int = 0,
         max_rows: int = 256,
+        hands: int = 0,
     ) -> None:
         """Take a loaded causal model.
 
         `batch_tokens` bounds the places of keys and values that a batch may fill (0: as many as fit
-        in a GiB); `max_rows` bounds its rows (beyond 256 a CPU gains nothing).
+        in a GiB); `max_rows` bounds its rows (beyond 256 a CPU gains nothing). The fast engine
+        deals them out to `hands` threads (0: a core each).
         """
         from evals import fastloop
 
@@ -111,7 +116,7 @@ class Answerer:
         usual = {"cpu": "fast" if known else "hf", "cuda": "paged"}.get(device, "hf")
         self.engine = usual if engine == "auto" else engine
         self.batch_tokens = batch_tokens or max(1, 2**30 // _cache_bytes(model))
-        self.max_rows = max_rows
+        self.max_rows, self.hands = max_rows, hands or cores()
 
     @property
     def context(self) -> int:
@@ -161,10 +166,12 @@ class Answerer:
         facts = (self.engine, dtype, device, self.digest, self.budget(settings, default), *drawn)
         return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
-    def request(self, name: str, sample: int, prompt: str, budget: int) -> Request:
+    def request(
+        self, name: str, sample: int, prompt: str, budget: int, *, asker: int = 0
+    ) -> Request:
         """Encode a prompt and cut the budget to what the context leaves."""
         tokens = self.tokenizer.encode(prompt, add_special_tokens=False)
-        return self.fit(name, sample, tokens, budget)
+        return self.fit(name, sample, tokens, budget, asker=asker)
 
     def fit(
         self,
@@ -173,6 +180,8 @@ class Answerer:
         tokens: Sequence[int],
         budget: int,
         stops: tuple[str, ...] = (),
+        *,
+        asker: int = 0,
     ) -> Request:
         """Ask encoded tokens, the budget cut to what they leave; `EvalError` if that is nothing."""
         left = self.context - len(tokens)
@@ -181,7 +190,7 @@ class Answerer:
                 f"the prompt of {name} has {len(tokens)} tokens; the model reads {self.context}",
                 "Leave the item out (lower --levels), or take a model with a longer context.",
             )
-        return Request(name, sample, tuple(tokens), min(budget, left), stops)
+        return Request(name, sample, tuple(tokens), min(budget, left), stops, asker)
 
     def run(
         self, requests: Sequence[Request], settings: Settings

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
-from functools import cache
+from dataclasses import asdict, dataclass, replace
+from functools import cache, cached_property
 
 import evals.answers
-from evals.generate import Answerer, Completion, Settings
+from evals.generate import Answerer, Completion, Request, Settings
 from evals.ledger import Cell, Ledger, Row
 from evals.task import Item, Task
 
@@ -39,31 +39,82 @@ def evaluate(
     settings: Settings | None = None,
     progress: Progress | None = None,
 ) -> list[Row]:
-    """Return the rows of these items, all samples of the first, then of the second, and so on.
+    """Return the rows of one task's items, as `evaluate_all` does."""
+    asked = [(task, items)]
+    return evaluate_all(
+        answerer, fingerprint, asked, ledger=ledger, settings=settings, progress=progress
+    )[0]
 
-    `fingerprint` names the weights that the answerer's model holds now; `progress` is called with
-    the number of rows that became available and a short note. Raises `EvalError` where a prompt
-    does not fit the model's context.
+
+def evaluate_all(
+    answerer: Answerer,
+    fingerprint: str,
+    asked: Sequence[tuple[Task, Sequence[Item]]],
+    *,
+    ledger: Ledger,
+    settings: Settings | None = None,
+    progress: Progress | None = None,
+) -> list[list[Row]]:
+    """Return the rows of the items of each task: all samples of the first item, then of the second.
+
+    All tasks are answered in one batch. `fingerprint` names the weights that the answerer's model
+    holds now; `progress` is called with the number of rows that became available and a short note.
+    Raises `EvalError` where a prompt does not fit the model's context.
     """
-    settings = settings or Settings()
-    cell = cell_of(answerer, fingerprint, task, settings)
-    by_id = {item.id: item for item in items}
-    wanted = [(i.id, s) for i in items for s in range(settings.samples)]
-    missing = ledger.missing(cell, list(by_id), settings.samples)
-    if progress and len(wanted) > len(missing):
-        progress(len(wanted) - len(missing), f"{task.name}: from the ledger")
-    if missing:
-        ledger.put_items(task.name, task.version, {i.id: _facts(i) for i in items})
+    how = settings or Settings()
+    parts = [
+        _Part(place, task, items, cell_of(answerer, fingerprint, task, how), ledger, progress)
+        for place, (task, items) in enumerate(asked)
+    ]
+    requests = [request for part in parts for request in part.missing(answerer, how)]
+    for group in answerer.run(requests, how) if requests else ():
+        for part in parts:
+            part.keep([(r, said) for r, said in group if r.asker == part.place])
+    return [part.rows(how.samples) for part in parts]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One task's items within an evaluation."""
+
+    place: int
+    task: Task
+    items: Sequence[Item]
+    cell: Cell
+    ledger: Ledger
+    progress: Progress | None
+
+    def missing(self, answerer: Answerer, settings: Settings) -> list[Request]:
+        """Return a request for each row that the ledger lacks; tell of those it has."""
+        task, by_id = self.task, self._by_id
+        missing = self.ledger.missing(self.cell, list(by_id), settings.samples)
+        self._tell(len(self.items) * settings.samples - len(missing), ": from the ledger")
+        if missing:
+            facts = {i.id: _facts(i) for i in self.items}
+            self.ledger.put_items(task.name, task.version, facts)
         budget = answerer.budget(settings, task.max_new_tokens)
         prompts = {i: answerer.prompt(task, by_id[i]) for i in dict.fromkeys(i for i, _ in missing)}
-        requests = [answerer.request(i, s, prompts[i], budget) for i, s in missing]
-        for group in answerer.run(requests, settings):
-            made = [_row(task, by_id[r.name], r.sample, said) for r, said in group]
-            ledger.put(cell, made)
-            if progress and made:
-                progress(len(made), task.name)
-    rows = rescore(task, items, cell, ledger)
-    return [rows[key] for key in wanted]
+        return [answerer.request(i, s, prompts[i], budget, asker=self.place) for i, s in missing]
+
+    def keep(self, answers: Sequence[tuple[Request, Completion]]) -> None:
+        """Score answers and commit them."""
+        if answers:
+            made = [_row(self.task, self._by_id[r.name], r.sample, said) for r, said in answers]
+            self.ledger.put(self.cell, made)
+            self._tell(len(made))
+
+    def rows(self, samples: int) -> list[Row]:
+        """Return the rows of all items, in their order."""
+        rows = rescore(self.task, self.items, self.cell, self.ledger)
+        return [rows[item.id, sample] for item in self.items for sample in range(samples)]
+
+    def _tell(self, rows: int, note: str = "") -> None:
+        if self.progress and rows:
+            self.progress(rows, self.task.name + note)
+
+    @cached_property
+    def _by_id(self) -> dict[str, Item]:
+        return {item.id: item for item in self.items}
 
 
 def rescore(

@@ -1,14 +1,23 @@
-"""How many torch threads: one, unless a short probe shows that more are clearly faster.
+"""Several cores: how many torch may share a product among, and walks side by side, a core each.
 
-On a busy machine two threads are not twice as fast but up to thirty times slower, as each small
-product waits for a core that is not free; hence the probe, at every start, of the work as it is.
+Two torch threads on a busy machine are not twice as fast but up to thirty times slower, as each
+small product waits for a core that is not free; hence the probe, at every start, of the work as it
+is. Walks side by side wait for nothing: a core that is taken slows its own walk alone.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from threading import Event
+from typing import TypeVar
 
 import torch
+
+Thing = TypeVar("Thing")
 
 _GAIN = 1.3  # a gain below this is not worth the risk of a core being taken later
 
@@ -37,3 +46,46 @@ def _seconds(threads: int) -> float:
             left @ right
         times.append(time.perf_counter() - start)
     return max(times[1:])  # the first warms up
+
+
+def cores() -> int:
+    """Return how many cores this process may keep busy: those it may run on, or OMP_NUM_THREADS."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdigit() and int(asked) else len(os.sched_getaffinity(0))
+
+
+def together(walks: Sequence[Iterator[Thing]], stop: Event) -> Iterator[Thing]:
+    """Walk iterators side by side, a thread and a core each; yield what they give as it comes.
+
+    Sets `stop`, at which walks should end soon, when one fails (it is raised) or the caller goes.
+    """
+    if len(walks) == 1:
+        yield from walks[0]
+        return
+    given: SimpleQueue[list[Thing]] = SimpleQueue()  # an empty list ends a walk
+
+    def drain(walk: Iterator[Thing]) -> None:
+        torch.set_num_threads(1)
+        try:
+            for thing in walk:
+                given.put([thing])
+        except BaseException:
+            stop.set()
+            raise
+        finally:
+            given.put([])
+
+    before, left = torch.get_num_threads(), len(walks)
+    try:
+        with ThreadPoolExecutor(left) as pool:
+            done = [pool.submit(drain, walk) for walk in walks]
+            try:
+                while left:
+                    left -= not (things := given.get())
+                    yield from things
+            finally:
+                stop.set()
+        for one in done:
+            one.result()
+    finally:
+        torch.set_num_threads(before)

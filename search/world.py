@@ -20,7 +20,7 @@ from torch import Tensor
 
 from evals.generate import Answerer, Settings
 from evals.ledger import Cell, Ledger, Row
-from evals.runner import Progress, cell_of, evaluate
+from evals.runner import Progress, cell_of, evaluate_all
 from evals.summary import summarize
 from evals.task import Item, Task, items
 from merger.errors import SearchError
@@ -134,31 +134,41 @@ class World:
 
         `orders` asks for the items of a task in another order than they were drawn.
         """
-        table: Answers = {}
+        asked = []
         for task in self.tasks:
             drawn = self.pools.items(pool, task)
             wanted = [drawn[i] for i in orders[task.name].places] if orders else drawn
-            table[task.name] = self._rows(candidate, task, wanted[:n], self.ledger, progress)
-        return table
+            asked.append((task, wanted[:n]))
+        return self._rows(candidate, asked, self.ledger, progress)
 
     def _rows(
         self,
         candidate: Merge,
-        task: Task | Scorer,
-        wanted: Sequence[Item],
+        asked: Sequence[tuple[Task | Scorer, Sequence[Item]]],
         ledger: Ledger,
         progress: Progress | None = None,
-    ) -> list[Row]:
-        ids = [item.id for item in wanted]
-        if isinstance(task, Scorer):
-            return task.rows(self, candidate, ids, ledger, progress)
-        mark, how = self.fingerprint(candidate), self.settings
-        if missing := ledger.missing(cell_of(self.answerer, mark, task, how), ids, how.samples):
-            self.holder.hold(candidate)
-        self.paid += len(missing)
-        return evaluate(
-            self.answerer, mark, task, wanted, ledger=ledger, settings=how, progress=progress
-        )
+    ) -> Answers:
+        """Return the rows of the items of each task; those of our own tasks are one batch."""
+        table: Answers = {task.name: [] for task, _ in asked}
+        own = [(task, items) for task, items in asked if not isinstance(task, Scorer)]
+        if own:
+            mark, how = self.fingerprint(candidate), self.settings
+            missing = 0
+            for task, items in own:
+                cell, ids = cell_of(self.answerer, mark, task, how), [item.id for item in items]
+                missing += len(ledger.missing(cell, ids, how.samples))
+            if missing:
+                self.holder.hold(candidate)
+            self.paid += missing
+            rows = evaluate_all(
+                self.answerer, mark, own, ledger=ledger, settings=how, progress=progress
+            )
+            table |= {task.name: found for (task, _), found in zip(own, rows, strict=True)}
+        for scorer, items in asked:
+            if isinstance(scorer, Scorer):
+                ids = [item.id for item in items]
+                table[scorer.name] = scorer.rows(self, candidate, ids, ledger, progress)
+        return table
 
     @contextmanager
     def folder(self, candidate: Merge) -> Iterator[Path]:
@@ -196,13 +206,10 @@ class World:
         The run's ledger has no part in it.
         """
         first = scores(self.answers(candidate, pool, n))
-        total = differ = 0
-        for task in self.tasks:
-            wanted = self.pools.items(pool, task)[:n][::-1]
-            rows = self._rows(candidate, task, wanted, Ledger(":memory:"))
-            differ += int((first[task.name] != marks_of(rows)[::-1]).sum())
-            total += len(rows)
-        return total, differ
+        asked = [(task, self.pools.items(pool, task)[:n][::-1]) for task in self.tasks]
+        second = scores(self._rows(candidate, asked, Ledger(":memory:")))
+        differ = sum(int((first[name] != marks[::-1]).sum()) for name, marks in second.items())
+        return sum(map(len, second.values())), differ
 
 
 def scores(answers: Answers) -> Scores:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tokenizers.normalizers import Replace
 
-from evals import hfloop
+from evals import batching, hfloop
 from evals.fastloop import Decoder, supported
 from evals.generate import Answerer, Request, Settings, check_round_trip, load_model
 from evals.sampling import pick, stream
@@ -59,6 +59,14 @@ def test_answers_do_not_depend_on_the_batch(settings, rows):
     assert [backwards[-k * (i + 1) : len(backwards) - k * i] for i in range(len(PROMPTS))] == [
         together[k * i : k * (i + 1)] for i in range(len(PROMPTS))
     ]
+
+
+@pytest.mark.parametrize("settings", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+def test_answers_do_not_depend_on_the_threads(settings, monkeypatch):
+    """Requests dealt out to several threads are answered as by one."""
+    monkeypatch.setattr(batching, "_SHARE", 1)
+    alone, many = (answerer(engine="fast", hands=n).answer(PROMPTS, settings) for n in (1, 3))
+    assert alone == many
 
 
 def test_logits_are_the_same_bits_in_any_batch():
