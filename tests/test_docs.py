@@ -1,6 +1,7 @@
 """The pages of docs/ that are followed by hand, and the example configs: all of it runs."""
 
 import json
+import re
 from shutil import copytree
 
 import pytest
@@ -11,6 +12,7 @@ from merger.spec import load_spec
 from tests.blocks import ROOT, blocks, commands, run, smaller, write_file
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+PAGES = sorted(p for p in (ROOT / "docs").glob("*.md") if p.name != "log.md")  # a log is history
 SIZES = {"--trials": "5", "--items": "4+4", "--n": "4"}
 
 
@@ -74,6 +76,19 @@ def test_tutorial_runs(tmp_path, monkeypatch, capsys):
     assert follow("docs/tutorial.md") > 10
     assert "Did you mean 'ties'?" in capsys.readouterr().out
     assert not (tmp_path / "never").exists()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[p.stem for p in PAGES])
+def test_what_a_page_names_is_there(page):
+    """Tests that hold a promise, files of ours, pages linked: each exists under its name."""
+    text = page.read_text(encoding="utf-8")
+    tests = "".join(file.read_text() for file in (ROOT / "tests").rglob("*.py"))
+    missing = [t for t in re.findall(r"`(test_\w+)`", text) if f"def {t}(" not in tests]
+    files = re.findall(r"\b(?:merger|search|evals|recipes|tests|benchmarks)/[\w/]+\.\w+", text)
+    missing += [file for file in files if not (ROOT / file).exists()]
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    missing += [link for link in links if not (page.parent / link).exists()]
+    assert not missing
 
 
 def test_a_block_that_fails_is_seen(tmp_path, monkeypatch):
