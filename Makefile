@@ -1,7 +1,6 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Each builds .venv on first use.
 PYTHON ?= python3.11
 BIN := .venv/bin
-export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM := false
 
 .PHONY: demo report test fast lower check format clean
@@ -17,6 +16,9 @@ report: .venv/ready
 	mkdir -p docs/example
 	cp -r build/report/demo/report.md build/report/demo/figures docs/example
 	rm -f docs/example/figures/*.png
+
+# Two tests at a time, each on one core.
+test fast: export OMP_NUM_THREADS = 1
 
 test: .venv/ready
 	$(BIN)/python -m pytest -m "not gpu" -n 2 --dist loadfile

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 Thing = TypeVar("Thing")
 _REFILL = 0.9  # drop finished rows and admit others when fewer than this share is alive
-_SHARE = 64  # requests that are worth a thread of their own
+_SHARE = 8192  # rows · width that are worth a thread of their own; below, Python decides the pace
+_FEW = 8  # rows that the engine steps at least
 _LOOK = 8  # tokens between two looks for a stop string
 _PREFILL = 1_024  # tokens of prompts read at once; they are padded to the longest of a part
 
@@ -48,7 +49,8 @@ def run(
     """Answer all requests; yield what is done whenever a batch is compacted."""
     waiting = sorted(requests, key=lambda r: (-len(r.tokens), -r.budget, r.name, r.sample))
     slots = max((len(r.tokens) + r.budget for r in waiting), default=1)
-    hands = max(1, min(answerer.hands, len(waiting) // _SHARE))
+    few = max(_FEW, _SHARE // answerer.model.config.hidden_size)
+    hands = max(1, min(answerer.hands, len(waiting) // few))
     most = max(1, min(answerer.max_rows, answerer.batch_tokens // slots) // hands)
     decoder, stop = Decoder(answerer.model), Event()
     batches = [

@@ -59,9 +59,6 @@ def together(walks: Sequence[Iterator[Thing]], stop: Event) -> Iterator[Thing]:
 
     Sets `stop`, at which walks should end soon, when one fails (it is raised) or the caller goes.
     """
-    if len(walks) == 1:
-        yield from walks[0]
-        return
     given: SimpleQueue[list[Thing]] = SimpleQueue()  # an empty list ends a walk
 
     def drain(walk: Iterator[Thing]) -> None:
@@ -77,6 +74,10 @@ def together(walks: Sequence[Iterator[Thing]], stop: Event) -> Iterator[Thing]:
 
     before, left = torch.get_num_threads(), len(walks)
     try:
+        if left == 1:
+            torch.set_num_threads(1)
+            yield from walks[0]
+            return
         with ThreadPoolExecutor(left) as pool:
             done = [pool.submit(drain, walk) for walk in walks]
             try:

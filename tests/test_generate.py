@@ -64,6 +64,7 @@ def test_answers_do_not_depend_on_the_batch(settings, rows):
 @pytest.mark.parametrize("settings", [GREEDY, DRAWN], ids=["greedy", "drawn"])
 def test_answers_do_not_depend_on_the_threads(settings, monkeypatch):
     """Requests dealt out to several threads are answered as by one."""
+    monkeypatch.setattr(batching, "_FEW", 1)
     monkeypatch.setattr(batching, "_SHARE", 1)
     alone, many = (answerer(engine="fast", hands=n).answer(PROMPTS, settings) for n in (1, 3))
     assert alone == many

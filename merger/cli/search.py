@@ -3,6 +3,7 @@
 Their options stand in search/asked.py and wanted.py, tables for these commands, recipes and Python.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -48,6 +49,10 @@ def search(
     from merger.cli.console import data, say
     from merger.cli.screen import Terminal, show
 
+    if workers > 1:
+        from evals.threads import cores
+
+        os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // workers))  # each its share
     place = resume or out or Path("runs") / datetime.now().strftime("search-%Y%m%d-%H%M%S")
     asked |= {"out": place, "resume": resume is not None, "save": save, "screen": Terminal()}
     with pausing(f"merger search --resume {place}"):

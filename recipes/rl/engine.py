@@ -202,7 +202,8 @@ def make_trainer(
     # The trainer reloads its reference from the path that stands here, whatever the policy is.
     policy.config._name_or_path = str(reference)
     curriculum = Curriculum(settings.levels or source.levels, settings)
-    feed = Feed(source, Answerer(policy, tokenizer), curriculum, settings)
+    answerer = Answerer(policy, tokenizer, hands=settings.threads)
+    feed = Feed(source, answerer, curriculum, settings)
     slots = settings.steps * settings.prompts_per_step
     adapter = None  # with one, the base itself is the reference
     if rank := settings.lora:
