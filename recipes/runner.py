@@ -124,6 +124,17 @@ class Runner:
             self._stage(name)
         return {name: mark["facts"] for name, mark in self._state.items() if "facts" in mark}
 
+    @property
+    def whole(self) -> bool:
+        """Whether every stage is finished."""
+        return all(map(self._finished, self.jobs))
+
+    def ready(self, name: str) -> bool:
+        """Say whether all that a stage reads is finished; raises where there is no such stage."""
+        if name not in self.jobs:
+            raise unknown("stage", name, self.jobs)
+        return all(map(self._finished, self._needed(name)))
+
     def _stage(self, name: str) -> None:
         if self._finished(name):
             self.screen.say(f"{name}: finished before")
@@ -171,11 +182,14 @@ class Runner:
         """Say whether a stage and all it starts from are done; asked once until a mark changes."""
         if name not in self._done:
             mark = self._state.get(name, {})
-            needed = [m for m in (*self.jobs[name].models, *self._read(name)) if m in self.jobs]
             there = "facts" in mark and (self.run / name).exists()
-            there = there and all(self._finished(m) for m in needed)
+            there = there and all(map(self._finished, self._needed(name)))
             self._done[name] = there and mark["key"] == self._key(name)
         return self._done[name]
+
+    def _needed(self, name: str) -> list[str]:
+        """Return the stages that a stage starts from or reads."""
+        return [m for m in (*self.jobs[name].models, *self._read(name)) if m in self.jobs]
 
     def _key(self, name: str) -> str:
         """Hash what decides a stage's result."""

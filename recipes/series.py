@@ -59,13 +59,21 @@ class Series:
         return next(iter(self.runners.values())).missing()
 
     def go(self, only: str | None = None) -> dict[str, Facts]:
-        """Run what is not finished, seed by seed, and pool it; returns the facts by seed."""
+        """Run what is not finished, seed by seed, and pool the seeds that are whole.
+
+        `only` runs one stage, in the seeds where all that it reads is finished; `report` collects
+        what there is so. Returns the facts by seed.
+        """
         self.run.mkdir(parents=True, exist_ok=True)
         write_whole(self.run / "recipe.yaml", self.recipe.to_yaml())
         found = {}
         for seed, runner in self.runners.items():
-            self.screen.say(f"seed {seed}")
-            found[seed] = runner.go(only)
-        if only is None:
-            self.screen.say(f"pooled in {write_pooled(self.run, found)}")
+            if only is None or runner.ready(only):
+                self.screen.say(f"seed {seed}")
+                found[seed] = runner.go(only)
+            else:
+                self.screen.say(f"seed {seed}: {only} reads stages that are not finished")
+        whole = {s: f for s, f in found.items() if self.runners[s].whole}
+        if whole:
+            self.screen.say(f"pooled in {write_pooled(self.run, whole, self.recipe.seeds)}")
         return {f"seed-{seed}": facts for seed, facts in found.items()}

@@ -37,14 +37,23 @@ def write_story(here: Here) -> Facts:
     return {}
 
 
-def write_pooled(run: Path, seeds: Mapping[int, Stages]) -> Path:
-    """Write report.json and report.md of runs by seed; returns the latter."""
+def write_pooled(run: Path, seeds: Mapping[int, Stages], planned: Sequence[int]) -> Path:
+    """Write report.json and report.md of runs by seed, of those planned; returns the latter."""
     first = next(iter(seeds.values()))
     pooled = {name: _pooled(name, seeds) for name, facts in first.items() if "models" in facts}
-    text = [f"# {run.name}, {len(seeds)} seeds: {', '.join(map(str, seeds))}"]
+    left = [seed for seed in planned if seed not in seeds]
+    many = f"{len(seeds)} of {len(planned)} seeds" if left else f"{len(seeds)} seeds"
+    text = [f"# {run.name}, {many}: {', '.join(map(str, seeds))}"]
+    if left:
+        text += ["", f"Not finished: {', '.join(map(str, left))}. The tests below want them all."]
     for name, facts in pooled.items():
         text += _pooled_tables(name, facts, len(seeds))
-    document = {"schema": "merger.recipe-seeds/1", "seeds": list(seeds), "stages": pooled}
+    document = {
+        "schema": "merger.recipe-seeds/1",
+        "seeds": list(seeds),
+        "left": left,
+        "stages": pooled,
+    }
     return _write(run, document, text)
 
 

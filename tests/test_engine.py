@@ -30,7 +30,7 @@ SMALL |= {"temperature": 1.0, "max_new_tokens": 6, "reward": "binary", "save_eve
 
 @pytest.fixture(autouse=True)
 def _digits(monkeypatch):
-    monkeypatch.setitem(evals.task.TASKS._items, "digits", toys.DIGITS)
+    monkeypatch.setitem(evals.task.TASKS, "digits", toys.DIGITS)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def made(monkeypatch, tmp_path):
 
         return Job((model,), {"steps": steps, "lr": lr, "seed": seed}, run, model=".")
 
-    monkeypatch.setitem(KINDS._items, "copy", copy)
+    monkeypatch.setitem(KINDS, "copy", copy)
     toys.save_model(tmp_path / "start")
     return ran
 
@@ -122,7 +122,7 @@ def test_what_a_killed_stage_left_is_kept_for_the_same_stage(tmp_path, made, mon
 
         return Job((model,), {"steps": steps}, run, model=".")
 
-    monkeypatch.setitem(KINDS._items, "dies", dies)
+    monkeypatch.setitem(KINDS, "dies", dies)
     for steps, want in ((1, 1), (1, 2), (2, 1)):
         with pytest.raises(KeyboardInterrupt):
             runner(tmp_path, one={"dies": {"model": "start", "steps": steps}}).go()

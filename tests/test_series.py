@@ -33,12 +33,12 @@ def made(monkeypatch):
 
         return Job((), {"seed": seed}, run)
 
-    monkeypatch.setitem(KINDS._items, "told", told)
+    monkeypatch.setitem(KINDS, "told", told)
     return ran
 
 
 def series(tmp_path, *seeds):
-    recipe = Recipe("test", (Stage("scores", "told"),), seeds=seeds)
+    recipe = Recipe("test", (Stage("scores", "told"), Stage("report", "report")), seeds=seeds)
     return Series(recipe, tmp_path / "run", Screen())
 
 
@@ -46,16 +46,27 @@ def test_each_seed_is_a_run_of_its_own_and_none_is_done_twice(tmp_path, made):
     """Seeds may be run one by one, by other processes; the whole then only pools them."""
     series(tmp_path, 2).go()
     whole = series(tmp_path, 1, 2, 3)
-    assert [line.state for line in whole.plan()] == ["1 of 3 finished"]
+    assert [line.state for line in whole.plan()] == ["1 of 3 finished"] * 2
     whole.go()
     assert made == [2, 1, 3]
     assert (tmp_path / "run" / "seed-3" / "state.json").exists()
     assert replace(whole.recipe).seeds == (1, 2, 3)
 
 
+def test_what_is_finished_can_be_collected_while_the_rest_is_not(tmp_path, made):
+    """Two of six seeds make a report that says so; nothing is run for it."""
+    series(tmp_path, 2).go()
+    series(tmp_path, 5).go()
+    told = series(tmp_path, *range(1, 7)).go("report")
+    text = (tmp_path / "run" / "report.md").read_text()
+    assert made == [2, 5]
+    assert list(told) == ["seed-2", "seed-5"]
+    assert text.startswith("# run, 2 of 6 seeds: 2, 5\n\nNot finished: 1, 3, 4, 6.")
+
+
 def test_differences_are_tested_over_seeds(tmp_path):
     """Six seeds all below 0: the two-sided sign test gives 2 / 64; the mean is theirs."""
-    write_pooled(tmp_path, {n: {"scores": scored(-n / 100)} for n in range(1, 7)})
+    write_pooled(tmp_path, {n: {"scores": scored(-n / 100)} for n in range(1, 7)}, range(1, 7))
     told = json.loads((tmp_path / "report.json").read_text())["stages"]["scores"]
     test = told["tests"]["base"]["deduction"]
     assert (test["above"], test["seeds"], test["p"]) == (0, 6, pytest.approx(2 / 64))
