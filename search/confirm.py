@@ -97,10 +97,10 @@ def select(
 
 def freeze(run: Run, world: World, candidate: Candidate, chosen: Mapping[str, Any]) -> None:
     """Write the winner and its hash into the run folder; only then are confirm items drawn."""
-    stated = candidate.to_mapping()
+    told = candidate.to_mapping()
     facts = {
-        "candidate": stated,
-        "sha256": hashlib.sha256(json.dumps(stated, sort_keys=True).encode()).hexdigest(),
+        "candidate": told,
+        "sha256": hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest(),
         "key": candidate.key,
         "fingerprint": world.fingerprint(candidate),
         "at": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -110,16 +110,11 @@ def freeze(run: Run, world: World, candidate: Candidate, chosen: Mapping[str, An
 
 def best_expert(world: World, experts: Sequence[str], objective: Objective) -> str:
     """Return the expert whose own scores on search items are best, the first of equals."""
-    values = {
-        name: objective.value(means(scores(world.answers(average([name]), "search"))))
-        for name in experts
-    }
-    return max(experts, key=lambda name: values[name])
 
+    def value(name: str) -> float:
+        return objective.value(means(scores(world.answers(average([name]), "search"))))
 
-def confirm_references(best: str, experts: Sequence[str]) -> dict[str, Candidate]:
-    """Return what a winner is compared with, by name."""
-    return {"base": BASE, "best expert": average([best]), **references(experts)}
+    return max(experts, key=value)
 
 
 def confirm(
@@ -183,7 +178,8 @@ def conclude(search: Search) -> dict[str, Any]:
     """Compare the frozen winner with its references and write down what stands."""
     frozen = search.run.read("frozen.json")
     winner = Candidate.from_mapping(frozen["candidate"])
-    rivals = confirm_references(frozen["best_expert"], search.options.experts)
+    rivals = {"base": BASE, "best expert": average([frozen["best_expert"]])}
+    rivals |= references(search.options.experts)
     if "stage1" in frozen:
         rivals[STAGE_1] = Candidate.from_mapping(frozen["stage1"])
     total = (1 + len(rivals)) * search.options.n_confirm * len(search.world.tasks)

@@ -58,15 +58,15 @@ class Search:
         return self.run.options
 
     @cached_property
-    def studies(self) -> list[Study]:
+    def studies(self) -> dict[str, Study]:
         """The main study, those of other operators, and that of stage 2 where it has begun."""
         o = self.options
         literal = o.allow_negative or o.space == "box"
         space = Box(o.experts, negative=o.allow_negative) if literal else Space(o.experts)
         spaces = {NAME: space} | {n: Operators(o.experts, method=n) for n in o.operators}
-        found = [self.open_study(s, name=n, trials=o.trials) for n, s in spaces.items()]
+        found = {n: self.open_study(s, name=n, trials=o.trials) for n, s in spaces.items()}
         begun = self.run.read("stage1.json")
-        return found + ([self._second(begun)] if begun else [])
+        return found | ({STAGE_2: self._second(begun)} if begun else {})
 
     @cached_property
     def models(self) -> Models:
@@ -76,7 +76,7 @@ class Search:
     @property
     def study(self) -> Study:
         """The main study."""
-        return self.studies[0]
+        return self.studies[NAME]
 
     @property
     def reference(self) -> Candidate:
@@ -85,7 +85,7 @@ class Search:
 
     def trials(self) -> list[Trial]:
         """Return the trials of all studies, the main one's first."""
-        return [trial for study in self.studies for trial in study.trials()]
+        return [trial for study in self.studies.values() for trial in study.trials()]
 
     def best(self) -> Trial | None:
         """Return the best trial that saw every item, the earlier one of equals."""
@@ -103,8 +103,9 @@ class Search:
     def work(self, told: Told) -> None:
         """Take trials of the studies that are open, as one worker of several."""
         contest = self.contest(told)
-        for study in (self.studies[0], *self.studies[1 + len(self.options.operators) :]):
-            study.run(contest, told=lambda t: told(t, self.best()))
+        for name, study in self.studies.items():
+            if name not in self.options.operators:
+                study.run(contest, told=lambda t: told(t, self.best()))
 
     def contest(self, told: Told, reference: Candidate | None = None) -> Contest:
         """Return what scores a proposal."""
@@ -122,13 +123,13 @@ class Search:
     def _search(self, prepared: dict[str, Any]) -> None:
         """Race other operators if asked for; then the warm starts and what the sampler proposes."""
         o, study, more = self.options, self.study, self._time_left(prepared)
-        if again := sum(s.recover() for s in self.studies):
+        if again := sum(s.recover() for s in self.studies.values()):
             self.screen.say(f"{again} interrupted trial(s) queued again.")
         starts = warm_starts(o.experts, self.run.manifest.get("norms"))
         starts += [Start(n, Candidate.from_mapping(c)) for n, c in prepared["starts"].items()]
         noise = prepared["aa"]["differ"] / prepared["aa"]["items"]
         about = f"{study.sampler_name} d={len(study.space.knobs())} · A/A noise {noise:.1%}"
-        done = sum(s.finished() for s in self.studies)
+        done = sum(s.finished() for s in self.studies.values())
         with self.screen.trials(done, o.trials, about) as told:
             contest = self.contest(told)
             spent = self._race(contest, told)
@@ -145,8 +146,8 @@ class Search:
 
     def _race(self, contest: Contest, told: Told) -> int:
         """Let operators race: equal trials, the better half goes on; return the trials spent."""
-        o, left = self.options, self.studies[1 : 1 + len(self.options.operators)]
-        share = max(2, o.trials // (4 * len(left))) if left else 0
+        o, operators = self.options, [self.studies[name] for name in self.options.operators]
+        left, share = operators, max(2, o.trials // (4 * len(operators) or 1))
         rounds = 1
         while left:
             for study in left:
@@ -159,7 +160,7 @@ class Search:
             left = sorted(left, key=self._best_value, reverse=True)[: (len(left) + 1) // 2]
             rounds += 1
             self.screen.say(f"operators that go on: {', '.join(s.name for s in left)}")
-        return sum(s.finished() for s in self.studies[1 : 1 + len(o.operators)])
+        return sum(study.finished() for study in operators)
 
     def _best_value(self, study: Study) -> float:
         best = best_of(study.trials(), self.objective)
@@ -198,9 +199,8 @@ class Search:
     def _select(self) -> None:
         """Score the shortlist on fresh items, add a second stage if asked, freeze one winner."""
         o = self.options
-        first = self.run.read("stage1.json") or self._chosen(
-            [s for s in self.studies if s.name != STAGE_2]
-        )
+        searched = [study for name, study in self.studies.items() if name != STAGE_2]
+        first = self.run.read("stage1.json") or self._chosen(searched)
         best = first | {"best_expert": best_expert(self.world, o.experts, self.objective)}
         winner = Candidate.from_mapping(best["candidate"])
         if o.stage2 and winner.method == OWN and min(winner.shares.values(), default=0) > 0:
@@ -229,8 +229,8 @@ class Search:
         """Bend the winner over depth and modules; the first stage stays where nothing is won."""
         if self.run.read("stage1.json") is None:
             self.run.write("stage1.json", first)
-            self.studies.append(self._second(first))
-        study, origin = self.studies[-1], Candidate.from_mapping(first["candidate"])
+            self.studies[STAGE_2] = self._second(first)
+        study, origin = self.studies[STAGE_2], Candidate.from_mapping(first["candidate"])
         with self.screen.trials(study.finished(), study.budget, "stage 2") as told:
             self._queue(study, [Start(STAGE_1, origin, raced=False)], study.budget // 2)
             contest = self.contest(told, origin)

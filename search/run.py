@@ -3,6 +3,7 @@
 - manifest.json: options, models with their hashes, seeds: all that a resume needs
 - ledger.sqlite: every answer and score, committed as made
 - study.log: Optuna's journal (or a storage URL in the manifest)
+- fingerprints.json: which weights each merge has given, so that none is made to be looked up
 - frozen.json: the winner, written once, before any confirm item is drawn
 - winner.yaml, winner.mergekit.yaml, confirm.json, report.json, report.md: what came out
 """

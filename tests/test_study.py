@@ -283,14 +283,14 @@ def test_every_objective_ends_with_a_verdict(tmp_path, objective):
 
 def test_a_front_of_features_ends_with_a_verdict(tmp_path):
     """Other operators, floors and a second stage in one run: each leaves its trace."""
-    extra = {"operators": ("ties", "della", "sce"), "stage2": 4, "floor": 5.0}
+    extra = {"operators": ("ties", "della", "sce"), "stage2": 4, "floor": 5.0, "seed": 1}
     search = synthetic.search(tmp_path / "r", trials=24, **extra)
     document = search.go()
     methods = [t.candidate.method for t in search.trials() if t.state == "COMPLETE"]
     assert {"ties", "della", "sce", "consensus"} <= set(methods)
     assert methods.count("consensus") >= 12
     assert all("floor:first" in t.facts["floors"] for t in search.trials() if t.full)
-    assert any(t.candidate.knobs for t in search.studies[-1].trials())
+    assert any(t.candidate.knobs for t in search.studies["stage2"].trials())
     frozen = Candidate.from_mapping(search.run.read("frozen.json")["candidate"])
     assert frozen == Candidate.from_mapping(document["frozen"])
 
