@@ -100,7 +100,8 @@ def _output(words: Sequence[str], timeout: float | None) -> str:
     try:
         process = subprocess.Popen(words, stdout=pipe, stderr=pipe, **options)  # noqa: S603
     except OSError as error:
-        raise EvalError(f"{words[0]!r} cannot be run: {error}", "Check the command.") from error
+        law = f"{words[0]!r} cannot be run: {error.strerror or error}"
+        raise EvalError(law, "Check the command.") from error
     try:
         output, errors = process.communicate(timeout=timeout)
     except BaseException as error:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import os
 import resource
 import subprocess
@@ -69,6 +70,7 @@ def _worker() -> Any:
 
 def _serve() -> None:
     """Answer each line of stdin by one of stdout, which is no place for what a library prints."""
+    logging.disable()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     replies, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:

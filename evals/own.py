@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +174,8 @@ def _number(answer: str, item: Item) -> Verdict:
 def _imported(check: str) -> Callable[[str, Item], Verdict]:
     """Return a grader that calls a function of an installed module."""
     module, _, name = check.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # as `python -m` does, but behind what is installed
     try:
         function: Callable[[str, Mapping[str, Any]], Any] = getattr(
             importlib.import_module(module), name

@@ -107,7 +107,8 @@ def _key(cell: Cell) -> Key:
 
 def match(a: Side, b: Side) -> tuple[list[Match], list[str]]:
     """Pair two sides, task by task, with notes on what could not be paired as it should."""
-    found, notes = [], []
+    found: list[Match] = []
+    notes = []
     tasks = [t for t in dict.fromkeys(key[0] for key in a.rows) if t in {key[0] for key in b.rows}]
     if not tasks:
         there = [", ".join(sorted({key[0] for key in side.rows})) or "nothing" for side in (a, b)]
@@ -115,17 +116,20 @@ def match(a: Side, b: Side) -> tuple[list[Match], list[str]]:
         raise EvalError(law, "Evaluate both on the same tasks with `merger eval`.")
     for task in tasks:
         keys = [key for key in a.rows if key[0] == task and key in b.rows]
-        for key in keys:
-            label = task if len(keys) == 1 else f"{task} {key[-1][:6]}"
-            found.append(_matched(label, a.rows[key], b.rows[key], partial(a.asked, key)))
+        pairs = [(key, a.rows[key], b.rows[key]) for key in keys]
         if not keys:
             key = next(key for key in a.rows if key[0] == task)
-            found.append(_matched(task, a.of(task), b.of(task), partial(a.asked, key)))
+            pairs = [(key, a.of(task), b.of(task))]
             notes.append(f"{task}: the two were asked with other prompts, budgets or settings")
+        for key, *sides in pairs:
+            label = task if len(pairs) == 1 else f"{task} {key[-1][:6]}"
+            common = set.intersection(*({row.item for row in rows} for rows in sides))
+            if common:
+                ours, theirs = ([row for row in rows if row.item in common] for rows in sides)
+                found.append(Match(label, ours, theirs, partial(a.asked, key)))
+            else:
+                notes.append(f"{label}: left out, the two share no items")
+    if not found:
+        law = f"{a.name} and {b.name} share no items of {', '.join(tasks)}"
+        raise EvalError(law, "Evaluate both with the same split, levels and seed.")
     return found, notes
-
-
-def _matched(task: str, a: list[Row], b: list[Row], asked: Callable[[], Asked]) -> Match:
-    common = {row.item for row in a} & {row.item for row in b}
-    left, right = ([row for row in rows if row.item in common] for rows in (a, b))
-    return Match(task, left, right, asked)

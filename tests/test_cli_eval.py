@@ -218,6 +218,20 @@ def test_other_settings_are_not_mixed(here):
     assert "other prompts, budgets or settings" in told.stderr
 
 
+def test_a_task_without_common_items_is_left_out(here):
+    """What two sides do share is compared, the rest is named; nothing at all is a mistake."""
+    store = Ledger(here / "evals.sqlite")
+    for mark, first in (("aaaaaa", 0), ("bbbbbb", 4)):
+        store.put(Cell(mark, "sums", "v1", "c", "s"), [row(f"i{first + k}", 1.0) for k in range(4)])
+        store.put(Cell(mark, "own", "v1", "c", "s"), [row("i0", float(first > 0))])
+    told = run("compare", "aaaaaa", "bbbbbb", "--json")
+    assert [task["task"] for task in json.loads(told.stdout)["tasks"]] == ["own"]
+    assert "sums: left out" in told.stderr
+    store.put(Cell("cccccc", "sums", "v1", "c", "s"), [row("elsewhere", 1.0)])
+    with pytest.raises(EvalError, match="share no items of sums"):
+        run("compare", "aaaaaa", "cccccc")
+
+
 def test_compare_takes_confirm_items_of_runs_only(here):
     """Two runs are compared by their winners, on items that chose neither."""
     for name, wins in (("one", 2), ("two", 6)):

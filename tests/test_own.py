@@ -1,6 +1,7 @@
 """Laws of items from a file: found answers, checks, and lines that are wrong."""
 
 import json
+import sys
 
 import pytest
 
@@ -46,9 +47,10 @@ def test_number_compares_values(tmp_path):
 
 
 def test_a_function_of_yours_sees_text_and_line(tmp_path, monkeypatch):
-    """package:function gets the whole completion and the line's object."""
+    """package:function gets the whole completion and the line's object; it may stand right here."""
     (tmp_path / "judge.py").write_text("def short(text, item): return len(text) < item['limit']")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.chdir(tmp_path)
     task, (item,) = load(tmp_path, {"prompt": "?", "answer": "", "limit": 4}, check="judge:short")
     assert task.check("abc", item).correct
     assert not task.check("abcd", item).correct
