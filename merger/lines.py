@@ -105,6 +105,10 @@ def read_yaml(file: Path) -> Node:
         raise SpecError(f"{file.name}{line}: {problem}", "Mend the YAML.") from error
     except RecursionError as error:
         raise SpecError(f"{file.name} is nested too deeply", "Mend the YAML.") from error
+    except ValueError as error:  # a date that is none, a number of thousands of digits
+        raise SpecError(
+            f"{file.name} holds a value that cannot be read: {error}", "Mend it."
+        ) from error
 
 
 def read_setting(text: str) -> tuple[str, Any]:
@@ -113,9 +117,9 @@ def read_setting(text: str) -> tuple[str, Any]:
     try:
         if sign and key.strip():
             return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError, ValueError):
         pass
-    raise UsageError(f"--set is {text!r}", "Write --set KEY=VALUE, the value in YAML.")
+    raise UsageError(f"--set is {text!r:.60}", "Write --set KEY=VALUE, the value in YAML.")
 
 
 def _number(tree: yaml.Node, at: Node, seen: list[int]) -> None:

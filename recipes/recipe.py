@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 
 from merger.errors import RecipeError
-from merger.lines import read_setting
+from merger.lines import read_setting, read_yaml
 from merger.registry import unknown
 from recipes.options import overlay
 
@@ -72,15 +72,12 @@ def bundled() -> dict[str, Path]:
 def load_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
     """Read a recipe by path, by the run folder it was kept in, or by the name of a bundled one.
 
-    `settings` are texts KEY=VALUE, the value in YAML. Raises a RecipeError that says where the
-    recipe breaks a rule, an UnknownNameError with the nearest known name, or a UsageError for a
-    setting that is none.
+    `settings` are texts KEY=VALUE, the value in YAML. Raises a SpecError where the file is no YAML,
+    a RecipeError that says where the recipe breaks a rule, an UnknownNameError with the nearest
+    known name, or a UsageError for a setting that is none.
     """
     path = _find(name)
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise RecipeError(f"{path} is no YAML: {error}", "Mend the file.") from error
+    table = read_yaml(path).value
     if not isinstance(table, dict) or "stages" not in table:
         raise RecipeError(f"{path} has no stages", "Write `stages:` with at least one stage.")
     stem = path.parent.name if path.name == "recipe.yaml" else path.stem

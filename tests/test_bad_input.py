@@ -17,6 +17,8 @@ merge good.yaml a b c                                   | a b c is given
 merge --nope                                            | --nope
 mrege                                                   | mrege
 merge good.yaml taken                                   | taken exists
+merge good.yaml /                                       | '/' is no place
+merge good.yaml ""                                      | empty word stands after good.yaml
 merge good.yaml file                                    | file is no folder
 merge good.yaml taken --force                           | holds other things than a model
 merge good.yaml ded --force                             | is an input
@@ -56,6 +58,7 @@ merge ded out                                           | ded cannot be read
 merge loop out                                          | loop cannot be read
 merge binary.yaml out                                   | binary.yaml
 merge folder.yaml out                                   | folder.yaml
+merge good.yaml out --dtype ""                          | empty word stands after --dtype
 explain                                                 | --method
 explain good.yaml --method ties                         | --method
 explain good.yaml --device tpu                          | 'tpu'
@@ -71,10 +74,13 @@ diff base nobody                                        | 'nobody'
 diff base wide                                          | share no tensor
 diff base ded --per word                                | 'word'
 extract-lora base ded taken                             | taken exists
+extract-lora base ded /                                 | '/' is no place
 extract-lora base ded x --rank 0                        | given '0'
 extract-lora base nan x                                 | NaN
 extract-lora base ded base --force                      | is an input
 experts --family nobody                                 | 'nobody'
+experts --family ""                                     | empty word stands after --family
+operators ""                                            | empty word stands after operators
 operators tie                                           | 'tie'
 tasks nope                                              | 'nope'
 tasks show nope                                         | 'nope'
@@ -105,12 +111,16 @@ tasks audit i-empty.jsonl                               | i-empty.jsonl
 tasks audit i-deep.jsonl                                | i-deep.jsonl
 tasks audit binary.jsonl                                | binary.jsonl
 tasks audit taken                                       | taken
+tasks lm-eval-path --out ""                             | empty word stands after --out
 tasks lm-eval-path --out file                           | file
 tasks lm-eval-path --split exam --out lm                | 'exam'
 tasks lm-eval-path --level 99 --out lm                  | no level 99
 eval                                                    | MODEL
 eval nobody --n 1                                             | 'nobody'
 eval base --tasks nope                                  | 'nope'
+eval base --tasks ded --n 1                             | 'base' cannot be loaded
+eval no-config --tasks ded --n 1                        | 'no-config' cannot be loaded
+eval bad-tokenizer --tasks ded --n 1                    | 'bad-tokenizer' cannot be loaded
 eval base --tasks ,                                     | no task
 eval base --tasks ded --n x                             | given 'x'
 eval base --tasks ded --levels 9                        | no level 9

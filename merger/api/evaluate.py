@@ -10,7 +10,7 @@ from merger.api.limits import Count, Least, Number
 from merger.screen import QUIET, Screen
 
 if TYPE_CHECKING:
-    from evals.ledger import Ledger, Row
+    from evals.ledger import Row
     from evals.paired import Comparison
     from evals.suite import Subject
 
@@ -94,13 +94,19 @@ def evaluate(
     entries = parse_suite(tasks, split=split, n=n, seed=seed, levels=wanted, check=check, **told)
     if SUITE in tasks.split(","):
         screen.say(LEFT_OUT)
-    how: dict[str, Any] = {"ledger": Ledger(store), "settings": settings}
     parts = None if objective_cmd else (device, dtype, engine, batch_tokens)
-    _use_threads(threads)
-    made = []
+    # A new ledger is made when the first model is loaded: a mistake leaves no file behind.
+    ledger = None if _may_be_made(store) else Ledger(store)
+    made: list[Evaluated] = []
     for name, path in found.items():
-        subject = _subject(name, path, how["ledger"], parts, screen)
-        with screen.progress(name, sum(e.size for e in entries) * samples) as bar:
+        subject = _subject(name, path, parts, screen)
+        total = sum(e.size for e in entries) * samples
+        if not made:
+            _use_threads(threads)
+        ledger = ledger or Ledger(store)
+        ledger.name(subject.fingerprint, name)
+        how: dict[str, Any] = {"ledger": ledger, "settings": settings}
+        with screen.progress(name, total) as bar:
             scores = {e.name: e.rows(subject, progress=bar.step, **how) for e in entries}
         made.append(Evaluated(name, subject.fingerprint, scores))
     return made
@@ -120,6 +126,11 @@ def _found(
         screen.say(one.choice)
         open_checkpoint(one.path).close()
     return {name: one.path for name, one in found.items()}
+
+
+def _may_be_made(store: str) -> bool:
+    file = Path(store)
+    return "://" not in store and not file.exists() and file.parent.is_dir()
 
 
 def _use_threads(count: int) -> None:
@@ -147,7 +158,7 @@ def trained_levels(
 
 
 def _subject(
-    name: str, path: Path, ledger: "Ledger", how: tuple[str, str, Any, int] | None, screen: Screen
+    name: str, path: Path, how: tuple[str, str, Any, int] | None, screen: Screen
 ) -> "Subject":
     """Fingerprint a model, and load it where `how` is told."""
     from evals.generate import Answerer, load_model
@@ -156,7 +167,6 @@ def _subject(
 
     with closing(open_checkpoint(path)) as checkpoint:
         fingerprint = checkpoint.fingerprint()
-    ledger.name(fingerprint, name)
     if how is None:
         return Subject(fingerprint, None, path)
     device, dtype, engine, batch_tokens = how

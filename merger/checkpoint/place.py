@@ -59,6 +59,8 @@ def check_apart(out: Path, sources: Iterable[Path]) -> None:
 
 def partial_of(out: Path) -> Path:
     """Return the folder that OUT is written in until it is whole."""
+    if not out.name or "\0" in str(out):
+        raise OutputError(f"{str(out)!r} is no place for a model", "Name a new folder.")
     return out.with_name(out.name + ".partial")
 
 

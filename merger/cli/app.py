@@ -74,6 +74,7 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run the command; exit 0 done, 1 a bug (traceback), 2 the user can mend it, 130 paused."""
     words = sys.argv[1:] if words is None else words
     try:
+        _refuse_empty(words)
         sys.exit(app(words, prog_name="merger", standalone_mode=False) or 0)
     except MergerError as mistake:
         _fail(mistake)
@@ -94,6 +95,15 @@ def main(words: Sequence[str] | None = None) -> None:
         if kind not in _DATABASE:
             raise
         _fail(MergerError(f"the database gave up: {str(error).splitlines()[0]}", _GOES_ON))
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    if "" in words:
+        before = ("merger", *words)[words.index("")]
+        raise UsageError(
+            f"an empty word stands after {before}",
+            "Give a value or leave it out; a variable of the shell that is not set is empty.",
+        )
 
 
 def _fail(mistake: MergerError) -> None:
