@@ -1,6 +1,9 @@
-"""Devices by name: what torch knows and this machine has, said before any work."""
+"""Devices by name: what torch knows and this machine has, said before any work; their memory."""
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
 
 from merger.errors import UsageError
 
@@ -18,3 +21,16 @@ def check_device(name: str) -> str:
         law = f"device {name!r} is not here: {here['cuda']} CUDA devices"
         raise UsageError(law, "Use cpu, or a machine that has one.")
     return name
+
+
+def free_memory(name: str) -> int:
+    """Return the bytes that a device could still give; where the system does not say, no bound."""
+    if name != "cpu":
+        import torch
+
+        return int(torch.cuda.mem_get_info(name)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * int(dict(line.split(":") for line in lines)["MemAvailable"].split()[0])
+    except (OSError, KeyError, ValueError):
+        return sys.maxsize

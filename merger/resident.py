@@ -21,6 +21,7 @@ from merger.checkpoint import (
     torch_dtype,
 )
 from merger.checkpoint.align import align
+from merger.device import free_memory
 from merger.engine import Budget, run_plan
 from merger.engine.run import Facts
 from merger.errors import MismatchError
@@ -28,21 +29,56 @@ from merger.experts import resolve
 from merger.plan import Plan, Step, make_plan
 from merger.spec import MergeSpec
 
+_PLACE = torch.int32
 _ROOM = 1 << 30  # arithmetic of one block at a time; the models themselves are held anyway
 
 
 class Loaded(Checkpoint):
-    """A checkpoint read into memory once; of the disk it then knows the hashes alone."""
+    """A checkpoint read into memory once; of the disk it then knows the hashes alone.
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+    With a `ground`, a tensor is held by the entries that differ from the ground's, where these are
+    so few that they and their places take less memory; it reads back bit for bit.
+    """
+
+    def __init__(
+        self, checkpoint: Checkpoint, device: str = "cpu", ground: Loaded | None = None
+    ) -> None:
         self.path, self.config = checkpoint.path, checkpoint.config
         self.tensors, self.notes = checkpoint.tensors, checkpoint.notes
-        self._digest = checkpoint.digest
-        self._held = {n: checkpoint.read(n).view(-1).to(device) for n in self.tensors}
+        self._digest, self._ground = checkpoint.digest, ground
+        self._held: dict[str, Tensor] = {}
+        self._places: dict[str, Tensor] = {}  # of the entries held, in order
+        for name in self.tensors:
+            self._hold(name, checkpoint.read(name).view(-1).to(device))
+
+    def _hold(self, name: str, whole: Tensor) -> None:
+        self._held[name], info = whole, self.tensors[name]
+        like = self._ground and self._ground.tensors.get(name)
+        if self._ground and like and (like.dtype, like.shape) == (info.dtype, info.shape):
+            # Bits, not numbers: -0.0 and 0.0 are two things.
+            bits = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+            ours, theirs = whole, self._ground.entries(name, 0, info.numel)
+            kind = bits[whole.element_size()]
+            (places,) = torch.where(ours.view(kind) != theirs.view(kind))
+            if len(places) * (_PLACE.itemsize + whole.element_size()) < info.nbytes:
+                self._held[name] = whole[places]
+                self._places[name] = places.to(_PLACE if info.numel < 2**31 else torch.int64)
 
     def entries(self, name: str, start: int, end: int) -> Tensor:
-        """Return entries of a tensor: a view, not to be written to."""
-        return self._held[name][start:end]
+        """Return entries of a tensor: not to be written to."""
+        held, places = self._held[name], self._places.get(name)
+        if places is None or self._ground is None:
+            return held[start:end]
+        ends = torch.tensor((start, end), dtype=places.dtype, device=places.device)
+        first, last = torch.searchsorted(places, ends).tolist()
+        block = self._ground.entries(name, start, end).clone()
+        block[places[first:last].long() - start] = held[first:last]
+        return block
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that its tensors take."""
+        return sum(t.nbytes for t in (*self._held.values(), *self._places.values()))
 
     def digest(self, name: str) -> str:
         """Return the hash that the checkpoint on disk gives."""
@@ -64,6 +100,8 @@ class Resident:
         vocab: `base` or `union` brings other vocabularies to the base's, as a merge does; the
             module's embeddings get as many rows.
         device: where base and experts are held and merged.
+        sparse: hold experts by the entries that differ from the base's, where these are few;
+            slower, and by default done where the memory there is would not hold them whole.
     """
 
     def __init__(
@@ -73,6 +111,7 @@ class Resident:
         *,
         vocab: str = "error",
         device: str = "cpu",
+        sparse: bool | None = None,
     ) -> None:
         self.module, self.device = module, device
         found = {m: resolve(m).path for m in models}
@@ -80,7 +119,14 @@ class Resident:
         if self.aligned.rows is not None:
             resize: Any = module.resize_token_embeddings
             resize(self.aligned.rows, mean_resizing=False)
-        self._checkpoints = {m: Loaded(c, device) for m, c in self.aligned.checkpoints.items()}
+        given = self.aligned.checkpoints
+        if sparse is None:
+            whole = sum(info.nbytes for c in given.values() for info in c.tensors.values())
+            sparse = whole + 4 * _ROOM > free_memory(device)
+        ground = Loaded(given[models[0]], device)
+        self._checkpoints = {models[0]: ground} | {
+            name: Loaded(given[name], device, ground if sparse else None) for name in models[1:]
+        }
         self._facts: Facts = {}
         self._written: list[Step] = []
 

@@ -61,6 +61,36 @@ def test_equals_the_written_folder_bit_for_bit(family, index):
         assert torch.equal(state[name], written.read(name).view(info.shape))
 
 
+@pytest.mark.parametrize("index", range(4))
+def test_few_changes_are_held_alone_and_merge_alike(tmp_path, monkeypatch, index):
+    """Experts that change an entry in twenty take a fraction of the memory and merge to the bit."""
+    monkeypatch.chdir(tmp_path)
+    base = {n: t.bfloat16() for n, t in llama_tensors(0).items()}
+    for i, name in enumerate(("base", "ded", "ind")):
+        step, tensors = llama_tensors(10 + i), {}
+        for n, t in base.items():
+            few = torch.rand(t.shape, generator=torch.Generator().manual_seed(i)) < 0.05 * i
+            tensors[n] = torch.where(few, -t + step[n].bfloat16(), t)
+        write_model(tmp_path / name, tensors, dtype="bfloat16")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype="auto")
+    lives = [Resident(model, ["base", "ded", "ind"], sparse=s) for s in (False, True)]
+    assert len({live.apply(specs()[index]) for live in lives}) == 1
+    whole, few = (live._checkpoints["ded"].nbytes for live in lives)
+    assert few < whole / 4
+    for name in ("ded", "ind"):
+        for key in base:
+            assert torch.equal(*(live.tensor(name, key) for live in lives))
+
+
+def test_experts_are_held_by_their_changes_where_memory_is_short(family, monkeypatch):
+    """Without a wish the memory there is decides, and a dense change is held whole either way."""
+    for free, held in ((0, True), (1 << 60, False)):
+        monkeypatch.setattr("merger.resident.free_memory", lambda device, f=free: f)
+        live = resident(family)
+        assert (live._checkpoints["ded"]._ground is not None) == held
+        assert not live._checkpoints["ded"]._places
+
+
 def test_nothing_builds_up(family):
     """After other merges the first one is the same again: nothing is added to what was there."""
     live = resident(family)
