@@ -22,7 +22,7 @@ from merger.errors import MergerError, UsageError
 app = typer.Typer(
     name="merger",
     help="Merge fine-tuned checkpoints of one base model, search the weights, explain the gain.",
-    epilog="A model is a folder, an alias (merger experts) or a Hub id; each --help has an example.",
+    epilog="A model is a folder, an alias (merger experts) or a Hub id; --help shows examples.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
