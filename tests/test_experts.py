@@ -111,6 +111,14 @@ def test_a_broken_experts_yaml_is_told(here, text):
         known_aliases()
 
 
+@pytest.mark.parametrize("text", ["cat: ./c\ndog: 3", "cat: ./c\ndog:", "dog: a\ndog: b"])
+def test_a_wrong_alias_is_told_with_its_line(here, text):
+    """An alias of nothing, or one that stands twice, is found by its line."""
+    (here / "experts.yaml").write_text(text)
+    with pytest.raises(SpecError, match="line 2"):
+        known_aliases()
+
+
 @pytest.mark.parametrize(
     "text",
     [
