@@ -47,9 +47,12 @@ def read_objects(path: Path, shape: str) -> Iterator[tuple[str, dict[str, Any]]]
 
 
 def check_table(path: Path | None) -> None:
-    """Raise `UsageError` for a file whose ending names no kind that can be written."""
+    """Raise `UsageError` for a file of no kind that can be written, `OutputError` in no folder."""
     if path and path.suffix not in {".csv", ".parquet", ".jsonl"}:
         raise UsageError(f"{path} names no kind of table", "End it with .csv, .parquet or .jsonl.")
+    if path and not path.parent.is_dir():
+        law = f"{path} cannot be written: there is no folder {path.parent}"
+        raise OutputError(law, "Make it, or name another file.")
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

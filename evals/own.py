@@ -15,7 +15,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,32 +32,6 @@ _BOX, _TAIL = "\\boxed{", 20_000
 SHAPE = '{"prompt": "…", "answer": "…"}'
 _OTHER = {"question": "prompt", "problem": "prompt"}  # what published sets call it
 _CHECKS = ("exact", "number", "math", "package:function")
-
-
-@dataclass(frozen=True)
-class FileTask(Task):
-    """A task whose items stand in a file: the prompt is sent as it is, tags are not asked for."""
-
-    find: Callable[[str], str | None] = str  # the part of a completion that is judged
-
-    @property
-    def system(self) -> str:
-        """No system prompt but the one a line may hold."""
-        return ""
-
-    def messages(self, item: Item) -> list[dict[str, str]]:
-        """Return the line's system prompt, if any, and its prompt."""
-        system = item.data.get("system")
-        first = [{"role": "system", "content": str(system)}] if system else []
-        return [*first, {"role": "user", "content": item.prompt}]
-
-    def check(self, text: str, item: Item) -> Score:
-        """Score a completion by the check that was asked for."""
-        answer = self.find(text)
-        if answer is None:
-            return Score(format=False, parsed=False, correct=False)
-        verdict = self.grade(answer, item)
-        return Score(True, verdict.parsed, verdict.correct)
 
 
 def find_answer(text: str) -> str | None:
@@ -81,15 +55,56 @@ def find_marked(text: str) -> str | None:
     return None
 
 
+def _no_draw(rng: Random, level: int) -> Draft:
+    raise EvalError("a file of items draws no new ones", "Use the items it holds.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileTask(Task):
+    """A task whose items stand in a file: the prompt is sent as it is, tags are not asked for."""
+
+    alias: str = ""
+    version: str = "file"
+    levels: tuple[int, ...] = (0,)
+    instructions: str = ""
+    draw: Callable[[Random, int], Draft] = _no_draw
+    certify: Callable[[Item], bool] = lambda item: True
+    baselines: Mapping[str, Callable[[Item], str]] = field(default_factory=dict)
+    prefill: str = ""
+    find: Callable[[str], str | None] = find_answer  # the part of a completion that is judged
+
+    @property
+    def system(self) -> str:
+        """No system prompt but the one a line may hold."""
+        return ""
+
+    def messages(self, item: Item) -> list[dict[str, str]]:
+        """Return the line's system prompt, if any, and its prompt."""
+        system = item.data.get("system")
+        first = [{"role": "system", "content": str(system)}] if system else []
+        return [*first, {"role": "user", "content": item.prompt}]
+
+    def check(self, text: str, item: Item) -> Score:
+        """Score a completion by the check that was asked for."""
+        answer = self.find(text)
+        if answer is None:
+            return Score(format=False, parsed=False, correct=False)
+        verdict = self.grade(answer, item)
+        return Score(True, verdict.parsed, verdict.correct)
+
+
 def read_items(path: Path, check: str) -> tuple[FileTask, list[Item]]:
     """Read a file as a task and its items; `EvalError` names the line that is wrong."""
     # The check is no part of the version: another one scores the same answers anew.
-    task = file_task(path.stem, _grader(check), find=str if ":" in check else find_answer)
+    find = str if ":" in check else find_answer
+    task = FileTask(name=path.stem, grade=_grader(check), find=find)
     found: dict[str, Item] = {}
     for where, row in read_objects(path, SHAPE):
         facts = {new: row[old] for old, new in _OTHER.items() if old in row} | row
         if not {"prompt", "answer"} <= set(facts):
             raise EvalError(f"{where}: no `prompt` and `answer`", f"Write {SHAPE} on each line.")
+        if not isinstance(facts["prompt"], str) or not facts["prompt"].strip():
+            raise EvalError(f"{where}: the prompt is {facts['prompt']!r:.60}", "Give a text.")
         item = file_item(task, facts)
         if item.id in found:
             raise EvalError(f"{where}: this item is there already", "Remove one.")
@@ -97,35 +112,6 @@ def read_items(path: Path, check: str) -> tuple[FileTask, list[Item]]:
     if not found:
         raise EvalError(f"{path} holds no items", f"Write {SHAPE} on each line.")
     return task, list(found.values())
-
-
-def file_task(
-    name: str,
-    grade: Callable[[str, Item], Verdict],
-    *,
-    find: Callable[[str], str | None] = find_answer,
-    kind: type[FileTask] = FileTask,
-    version: str = "file",
-    prefill: str = "",
-) -> FileTask:
-    """Return a task without a generator."""
-    return kind(
-        name=name,
-        alias=name,
-        levels=(0,),
-        instructions="",
-        draw=_no_draw,
-        grade=grade,
-        certify=lambda item: True,
-        baselines={},
-        version=version,
-        prefill=prefill,
-        find=find,
-    )
-
-
-def _no_draw(rng: Random, level: int) -> Draft:
-    raise EvalError("a file of items draws no new ones", "Use the items it holds.")
 
 
 def file_item(task: Task, facts: Mapping[str, Any]) -> Item:

@@ -59,6 +59,13 @@ class Entry:
     options: Mapping[str, Any] = field(default_factory=dict)
     command: str | None = None
 
+    def check(self) -> None:
+        """Raise `EvalError` where an lm-eval task is unknown or its data cannot be loaded."""
+        if self.name.startswith(LM_EVAL):
+            from evals.harness import documents
+
+            documents(self.name.removeprefix(LM_EVAL), self.options["include_path"])
+
     def rows(
         self,
         subject: Subject,
@@ -69,7 +76,9 @@ class Entry:
     ) -> list[Row]:
         """Return the rows of all items, from the ledger where they are there."""
         if self.command is not None:
-            return self._commanded(self.command, subject, ledger)
+            if subject.path is None:
+                raise UsageError("a command needs a model in a folder", "Save the model first.")
+            return command_rows(self.command, subject.fingerprint, subject.path, ledger)
         kept: dict[str, Any] = {"ledger": ledger, "progress": progress}
         model, mark = subject.live, subject.fingerprint
         if self.task:
@@ -78,22 +87,6 @@ class Entry:
 
         name = self.name.removeprefix(LM_EVAL)
         return evaluate_lm_eval(model, mark, name, **self.options, **kept)
-
-    def _commanded(self, command: str, subject: Subject, ledger: Ledger) -> list[Row]:
-        if subject.path is None:
-            raise UsageError("a command needs a model in a folder", "Save the model first.")
-        return command_rows(command, subject.fingerprint, subject.path, ledger)
-
-
-def task_entry(task: Task, drawn: Sequence[Item], **more: Any) -> Entry:
-    """Return an entry for a task with its items drawn."""
-    return Entry(task.name, len(drawn), task, drawn, **more)
-
-
-def command_entry(command: str) -> Entry:
-    """Return an entry for a command that scores a folder (evals/command.py)."""
-    check_command(command)
-    return Entry("command", command=command)
 
 
 def parse_suite(
@@ -115,8 +108,13 @@ def parse_suite(
     suite's files. A `command` that scores a folder stands instead of all tasks.
     """
     if command is not None:
-        return [command_entry(command)]
+        check_command(command)
+        return [Entry("command", command=command)]
     entries: list[Entry] = []
+
+    def add(task: Task, found: Sequence[Item], **more: Any) -> None:
+        entries.append(Entry(task.name, len(found), task, found, **more))
+
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name.startswith(LM_EVAL):
             options = {"limit": n, "include_path": include_path}
@@ -124,16 +122,15 @@ def parse_suite(
         elif name.partition(":")[0] == SUITE:
             for one in suite_names(name):
                 benchmark, found = read_benchmark(one, data)
-                entries.append(task_entry(benchmark, found[:n], own=partial(paper_settings, one)))
+                add(benchmark, found[:n], own=partial(paper_settings, one))
         elif name.endswith(FILES):
             path = Path(name.removeprefix(V0))
             file_task, found = read_v0(path) if name.startswith(V0) else read_items(path, check)
-            entries.append(task_entry(file_task, found[:n]))
+            add(file_task, found[:n])
         else:
             task = get_task(name)
             own = levels.get(task.name) if isinstance(levels, Mapping) else levels
-            drawn = items(task, n=n or DEFAULT_N, split=split, seed=seed, levels=own)
-            entries.append(task_entry(task, drawn))
+            add(task, items(task, n=n or DEFAULT_N, split=split, seed=seed, levels=own))
     if not entries:
         raise UsageError("no task is named", "Name some, as in --tasks ded,ind,abd.")
     return entries

@@ -9,6 +9,7 @@ from typing import TypeVar
 from merger.errors import UnknownNameError
 
 T = TypeVar("T")
+_SHOWN = 60  # lm-eval has 14,000 names
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
@@ -16,7 +17,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
-    return UnknownNameError(f"no {kind} named {name!r}", f"{hint}Known: {', '.join(names)}.")
+    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
+    told = f"{hint}Known: {', '.join(names[:_SHOWN])}{more}."
+    return UnknownNameError(f"no {kind} named {name!r}", told)
 
 
 class Registry(dict[str, T]):

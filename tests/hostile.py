@@ -146,6 +146,8 @@ LINES = {
     "i-blank": "\n\n",
     "i-not-json": "{nope\n",
     "i-list": "[1]\n",
+    "i-null": '{"prompt": null, "answer": "4"}\n',
+    "i-blank-prompt": '{"prompt": " ", "answer": "4"}\n',
     "i-deep": DEEP + "\n",
     "i-no-answer": '{"prompt": "2+2"}\n',
     "i-twice": '{"prompt": "2+2", "answer": "4"}\n' * 2,

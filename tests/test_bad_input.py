@@ -130,10 +130,17 @@ eval base --tasks ded --n 1 --temperature nan                 | nan
 eval base --tasks ded --n 1 --temperature inf                 | inf
 eval base --tasks ded --n 1 --temperature 1 --top-p 7         | top-p 7
 eval base --tasks ded --n 1 --device tpu                      | 'tpu'
+eval base --tasks ded --n 1 --engine paged              | 'paged' needs CUDA
+eval base --tasks ded --n 1 --export no/x.csv           | no/x.csv cannot be written
+eval base --tasks ded --n 1 --export file/x.csv         | file/x.csv cannot be written
 eval base --tasks missing.jsonl                         | missing.jsonl
 eval base --tasks i-empty.jsonl                         | i-empty.jsonl
 eval base --tasks i-deep.jsonl                          | i-deep.jsonl
 eval base --tasks i-no-answer.jsonl                     | i-no-answer.jsonl
+eval base --tasks i-null.jsonl                          | i-null.jsonl:1: the prompt is None
+eval base --tasks i-blank-prompt.jsonl                  | i-blank-prompt.jsonl:1: the prompt is ' '
+eval tiny:base --tasks lm_eval:nope                     | 'nope'
+eval tiny:base --tasks lm_eval:nope --include-path no   | 'no'
 eval base --tasks i-twice.jsonl                         | i-twice.jsonl:2
 eval base --tasks i-level-word.jsonl                    | 'high'
 eval base --tasks i-level-list.jsonl                    | [1]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from merger.api.limits import Count, Least, Number
+from merger.errors import UsageError
 from merger.screen import QUIET, Screen
 
 if TYPE_CHECKING:
@@ -88,10 +89,12 @@ def evaluate(
 
     models = [models] if isinstance(models, str) else [str(m) for m in models]
     settings = Settings(max_new_tokens, samples, temperature, top_p, seed)
-    found = _found(models, family, device, screen)
+    found = _found(models, family, device, engine, screen)
     wanted = parse_levels(levels) or trained_levels(models, family, screen)
     told: dict[str, Any] = {"include_path": include_path, "data": data, "command": objective_cmd}
     entries = parse_suite(tasks, split=split, n=n, seed=seed, levels=wanted, check=check, **told)
+    for entry in entries:
+        entry.check()
     if SUITE in tasks.split(","):
         screen.say(LEFT_OUT)
     parts = None if objective_cmd else (device, dtype, engine, batch_tokens)
@@ -113,7 +116,7 @@ def evaluate(
 
 
 def _found(
-    models: Sequence[str], family: str | None, device: str, screen: Screen
+    models: Sequence[str], family: str | None, device: str, engine: str, screen: Screen
 ) -> dict[str, Path]:
     """Return where each model lies, which is opened once; say how it was found."""
     from merger.checkpoint import open_checkpoint
@@ -121,6 +124,8 @@ def _found(
     from merger.experts import resolve
 
     check_device(device)
+    if engine == "paged" and not device.startswith("cuda"):
+        raise UsageError(f"engine 'paged' needs CUDA, and the device is {device}", "Use auto.")
     found = {name: resolve(name, family=family) for name in models}
     for one in found.values():
         screen.say(one.choice)
