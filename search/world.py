@@ -1,6 +1,6 @@
-"""Where candidates meet items: the live merge, the pools of items, the ledger between them.
+"""Where merges meet items: the live merge, the pools of items, the ledger between them.
 
-A world answers one question, "what did this candidate answer on the first n items of that pool?",
+A world answers one question, "what did this merge answer on the first n items of that pool?",
 and pays only for what the ledger does not hold: weights are merged when an answer is missing, and
 not before. The confirm pool is sealed: opening it before a winner is frozen is an error, so that
 the order of the protocol is kept by construction and not by care.
@@ -24,7 +24,7 @@ from evals.runner import Progress, cell_of, evaluate_all
 from evals.summary import summarize
 from evals.task import Item, Task, items
 from merger.errors import SearchError
-from search.objective import Marks, Scores
+from search.objective import Scores
 from search.order import Order
 from search.scorers import Scorer
 from search.variant import Merge
@@ -33,10 +33,10 @@ Answers = dict[str, list[Row]]
 
 
 class Merged(Protocol):
-    """A live model that can take on the weights of any candidate."""
+    """A live model that can take on the weights of any merge."""
 
-    def apply(self, candidate: Merge) -> str:
-        """Put the candidate's weights into the model and return their fingerprint."""
+    def apply(self, merge: Merge) -> str:
+        """Put the merge's weights into the model and return their fingerprint."""
 
     def change(self, expert: str, name: str) -> Tensor:
         """Return what an expert changed in a tensor, float32."""
@@ -71,34 +71,34 @@ class Pools:
 
 
 class Holder:
-    """Knows which candidate the live model holds, and the fingerprints met so far, by key."""
+    """Knows which merge the live model holds, and the fingerprints met so far, by key."""
 
     def __init__(self, merged: Merged, known: MutableMapping[str, str] | None = None) -> None:
         self.merged = merged
         self.known = {} if known is None else known
         self._held = ""
 
-    def fingerprint(self, candidate: Merge) -> str:
-        """Return the fingerprint of a candidate's weights; they are merged if it is not known."""
-        if candidate.key not in self.known:
-            self.hold(candidate)
-        return self.known[candidate.key]
+    def fingerprint(self, merge: Merge) -> str:
+        """Return the fingerprint of a merge's weights; they are merged if it is not known."""
+        if merge.key not in self.known:
+            self.hold(merge)
+        return self.known[merge.key]
 
-    def hold(self, candidate: Merge) -> None:
-        """Put the candidate's weights into the model, unless they are there.
+    def hold(self, merge: Merge) -> None:
+        """Put the merge's weights into the model, unless they are there.
 
         Raises a SearchError for weights that are not what the same merge gave before.
         """
-        if self._held == candidate.key:
+        if self._held == merge.key:
             return
-        self._held = ""  # a merge that fails half-way leaves no candidate behind
-        mark = self.merged.apply(candidate)
-        if (before := self.known.setdefault(candidate.key, mark)) != mark:
+        self._held = ""  # a merge that fails half-way leaves none behind
+        mark = self.merged.apply(merge)
+        if (before := self.known.setdefault(merge.key, mark)) != mark:
             raise SearchError(
-                f"{candidate.describe()} has the weights {mark[:12]}, and had {before[:12]} before",
+                f"{merge.describe()} has the weights {mark[:12]}, and had {before[:12]} before",
                 "Remove fingerprints.json from the run: what has changed is then scored anew.",
             )
-        self._held = candidate.key
+        self._held = merge.key
 
 
 @dataclass
@@ -118,19 +118,19 @@ class World:
         """The engine that answers, for the method box."""
         return str(getattr(self.answerer, "engine", type(self.answerer).__name__))
 
-    def fingerprint(self, candidate: Merge) -> str:
-        """Return the fingerprint of a candidate's weights."""
-        return self.holder.fingerprint(candidate)
+    def fingerprint(self, merge: Merge) -> str:
+        """Return the fingerprint of a merge's weights."""
+        return self.holder.fingerprint(merge)
 
     def answers(
         self,
-        candidate: Merge,
+        merge: Merge,
         pool: str,
         n: int | None = None,
         progress: Progress | None = None,
         orders: Mapping[str, Order] | None = None,
     ) -> Answers:
-        """Return the candidate's rows by task on the first n items of each task, in their order.
+        """Return the merge's rows by task on the first n items of each task, in their order.
 
         `orders` asks for the items of a task in another order than they were drawn.
         """
@@ -139,52 +139,53 @@ class World:
             drawn = self.pools.items(pool, task)
             wanted = [drawn[i] for i in orders[task.name].places] if orders else drawn
             asked.append((task, wanted[:n]))
-        return self._rows(candidate, asked, self.ledger, progress)
+        return self._rows(merge, asked, self.ledger, progress)
 
     def _rows(
         self,
-        candidate: Merge,
+        merge: Merge,
         asked: Sequence[tuple[Task | Scorer, Sequence[Item]]],
         ledger: Ledger,
         progress: Progress | None = None,
     ) -> Answers:
         """Return the rows of the items of each task; those of our own tasks are one batch."""
         table: Answers = {task.name: [] for task, _ in asked}
-        own = [(task, items) for task, items in asked if not isinstance(task, Scorer)]
+        own = [(task, wanted) for task, wanted in asked if not isinstance(task, Scorer)]
         if own:
-            mark, how = self.fingerprint(candidate), self.settings
-            missing = 0
-            for task, items in own:
-                cell, ids = cell_of(self.answerer, mark, task, how), [item.id for item in items]
-                missing += len(ledger.missing(cell, ids, how.samples))
+            mark, how = self.fingerprint(merge), self.settings
+            missing = sum(
+                len(ledger.missing(cell, ids, how.samples))
+                for task, wanted in own
+                for cell, ids in self.cells(mark, task, [item.id for item in wanted])
+            )
             if missing:
-                self.holder.hold(candidate)
+                self.holder.hold(merge)
             self.paid += missing
             rows = evaluate_all(
                 self.answerer, mark, own, ledger=ledger, settings=how, progress=progress
             )
             table |= {task.name: found for (task, _), found in zip(own, rows, strict=True)}
-        for scorer, items in asked:
+        for scorer, wanted in asked:
             if isinstance(scorer, Scorer):
-                ids = [item.id for item in items]
-                table[scorer.name] = scorer.rows(self, candidate, ids, ledger, progress)
+                ids = [item.id for item in wanted]
+                table[scorer.name] = scorer.rows(self, merge, ids, ledger, progress)
         return table
 
     @contextmanager
-    def folder(self, candidate: Merge) -> Iterator[Path]:
-        """Put the candidate's model into a folder of its own while the block lasts."""
-        self.holder.hold(candidate)
+    def folder(self, merge: Merge) -> Iterator[Path]:
+        """Put the merge's model into a folder of its own while the block lasts."""
+        self.holder.hold(merge)
         with TemporaryDirectory(prefix="merger-") as place:
             self.answerer.model.save_pretrained(place)
             self.answerer.tokenizer.save_pretrained(place)
             yield Path(place)
 
-    def missing(self, candidate: Merge, pool: str, n: int | None = None) -> int:
+    def missing(self, merge: Merge, pool: str, n: int | None = None) -> int:
         """Return how many answers to a pool's first n items nobody has paid for yet.
 
         Nothing is merged to find out: for a merge that was never made it is all of them.
         """
-        mark, samples, total = self.holder.known.get(candidate.key, ""), self.settings.samples, 0
+        mark, samples, total = self.holder.known.get(merge.key, ""), self.settings.samples, 0
         for task in self.tasks:
             ids = [item.id for item in self.pools.items(pool, task)[:n]]
             held = self.cells(mark, task, ids)
@@ -199,27 +200,22 @@ class World:
             return task.cells(self.answerer, mark, ids)
         return [(cell_of(self.answerer, mark, task, self.settings), ids)]
 
-    def again(self, candidate: Merge, pool: str, n: int) -> tuple[int, int]:
+    def again(self, merge: Merge, pool: str, n: int) -> tuple[int, int]:
         """Answer n items a task anew, in reverse order, and return (items, marks that differ).
 
         The A/A test: two evaluations of one model should agree; what differs is noise of the batch.
         The run's ledger has no part in it.
         """
-        first = scores(self.answers(candidate, pool, n))
+        first = scores(self.answers(merge, pool, n))
         asked = [(task, self.pools.items(pool, task)[:n][::-1]) for task in self.tasks]
-        second = scores(self._rows(candidate, asked, Ledger(":memory:")))
+        second = scores(self._rows(merge, asked, Ledger(":memory:")))
         differ = sum(int((first[name] != marks[::-1]).sum()) for name, marks in second.items())
         return sum(map(len, second.values())), differ
 
 
 def scores(answers: Answers) -> Scores:
     """Return the marks of each task in item order."""
-    return {task: marks_of(rows) for task, rows in answers.items()}
-
-
-def marks_of(rows: Sequence[Row]) -> Marks:
-    """Return the scores of rows."""
-    return np.array([float(row.correct) for row in rows])
+    return {task: np.array([float(r.correct) for r in rows]) for task, rows in answers.items()}
 
 
 def health(answers: Answers) -> dict[str, float | None]:

@@ -9,6 +9,7 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
@@ -109,8 +110,8 @@ class Answerer:
     def prompt(self, task, item):
         return f"{item.id}\x00{item.answer}"
 
-    def request(self, name, sample, prompt, budget):
-        return Request(prompt, sample, (), budget)
+    def request(self, name, sample, prompt, budget, asker=0):
+        return Request(prompt, sample, (), budget, asker=asker)
 
     def run(self, requests, settings):
         for i in range(0, len(requests), 10):
@@ -118,9 +119,7 @@ class Answerer:
             if self.stop:
                 self.stop(len(self.asked))
             self.asked += [(self.merged.candidate.key, r.name.split("\x00")[0]) for r in group]
-            yield [
-                (Request(r.name.split("\x00")[0], r.sample, (), 1), self.say(r.name)) for r in group
-            ]
+            yield [(replace(r, name=r.name.split("\x00")[0]), self.say(r.name)) for r in group]
 
     def answer(self, prompts, settings=None, *, default=64):
         return [self.say(p) for p in prompts]
