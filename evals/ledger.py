@@ -25,6 +25,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from merger.errors import EvalError
 
 _CELL = ("fingerprint", "task", "version", "contract", "settings")
+_SCORE = ("scorer", "format", "parsed", "correct")
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ class Ledger:
             return
         key = asdict(cell)
         insert = self._insert(_scores)
-        values = {n: insert.excluded[n] for n in ("scorer", "format", "parsed", "correct")}
+        values = {n: insert.excluded[n] for n in _SCORE}
         upsert = insert.on_conflict_do_update(index_elements=_scores.primary_key, set_=values)
         with self._engine.begin() as db:
             db.execute(upsert, [key | _score_columns(row) for row in rows])
@@ -150,7 +151,7 @@ class Ledger:
         pair = _answers.outerjoin(
             _scores, sa.and_(*(a == _scores.c[a.name] for a in _answers.primary_key))
         )
-        columns = (*_answers.c, *(_scores.c[n] for n in ("scorer", "format", "parsed", "correct")))
+        columns = (*_answers.c, *(_scores.c[n] for n in _SCORE))
         query = sa.select(*columns).select_from(pair).where(*_where(_answers, cell))
         with self._engine.connect() as db:
             found = [_read(r._mapping) for r in db.execute(query)]
@@ -246,14 +247,12 @@ def _where(table: sa.Table, cell: Cell) -> list[sa.ColumnElement[bool]]:
 
 
 def _answer_columns(row: Row) -> dict[str, Any]:
-    text = zlib.compress(row.text.encode("utf-8", "surrogatepass"))
-    where = {"item": row.item, "sample": row.sample}
-    return where | {"text": text, "finish": row.finish, "n_tokens": row.n_tokens}
+    facts = {n: getattr(row, n) for n in ("item", "sample", "finish", "n_tokens")}
+    return facts | {"text": zlib.compress(row.text.encode("utf-8", "surrogatepass"))}
 
 
 def _score_columns(row: Row) -> dict[str, Any]:
-    where = {"item": row.item, "sample": row.sample, "scorer": row.scorer}
-    return where | {"format": row.format, "parsed": row.parsed, "correct": float(row.correct)}
+    return {n: getattr(row, n) for n in ("item", "sample", *_SCORE)}
 
 
 def _read(found: Mapping[Any, Any]) -> Row:

@@ -47,11 +47,15 @@ def _ask(module: str, name: str, args: Sequence[Any], seconds: float) -> bool | 
     if heard and (line := worker.stdout.readline()):
         said: bool | None = json.loads(line)
         return said
-    atexit.unregister(worker.kill)
-    worker.kill()
-    worker.communicate()
+    atexit.unregister(_end)
+    _end(worker)
     _worker.cache_clear()
     return None
+
+
+def _end(worker: Any) -> None:
+    worker.kill()
+    worker.communicate()
 
 
 @cache
@@ -64,7 +68,7 @@ def _worker() -> Any:
         text=True,
         env=env,
     )
-    atexit.register(worker.kill)
+    atexit.register(_end, worker)
     return worker
 
 

@@ -20,7 +20,7 @@ from evals.answers import Verdict
 from evals.equality import grade_math
 from evals.generate import Settings
 from evals.jsonl import read_objects
-from evals.own import FILES, FileTask, file_item, file_task, find_marked
+from evals.own import FILES, FileTask, file_item, find_marked
 from evals.task import Item
 from merger.errors import EvalError
 from merger.registry import unknown
@@ -89,7 +89,7 @@ def suite_names(name: str) -> list[str]:
 def read_benchmark(name: str, folder: Path | None = None) -> tuple[FileTask, list[Item]]:
     """Return a benchmark as a task and its items, from a folder if one is given."""
     grade = _letter if name == "gpqa" else grade_math
-    task, found = file_task(name, grade, find=find_marked, version="v1"), []
+    task, found = FileTask(name=name, grade=grade, find=find_marked, version="v1"), []
     for number, (where, row) in enumerate(_rows(name, folder)):
         try:
             question, answer = BENCHMARKS[name].ask(row)

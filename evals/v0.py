@@ -17,7 +17,7 @@ from typing import Any
 
 from evals.answers import Verdict
 from evals.jsonl import read_objects
-from evals.own import FileTask, file_item, file_task
+from evals.own import FileTask, file_item
 from evals.task import Item, Score
 from merger.errors import EvalError
 
@@ -26,7 +26,7 @@ _PAIR = re.compile(r"\b([a-z]+)\s+is\s+(true|false|reachable|unreachable)\b")
 _TURN = re.compile(r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)", re.DOTALL)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class V0Task(FileTask):
     """A file of the authors': their two messages, the reasoning opened, their score."""
 
@@ -73,7 +73,7 @@ def _read(text: str, gold: str) -> Mapping[str, str] | int | None:
 def read_v0(path: Path) -> tuple[FileTask, list[Item]]:
     """Read one of the authors' files as a task and its items."""
     name = f"v0:{'/'.join(path.parts[-3:-1])}/{path.stem}"
-    task = file_task(name, _grade, kind=V0Task, version="v0", prefill="<think>")
+    task = V0Task(name=name, grade=_grade, version="v0", prefill="<think>")
     found = []
     for number, (where, row) in enumerate(read_objects(path, "the authors' rows")):
         turns = {role: said.strip() for role, said in _TURN.findall(_content(row, where))}

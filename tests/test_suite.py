@@ -4,7 +4,7 @@ import pytest
 
 from evals.generate import Answerer, Settings
 from evals.ledger import Ledger
-from evals.suite import Subject, command_entry, parse_levels, parse_suite
+from evals.suite import Entry, Subject, parse_levels, parse_suite
 from merger.errors import UsageError
 from tests.toy_models import toy_model, toy_tokenizer
 
@@ -43,4 +43,6 @@ def test_a_live_model_has_no_folder_to_score():
     """A command is told to wait for a saved model."""
     subject = Subject("f0", Answerer(toy_model(), toy_tokenizer()))
     with pytest.raises(UsageError, match="folder"):
-        command_entry("true {model}").rows(subject, ledger=Ledger(":memory:"), settings=Settings())
+        Entry("command", command="true {model}").rows(
+            subject, ledger=Ledger(":memory:"), settings=Settings()
+        )
