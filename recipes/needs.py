@@ -98,7 +98,7 @@ def free_disk(place: Path) -> int:
     return shutil.disk_usage(here).free
 
 
-def free_memory(*, gpu: bool) -> int:
+def memory_here(*, gpu: bool) -> int:
     """Return the bytes of this machine's memory, or of all its GPUs together (0: none)."""
     if not gpu:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -79,14 +79,14 @@ def _check(runner: "Runner | Series", *, as_json: bool) -> None:
     """Show the stages and what they take; raise where the disk is too small for what is to do."""
     from merger.cli.console import data, say, table
     from merger.plan.text import bytes_text
-    from recipes.needs import free_disk, free_memory
+    from recipes.needs import free_disk, memory_here
 
     plan, downloads = runner.plan(), runner.downloads()
     todo = [s.needs for s in plan if s.needs and s.state != "finished"]
     asked = sum(n.disk for n in todo) + max((n.scratch for n in todo), default=0)
     most = {kind: max((n.memory for n in todo if n.gpu == on), default=0) for kind, on in _KINDS}
     free = {"disk": free_disk(runner.run)}
-    free |= {kind: free_memory(gpu=on) if most[kind] or not on else 0 for kind, on in _KINDS}
+    free |= {kind: memory_here(gpu=on) if most[kind] or not on else 0 for kind, on in _KINDS}
     if as_json:
         stages = [s._asdict() | {"needs": s.needs and s.needs._asdict()} for s in plan]
         told = {"stages": stages, "downloads": downloads, "missing": runner.missing()}
