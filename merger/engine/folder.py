@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,7 +121,12 @@ def merge_to_folder(
         ) as writer:
             team.tell("begun")
             walk |= {"device": team.device(device), "progress": progress}
-            run_plan(plan, models.checkpoints, WriterSink(writer), **walk)
+            # Shard by shard, and large tensors first, that no thread ends alone with one.
+            shards = {t.name: n for n, shard in enumerate(writer.shards) for t in shard.tensors}
+            steps = sorted(plan.steps, key=lambda s: (shards[s.name], -s.nbytes))
+            run_plan(
+                replace(plan, steps=tuple(steps)), models.checkpoints, WriterSink(writer), **walk
+            )
             if team.rank:
                 team.tell(f"done {team.rank}", known())
                 return Merged(writer.out, notes)

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from merger.checkpoint import ITEMSIZE, Checkpoint, Writer, torch_dtype
+from merger.checkpoint import Checkpoint, Writer, torch_dtype
 from merger.engine.budget import Budget
 from merger.errors import CheckpointError, MergerError, MismatchError
 from merger.operators import OPERATORS, Block, Pick, Place, Size, run_survey
@@ -152,9 +152,8 @@ class _Work:
         self._checkpoints, self._allow_nan = checkpoints, allow_nan
         self._unchecked = not allow_nan
         stored = {checkpoints[s.model].tensors[s.tensor].dtype for s in step.inputs}
-        halves = len(stored) == 1 and {ITEMSIZE[d] for d in (step.dtype, *stored)} == {2}
         operator = OPERATORS[step.operator] if step.operator else None
-        self._as_stored = bool(halves and operator and operator.laws.stored(step.knobs))
+        self._as_stored = bool(len(stored) == 1 and operator and operator.laws.stored(step.knobs))
         wide = torch.float64 if "F64" in stored else torch.float32
         self._dtype = torch_dtype(*stored) if self._as_stored else wide
 

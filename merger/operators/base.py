@@ -82,7 +82,7 @@ class Laws(NamedTuple):
     `rowwise`: whether, with these knobs, the entries of one row of the last axis need each other;
     if not, a row too long for memory is cut.
     `stored`: whether, with these knobs, blocks are taken as they are stored, bfloat16 or float16
-    too (where 16 bits are written as well). NaN and infinities must then reach the result.
+    too. NaN and infinities must then reach the result.
     """
 
     elementwise: bool = False

@@ -4,8 +4,8 @@ Two ways to join k sparse or dense changes: add them all, or let each entry elec
 and add those that agree (TIES). Both may divide by the weights that took part. A vote of exactly
 zero counts as +, as in mergekit. Votes are rounded to the block's dtype, as there, and added in
 float64, where that is exact, so that the order of the experts cannot turn an election. Other sums
-have twice the bits of what is summed and are rounded once, so that a combination of equal tensors
-with coefficients that sum to one gives that tensor back bit for bit.
+are float64 too and rounded once, so that a combination of equal tensors with coefficients that sum
+to one gives that tensor back bit for bit.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ _FULL = 64  # entries; a multiple of what any processor takes at a time
 _BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def weighted_sum(tensors: Sequence[Tensor], weights: Iterable[float]) -> Tensor:
-    """Return Σ wᵢ·xᵢ, added in the order given, in the next wider format: float32 or float64."""
+def weighted_sum(tensors: Sequence[Tensor] | Tensor, weights: Iterable[float]) -> Tensor:
+    """Return Σ wᵢ·xᵢ of tensors of any float dtype in float64, added in the order given."""
     shape, entries = tensors[0].shape, tensors[0].numel()
     # Multiplied and added at once, which rounds differently where a vector register is not full:
     # so all are, and no bit depends on the size of a block.
     room = -(-entries // _FULL) * _FULL
-    kind = torch.float32 if tensors[0].itemsize == 2 else torch.float64
-    total, term = torch.zeros(2, room, dtype=kind, device=tensors[0].device)
+    total, term = torch.zeros(2, room, dtype=torch.float64, device=tensors[0].device).unbind()
     for tensor, weight in zip(tensors, weights, strict=True):
         term[:entries].view(shape).copy_(tensor)
         total.add_(term, alpha=weight)

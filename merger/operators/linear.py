@@ -3,7 +3,7 @@
 Linear (model soups, Wortsman et al. 2022), task arithmetic (Ilharco et al. 2022), passthrough (what
 layer stacking is made of), NearSwap (Alchemonaut), norm-weighted averaging. As in mergekit the
 weights of `linear` are divided by their sum unless `normalize` is false, and a base has no part in
-it. Sums have twice the bits of the models, so merging a model with itself returns it.
+it. Summed in float64, so merging a model with itself returns it.
 """
 
 from __future__ import annotations

@@ -186,11 +186,12 @@ class _Seen:
     def add(self, entries: Any) -> None:
         """Take the entries of the next block, one axis, on the CPU an array."""
         top, over = entries >= self.high, _count(entries > self.high)
-        beyond = entries > self.low if self.low < self.high else top
-        bottom = _count(entries >= self.low) - _count(beyond) if self.low < self.high else 0
+        reached, part, bottom = _count(top), np.empty(0, np.float32), 0
+        if self.low < self.high:
+            part = _taken(entries, (entries > self.low) ^ top)
+            bottom = _count(entries >= self.low) - len(part) - reached
         self.above += over
-        self.ends.append((bottom, _count(top) - over))
-        part = _taken(entries, beyond ^ top)
+        self.ends.append((bottom, reached - over))
         self.inside += len(part)
         self.parts.append(part[:: self.step].copy())
         self._held += len(self.parts[-1])

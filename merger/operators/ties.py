@@ -96,8 +96,8 @@ def ties(
 
 def _averages(knobs: Mapping[str, Any]) -> bool:
     """Say whether the consensus is nothing but the mean of the experts."""
-    whole = min(knobs["density"]) >= 1
-    return whole and knobs["consensus"] == "mean" and knobs["scale"] == 1
+    whole: bool = min(knobs["density"]) >= 1
+    return whole and knobs["consensus"] == "mean" and bool(knobs["scale"] == 1)
 
 
 @operator(
