@@ -90,11 +90,15 @@ def evaluate(
     models = [models] if isinstance(models, str) else [str(m) for m in models]
     settings = Settings(max_new_tokens, samples, temperature, top_p, seed)
     found = _found(models, family, device, engine, screen)
-    wanted = parse_levels(levels) or trained_levels(models, family, screen)
+    trained = None if levels else trained_levels(models, family)
+    wanted = parse_levels(levels) or trained
     told: dict[str, Any] = {"include_path": include_path, "data": data, "command": objective_cmd}
     entries = parse_suite(tasks, split=split, n=n, seed=seed, levels=wanted, check=check, **told)
     for entry in entries:
         entry.check()
+    names = {entry.name for entry in entries}
+    if tell := [f"{t} {'-'.join(map(str, lv))}" for t, lv in (trained or {}).items() if t in names]:
+        screen.say(f"levels they were trained on: {', '.join(tell)}; --levels asks for others")
     if SUITE in tasks.split(","):
         screen.say(LEFT_OUT)
     parts = None if objective_cmd else (device, dtype, engine, batch_tokens)
@@ -146,9 +150,7 @@ def _use_threads(count: int) -> None:
     torch.set_num_threads(count or best_threads())
 
 
-def trained_levels(
-    models: Sequence[str], family: str | None, screen: Screen = QUIET
-) -> dict[str, tuple[int, ...]] | None:
+def trained_levels(models: Sequence[str], family: str | None) -> dict[str, tuple[int, ...]] | None:
     """Return the levels of the one bundled family that all models are of, by task; else None."""
     from evals.task import get_task
     from merger.experts import family_of
@@ -156,10 +158,7 @@ def trained_levels(
     first, *others = (family_of(model, family) for model in models)
     if first is None or not first.levels or any(one != first for one in others):
         return None
-    trained = {get_task(t).name: tuple(levels) for t, levels in first.levels.items()}
-    told = ", ".join(f"{t} {'-'.join(map(str, levels))}" for t, levels in trained.items())
-    screen.say(f"levels that {first.name} was trained on: {told}; --levels asks for others")
-    return trained
+    return {get_task(t).name: tuple(levels) for t, levels in first.levels.items()}
 
 
 def _subject(
