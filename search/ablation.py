@@ -18,9 +18,9 @@ from evals.generate import Settings
 from merger.registry import unknown
 from search.candidate import BASE
 from search.confirm import best_expert
-from search.effects import EFFECT, Pairs, Rows, against, blind, effects, forest, gain, value
+from search.effects import EFFECT, Pairs, Rows, against, blind, effects, forest, gain
 from search.likelihood import Likelihood
-from search.objective import Objective, Scores
+from search.objective import Objective, Scores, parse
 from search.scorers import Scorer
 from search.starts import average, references
 from search.tables import ORDER, Section, grid, section
@@ -121,9 +121,8 @@ class Ablation:
     @property
     def objective(self) -> Objective:
         """What effects are measured in; minima do not add up, so for them it is the mean."""
-        tasks = self.goal.tasks
-        plain = Objective("mean", tasks, (1 / len(tasks),) * len(tasks))
-        return self.goal if self.goal.kind in ("mean", "weighted") else plain
+        additive = self.goal.kind in ("mean", "weighted")
+        return self.goal if additive else parse("mean", self.goal.tasks)
 
     @cached_property
     def best(self) -> str:
@@ -215,10 +214,6 @@ class Ablation:
             return part.make(self, found) | {"title": part.title}
         except Absent as reason:
             return section(str(reason), title=part.title, missing=True)
-
-    def value(self, marks: Scores) -> float:
-        """Return the value of marks."""
-        return value(marks, self.objective)
 
     def gain(self, gains: Scores, extra: float = 0.0) -> dict[str, Any]:
         """Return a gain by task and together, with interval and p; `extra` is a second error."""

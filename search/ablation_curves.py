@@ -36,7 +36,7 @@ def operators(a: Ablation, found: Found) -> Section:
     """Compare operators with the plain average, each at scale 1 and at the scale that suits it."""
     table, scales = by_operator(a.experts, a.effort.operators), a.effort.scales
     marks = {n: {s: scores(found[n, s]) for s in scales} for n in table}
-    best = {n: max(c, key=lambda s: (a.value(c[s]), -s)) for n, c in marks.items()}
+    best = {n: max(c, key=lambda s: (a.objective.of(c[s]), -s)) for n, c in marks.items()}
     reference = marks[REFERENCE][1.0]
     pairs = {f"{n} ×1": marks[n][1.0] for n in table if n != REFERENCE}
     pairs |= {f"{n} tuned ×{best[n]:g}": tune(curve, a) for n, curve in marks.items()}
@@ -44,7 +44,7 @@ def operators(a: Ablation, found: Found) -> Section:
         "operators",
         "Operators against the plain average",
         against(pairs, reference),
-        f"Δ against the plain average ({100 * a.value(reference):.1f}), equal shares, "
+        f"Δ against the plain average ({100 * a.objective.of(reference):.1f}), equal shares, "
         "half the density where there is one. Scale multiplies the whole change. Tuned: the scale "
         f"is chosen among {', '.join(f'{s:g}' for s in scales)} on {FOLDS - 1} of {FOLDS} folds "
         "of the items and scored on the other, so its luck is not in Δ; × names the choice on all "
@@ -70,7 +70,8 @@ def tune(curve: Curve, a: Ablation) -> Scores:
     for fold in range(FOLDS):
         inside = {t: np.arange(len(m)) % FOLDS == fold for t, m in out.items()}
         worth = {
-            s: a.value({t: m[~inside[t]] for t, m in marks.items()}) for s, marks in curve.items()
+            s: a.objective.of({t: m[~inside[t]] for t, m in marks.items()})
+            for s, marks in curve.items()
         }
         chosen = curve[max(worth, key=lambda s: (worth[s], -s))]
         for t, held in inside.items():
@@ -97,7 +98,7 @@ def density(a: Ablation, found: Found) -> Section:
         "density_effects",
         "Densities against all changes kept",
         against({f"{r} {x:g}": m for (r, x), m in marks.items() if (r, x) != (rule, d)}, first),
-        f"Winner's shares; Δ against {rule} {d:g} ({100 * a.value(first):.1f}). Density "
+        f"Winner's shares; Δ against {rule} {d:g} ({100 * a.objective.of(first):.1f}). Density "
         "counts each expert's changed entries, largest first (sign: of those, the experts that "
         "agree with the elected sign).",
     )
@@ -157,7 +158,7 @@ def _ways(a: Ablation, found: Found, ways: Ways, name: str) -> Section:
     beyond = [(way, x) for way, points in ways.items() for x in points if x]
     rows = a.effects({f"{way} {x:g}": (marks[way][x], marks[way][0.0]) for way, x in beyond})
     for row, (way, x) in zip(rows, beyond, strict=True):
-        row |= {"name": way, "x": x, "nll": -a.value(read[way][x]) if read else None}
+        row |= {"name": way, "x": x, "nll": -a.objective.of(read[way][x]) if read else None}
     told = (
         "NLL: nats a token of answers that experts gave and that were right; smaller is likelier."
     )
@@ -193,7 +194,7 @@ def barrier(curve: Curve, a: Ablation) -> tuple[float, float, list[float]]:
 
     The interval is Bonferroni's over the points between, so picking the largest does not favour it.
     """
-    worth = {x: a.value(marks) for x, marks in curve.items()}
+    worth = {x: a.objective.of(marks) for x, marks in curve.items()}
     inner = [x for x in curve if 0 < x < 1]
     falls = {x: (1 - x) * worth[0.0] + x * worth[1.0] - worth[x] for x in inner}
     at = max(inner, key=lambda x: falls[x])
@@ -211,7 +212,7 @@ def _curves(
 
     def point(at: float, marks: Scores) -> dict[str, Any]:
         ends = spread(sign * bootstrapped(marks, a.objective, seed=a.wanted.seed))
-        return {"x": at, "y": sign * a.value(marks), "ci95": ends}
+        return {"x": at, "y": sign * a.objective.of(marks), "ci95": ends}
 
     lines = [
         {"label": n, "points": [point(*p) for p in curve.items()]} for n, curve in series.items()

@@ -111,10 +111,9 @@ def _sampled(
     drawn = orders(players, seed=a.wanted.seed)
     by_pair = {t: sampled(v, drawn) for t, v in values.items()}
     shares = {t: {p: s.mean(axis=0) for p, s in found.items()} for t, found in by_pair.items()}
-    weights = dict(zip(a.objective.tasks, a.objective.weights, strict=True))
     errors = {}
     for p in players:
-        per_pair = sum(weights[t] * by_pair[t][p].mean(axis=1) for t in values)
+        per_pair = sum(a.objective.weights[t] * by_pair[t][p].mean(axis=1) for t in values)
         errors[p] = float(np.std(per_pair, ddof=1) / np.sqrt(len(drawn) / 2))
     return shares, errors
 
@@ -152,8 +151,8 @@ def oracle_(a: Ablation, found: Found) -> Section:
     tables = {n: by_sample(found[n]) for n in a.experts}
     ours, theirs = oracle(tables, a.best)
     k, m = len(a.experts), next(iter(tables[a.best].values())).shape[1]
-    row = {"name": f"oracle − pass@{k} of {a.best}", "oracle": a.value(ours)}
-    row |= {"pass": a.value(theirs)} | a.gain({t: ours[t] - theirs[t] for t in ours})
+    row = {"name": f"oracle − pass@{k} of {a.best}", "oracle": a.objective.of(ours)}
+    row |= {"pass": a.objective.of(theirs)} | a.gain({t: ours[t] - theirs[t] for t in ours})
     shown = f"name:comparison, oracle::points, pass:pass@{k}:points, value:excess:signed, "
     return section(
         f"{m} samples of each expert at temperature {a.wanted.temperature:g}. An oracle over {k} "

@@ -97,7 +97,8 @@ def robustness(a: Ablation, found: Found) -> Section:
     settings, (first, *others) = _settings(a), a.contenders()
     marks = {at: _means(answers) for at, answers in found.items()}
     worth = {
-        w: np.array([a.value(marks[w, n]) for n in (first, *others)]) for w in ("greedy", *settings)
+        w: np.array([a.objective.of(marks[w, n]) for n in (first, *others)])
+        for w in ("greedy", *settings)
     }
     signs = {w: np.sign(v[0] - v[1:]) for w, v in worth.items()}
     ranks: Rows = []

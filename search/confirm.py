@@ -89,7 +89,7 @@ def select(
         fresh = scores(world.answers(candidate, "select", None, progress))
         both = {task: np.r_[marks, fresh[task]] for task, marks in first.items()}
         pools = {"search": first, "select": fresh, "both": both}
-        values = {name: objective.value(means(marks)) for name, marks in pools.items()}
+        values = {name: objective.of(marks) for name, marks in pools.items()}
         table.append({"candidate": candidate.to_mapping(), "key": candidate.key, **values})
     best = max(range(len(table)), key=lambda i: (table[i]["both"], -i))
     return {"shortlist": table, "chosen": best}
@@ -112,7 +112,7 @@ def best_expert(world: World, experts: Sequence[str], objective: Objective) -> s
     """Return the expert whose own scores on search items are best, the first of equals."""
 
     def value(name: str) -> float:
-        return objective.value(means(scores(world.answers(average([name]), "search"))))
+        return objective.of(scores(world.answers(average([name]), "search")))
 
     return max(experts, key=value)
 

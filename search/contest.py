@@ -63,13 +63,12 @@ class Contest:
         rival: Scores,
         lost: tuple[str, float] | None = None,
     ) -> Outcome:
-        weights = dict(zip(self.objective.tasks, self.objective.weights, strict=True))
         floors = {f"floor:{t}": least - found[t] for t, least in self.floors.items()}
         facts: dict[str, Any] = {
             "fingerprint": self.world.fingerprint(candidate),
             "items": sum(map(len, answers.values())),
             "means": found,
-            "error_of_mean": paired_error(scores(answers), rival, weights),
+            "error_of_mean": paired_error(scores(answers), rival, self.objective.weights),
             "health": health(answers),
             "raced_out": lost is not None,
         }

@@ -65,9 +65,9 @@ def versus(
     reference: str, scores: Scores, rival: Scores, objective: Objective, *, seed: int = 0
 ) -> Comparison:
     """Compare scores with a reference's on the same items; the verdict is of this test alone."""
-    ours, theirs = (objective.value(means(marks)) for marks in (scores, rival))
+    ours, theirs = objective.of(scores), objective.of(rival)
     counts, draws = tally(scores, rival), resampled(scores, rival, objective, seed=seed)
-    p = _p_of_min(draws) if objective.kind == "min" else _exact(counts, objective)
+    p = _p_of_min(draws) if objective.kind == "min" else _exact(counts, objective.weights)
     return Comparison(
         reference=reference,
         n=sum(map(len, scores.values())),
@@ -98,7 +98,8 @@ def bootstrapped(marks: Scores, objective: Objective, *, n: int = DRAWS, seed: i
     }
     table = np.stack([drawn[t] for t in objective.tasks])
     lowest = objective.kind == "min"
-    return np.asarray(table.min(axis=0) if lowest else np.array(objective.weights) @ table)
+    weights = np.array(list(objective.weights.values()))
+    return np.asarray(table.min(axis=0) if lowest else weights @ table)
 
 
 def resampled(
@@ -115,8 +116,7 @@ def spread(draws: Marks, level: float = 0.95) -> list[float]:
     return [float(q) for q in np.quantile(draws, ((1 - level) / 2, (1 + level) / 2))]
 
 
-def _exact(counts: Mapping[str, Tally], objective: Objective) -> float:
-    weights = {t: w for t, w in zip(objective.tasks, objective.weights, strict=True) if w > 0}
+def _exact(counts: Mapping[str, Tally], weights: Mapping[str, float]) -> float:
     turned = {t: Tally(c.losses, c.wins) for t, c in counts.items()}
     return min(1.0, 2 * min(flip_test(counts, weights), flip_test(turned, weights)))
 
@@ -177,20 +177,14 @@ def by_sample(answers: Answers) -> Scores:
     }
 
 
-def value(marks: Scores, objective: Objective) -> float:
-    """Return the objective's value of marks."""
-    return objective.value(means(marks))
-
-
 def gain(gains: Scores, objective: Objective, seed: int = 0, extra: float = 0.0) -> dict[str, Any]:
     """Return a gain by task and together, with interval and p; `extra` is a second standard error.
 
     p is the sign-flip test of the items' gains, each weighed as the objective weighs it.
     """
-    together, draws = value(gains, objective), bootstrapped(gains, objective, seed=seed)
+    together, draws = objective.of(gains), bootstrapped(gains, objective, seed=seed)
     below, above = (np.hypot(end - together, 1.96 * extra) for end in spread(draws))
-    weights = dict(zip(objective.tasks, objective.weights, strict=True))
-    flat = np.concatenate([weights[t] * g / len(g) for t, g in gains.items()])
+    flat = np.concatenate([objective.weights[t] * g / len(g) for t, g in gains.items()])
     return {
         "n": flat.size,
         "value": together,

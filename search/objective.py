@@ -26,12 +26,16 @@ MAX_FRONT = 3
 
 @dataclass(frozen=True)
 class Objective:
-    """An objective over named tasks; `weights` sum to 1; `text` is what `parse` read."""
+    """An objective over named tasks, whose `weights` sum to 1; `text` is what `parse` read."""
 
     kind: str
-    tasks: tuple[str, ...]
-    weights: tuple[float, ...]
+    weights: Mapping[str, float]
     text: str = ""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """The tasks, in their order."""
+        return tuple(self.weights)
 
     @property
     def directions(self) -> int:
@@ -48,7 +52,11 @@ class Objective:
         """Return the one number that orders finalists; for `pareto` the mean."""
         if self.kind == "min":
             return min(means[t] for t in self.tasks)
-        return float(np.dot(self.weights, [means[t] for t in self.tasks]))
+        return float(np.dot(list(self.weights.values()), [means[t] for t in self.tasks]))
+
+    def of(self, scores: Scores) -> float:
+        """Return that number from marks."""
+        return self.value(means(scores))
 
     def race_weights(self, rival: Mapping[str, float]) -> dict[str, float]:
         """Return how much an item of each task counts in a race against a rival; empty: no race.
@@ -59,7 +67,7 @@ class Objective:
             return {}
         if self.kind == "min":
             return {min(self.tasks, key=lambda t: rival[t]): 1.0}
-        return {t: w for t, w in zip(self.tasks, self.weights, strict=True) if w > 0}
+        return {task: weight for task, weight in self.weights.items() if weight > 0}
 
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
@@ -77,7 +85,7 @@ def parse(text: str, tasks: Sequence[str], aliases: Mapping[str, str] | None = N
     if kind not in KINDS:
         raise unknown("objective", kind, KINDS)
     if kind == "weighted":
-        return Objective(kind, tuple(tasks), _weights(rest, tasks, aliases or {}), text)
+        return Objective(kind, _weights(rest, tasks, aliases or {}), text)
     if rest:
         raise UsageError(
             f"objective {text!r}: {kind} takes no weights", "Use weighted:task=number."
@@ -87,10 +95,10 @@ def parse(text: str, tasks: Sequence[str], aliases: Mapping[str, str] | None = N
             f"objective pareto over {len(tasks)} tasks: a front is drawn over 2 to {MAX_FRONT}",
             "Name fewer tasks, or use mean.",
         )
-    return Objective(kind, tuple(tasks), (1 / len(tasks),) * len(tasks), text)
+    return Objective(kind, dict.fromkeys(tasks, 1 / len(tasks)), text)
 
 
-def _weights(text: str, tasks: Sequence[str], aliases: Mapping[str, str]) -> tuple[float, ...]:
+def _weights(text: str, tasks: Sequence[str], aliases: Mapping[str, str]) -> dict[str, float]:
     given: dict[str, float] = {}
     for part in text.split(","):
         name, _, number = part.partition("=")
@@ -106,4 +114,4 @@ def _weights(text: str, tasks: Sequence[str], aliases: Mapping[str, str]) -> tup
     total = sum(given.values())
     if total <= 0:
         raise UsageError(f"the weights in {text!r} are all zero", "Give one task a weight.")
-    return tuple(given.get(t, 0.0) / total for t in tasks)
+    return {task: given.get(task, 0.0) / total for task in tasks}

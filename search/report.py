@@ -14,7 +14,7 @@ from typing import Any
 
 from search.candidate import Candidate
 from search.draw import save_figures
-from search.effects import EFFECT, SAME, interval, per_task, value
+from search.effects import EFFECT, SAME, interval, per_task
 from search.objective import Objective, Scores, means
 from search.page import html
 from search.protocol import Search
@@ -117,7 +117,7 @@ def score_table(
 def _overall(marks: Scores, objective: Objective, seed: int = 0) -> dict[str, Any]:
     """Return the objective's value of marks, its interval, and the items they are of."""
     n, ends = sum(map(len, marks.values())), interval(marks, objective, seed)
-    return {"n": n, "value": value(marks, objective), "ci95": ends}
+    return {"n": n, "value": objective.of(marks), "ci95": ends}
 
 
 def _verdict(confirmed: Mapping[str, Any]) -> Section:
