@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from merger.checkpoint import open_checkpoint
 from merger.cli import app
 from merger.errors import MismatchError
-from merger.geometry import lineage, measure
+from merger.geometry import labels, lineage, measure
 from tests.checkpoints import llama_tensors, write_model
 
 
@@ -213,6 +213,24 @@ def test_the_commands_print_tables_and_json(tmp_path):
     document = json.loads(CliRunner().invoke(app, ["diff", *paths, "--json"]).stdout)
     assert [v["kind"] for v in document["lineage"]] == ["fine", "fine"]
     assert document["experts"] == paths[1:]
+
+
+def test_experts_of_one_folder_name_have_a_row_each(tmp_path):
+    """`diff` of runs that lie in folders of one name shows each, under what tells it apart."""
+    base = llama_tensors()
+    for i, run in enumerate(("base", "one", "two")):
+        write_model(tmp_path / run / "model", noise(base, 0.1, i) if i else base)
+    paths = [str(tmp_path / run / "model") for run in ("base", "one", "two")]
+    shown = CliRunner().invoke(app, ["diff", *paths]).stdout
+    for row in (" all     one/model ", "         two/model ", " all     one/model · two/model "):
+        assert row in shown
+
+
+def test_labels_are_as_short_as_tells_them_apart():
+    """The last part of a path, or more of it; what is one path stays one label."""
+    assert labels(["x/a", "y/b/"]) == ["a", "b"]
+    assert labels(["x/a", "y/a"]) == ["x/a", "y/a"]
+    assert labels(["a", "a/", "x/a"]) == ["a", "a", "x/a"]
 
 
 def test_the_golden_sparse_expert_is_seen_as_sparse(shared_data):

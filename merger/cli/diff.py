@@ -16,6 +16,7 @@ _COLUMNS = {
     "pair": {"cosine": "cosine", "sign conflict": "conflict", "overlap": "overlap"},
 }
 _DRAWN = {"expert": ("relative", "changed", "bf16 kept"), "pair": ("cosine", "sign conflict")}
+_WIDEST = 18  # characters of a name, where that tells the experts apart
 _STRIP = 32  # cells of a heat strip; a deeper stack is averaged into as many
 
 
@@ -45,7 +46,7 @@ def diff(
     import torch
 
     from merger.cli.console import data, say, table
-    from merger.geometry import lineage, short
+    from merger.geometry import labels, lineage, short
 
     if per not in _SCOPES:
         raise UsageError(f"--per is {per!r}", f"One of {', '.join(_SCOPES)}.")
@@ -64,7 +65,8 @@ def diff(
         _tables(geometry, finest, f"per {per}", per)
     for note in geometry.notes:
         say(f"note: {note}")
-    rows = [[short(v.expert), v.kind, v.why] for v in verdicts]
+    names = labels(geometry.experts)
+    rows = [[name, v.kind, v.why] for name, v in zip(names, verdicts, strict=True)]
     table("lineage", ["expert", "verdict", "why"], rows)
 
 
@@ -87,9 +89,11 @@ def _measure(base: str, experts: list[str], family: str | None, *, quiet: bool) 
 
 def _figures(geometry: "Geometry", sums: "Sums") -> dict[str, dict[str, dict[str, float | None]]]:
     """Return the figures of some tensors: expert or pair -> its name -> column -> value."""
-    from merger.geometry import short
+    from merger.geometry import labels
 
-    names, told = [short(n)[-18:] for n in geometry.experts], sums.figures()
+    names, told = labels(geometry.experts), sums.figures()
+    cut = [name[-_WIDEST:] for name in names]
+    names = names if len(set(cut)) < len(names) else cut
     columns, pairs = _COLUMNS["pair"], {}
     for key, found in told["pairs"].items():
         who = " · ".join(names[int(i)] for i in key.split(","))

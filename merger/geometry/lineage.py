@@ -10,6 +10,7 @@ set on simulated families (tests) and on the embedded one, where specialists mee
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -64,6 +65,15 @@ def lineage(geometry: Geometry) -> list[Verdict]:
 def short(name: str) -> str:
     """Return the last part of a path, which is what tells models apart on a screen."""
     return name.rstrip("/").rsplit("/", 1)[-1]
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Return the last parts of paths, with as many more as tell all of them apart."""
+    paths, found, depth = [name.rstrip("/") for name in names], list[str](), 0
+    while len(set(found)) < len(set(paths)):
+        depth += 1
+        found = ["/".join(path.split("/")[-depth:]) for path in paths]
+    return found
 
 
 def _alone(geometry: Geometry, sums: Sums, i: int) -> Verdict:
