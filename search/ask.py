@@ -144,8 +144,9 @@ def items_of(text: str) -> tuple[int, int, int]:
     parts = text.split("+")
     if len(parts) not in (2, 3) or not all(p.isdecimal() and int(p) > 0 for p in parts):
         raise UsageError(f"--items is {text!r}", "Write search+confirm, such as 100+200.")
-    numbers = [int(p) for p in parts]
-    return (numbers[0], numbers[0], numbers[1]) if len(numbers) == 2 else tuple(numbers)  # type: ignore[return-value]
+    first, *rest = (int(p) for p in parts)
+    select, confirm = rest if len(rest) == 2 else (first, rest[0])
+    return first, select, confirm
 
 
 def confirm_items(points: float, tasks: int, discordant: float = 0.1) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,7 @@ GROWTH = 1.3
 GRID = 64
 
 
-@dataclass(frozen=True)
-class Tally:
+class Tally(NamedTuple):
     """Items of one task won and lost against a rival; ties are not counted."""
 
     wins: int
@@ -58,7 +57,7 @@ def flip_test(counts: Mapping[str, Tally], weights: Mapping[str, float]) -> floa
     steps = {t: round(GRID * w / max(weights.values())) for t, w in weights.items()}
     pairs = [(step, counts[t]) for t, step in steps.items() if step]
     if len({step for step, _ in pairs}) == 1:  # equal weights: the sign test
-        b, c = (sum(getattr(t, n) for _, t in pairs) for n in ("wins", "losses"))
+        b, c = np.sum([t for _, t in pairs], axis=0)
         return float(binom.cdf(b, b + c, 0.5))
     mass: NDArray[np.float64] = np.ones(1)  # of the weighted number of wins, on the grid
     for step, t in pairs:
@@ -105,8 +104,7 @@ def worse(
         raise SearchError(
             "strict racing compares counts, and the tasks' weights differ", "Use --racing sign."
         )
-    b, c = (sum(getattr(counts[t], n) for t in weights) for n in ("wins", "losses"))
-    e = e_value(b, c)
+    e = e_value(*np.sum([counts[task] for task in weights], axis=0))
     return e if e >= RULES[rule] else None
 
 
