@@ -15,8 +15,9 @@ _SHOWN = 60  # lm-eval has 14,000 names
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Build the error for a name that is in no table, with the nearest known name as remedy."""
     names = sorted(known)
-    near = get_close_matches(name, names, n=1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
+    lower = {one.lower(): one for one in names}
+    near = get_close_matches(name.lower(), lower, n=1)
+    hint = f"Did you mean {lower[near[0]]!r}? " if near else ""
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
     told = f"{hint}Known: {', '.join(names[:_SHOWN])}{more}."
     return UnknownNameError(f"no {kind} named {name!r}", told)

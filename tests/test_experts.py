@@ -55,6 +55,12 @@ def test_a_typo_is_answered(here):
         resolve("cat", family="pet")
 
 
+def test_the_case_of_letters_hides_no_name(here):
+    """A name in capitals is answered with the one that was meant."""
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'cat'\?"):
+        resolve("CAT", family="pets")
+
+
 def test_a_family_alone_is_no_model(here):
     """The name of a family is answered with its members."""
     with pytest.raises(UnknownNameError, match="is a family") as caught:
