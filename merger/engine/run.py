@@ -153,7 +153,7 @@ class _Work:
         self._unchecked = not allow_nan
         stored = {checkpoints[s.model].tensors[s.tensor].dtype for s in step.inputs}
         operator = OPERATORS[step.operator] if step.operator else None
-        self._as_stored = bool(len(stored) == 1 and operator and operator.laws.stored(step.knobs))
+        self._as_stored = bool(operator and operator.laws.stored) and len(stored) == 1
         wide = torch.float64 if "F64" in stored else torch.float32
         self._dtype = torch_dtype(*stored) if self._as_stored else wide
 

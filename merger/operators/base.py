@@ -81,14 +81,14 @@ class Laws(NamedTuple):
     `random`: draws from the counter-based stream.
     `rowwise`: whether, with these knobs, the entries of one row of the last axis need each other;
     if not, a row too long for memory is cut.
-    `stored`: whether, with these knobs, blocks are taken as they are stored, bfloat16 or float16
-    too. NaN and infinities must then reach the result.
+    `stored`: blocks are taken as they are stored, bfloat16 or float16 too; NaN and infinities must
+    then reach the result.
     """
 
     elementwise: bool = False
     random: bool = False
     rowwise: Callable[[Mapping[str, Any]], bool] = lambda knobs: False
-    stored: Callable[[Mapping[str, Any]], bool] = lambda knobs: False
+    stored: bool = False
 
 
 @dataclass(frozen=True)

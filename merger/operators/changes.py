@@ -27,7 +27,8 @@ def weighted_sum(tensors: Sequence[Tensor] | Tensor, weights: Iterable[float]) -
     # Multiplied and added at once, which rounds differently where a vector register is not full:
     # so all are, and no bit depends on the size of a block.
     room = -(-entries // _FULL) * _FULL
-    total, term = torch.zeros(2, room, dtype=torch.float64, device=tensors[0].device).unbind()
+    total = torch.zeros(room, dtype=torch.float64, device=tensors[0].device)
+    term = torch.zeros_like(total)
     for tensor, weight in zip(tensors, weights, strict=True):
         term[:entries].view(shape).copy_(tensor)
         total.add_(term, alpha=weight)

@@ -19,7 +19,7 @@ from merger.operators.sums import Matrix, gram_survey, norms
 
 Unnormalized = Annotated[bool, Knob(default=False, help="divide by the sum of the weights")]
 _EACH = Laws(elementwise=True)
-_SUM = Laws(elementwise=True, stored=lambda knobs: True)
+_SUM = Laws(elementwise=True, stored=True)
 
 
 @operator("linear", base="unused", laws=_SUM, paper="https://arxiv.org/abs/2203.05482")

@@ -15,14 +15,14 @@ the same. With `mean`, density 1 and scale 1 it is `linear`, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
 import torch
 from torch import Tensor
 
-from merger.operators.base import Density, Knob, Lambda, Laws, Normalize, Weight, operator
+from merger.operators.base import Density, Knob, Lambda, Normalize, Weight, operator
 from merger.operators.changes import add_all, add_elected, mean
 from merger.operators.magnitudes import ALL, Cut, largest, trim
 from merger.operators.survey import Block, Place, Size, Survey
@@ -94,18 +94,7 @@ def ties(
     return add_elected(base, changes, weight, normalize=normalize, scale=lambda_, weighted=weighted)
 
 
-def _averages(knobs: Mapping[str, Any]) -> bool:
-    """Say whether the consensus is nothing but the mean of the experts."""
-    whole: bool = min(knobs["density"]) >= 1
-    return whole and knobs["consensus"] == "mean" and bool(knobs["scale"] == 1)
-
-
-@operator(
-    "consensus",
-    survey=relative_survey,
-    laws=Laws(stored=_averages),
-    paper="https://arxiv.org/abs/2505.10554",
-)
+@operator("consensus", survey=relative_survey, paper="https://arxiv.org/abs/2505.10554")
 def consensus(
     experts: Tensor,
     base: Tensor,
@@ -118,7 +107,7 @@ def consensus(
     place: Place,
 ) -> Tensor:
     """Move the base along the mean change of the experts that count at each entry."""
-    if _averages({"density": density, "consensus": consensus, "scale": scale}):
+    if consensus == "mean" and scale == 1 and all(cut == ALL for cut in facts):
         return mean(experts, weight)
     changes = trimmed(experts, base, facts, place)
     if consensus == "ram":
