@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
+from shutil import which
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -48,7 +49,9 @@ def score_by_command(
 
 def check_command(command: str) -> None:
     """Raise `EvalError` unless a command can be read and says where the model goes."""
-    _words(command, {})
+    word = _words(command, {})[0]
+    if which(word) is None:
+        raise EvalError(f"{word!r} is no command that can be run", "Check its path and its rights.")
 
 
 def command_cell(command: str, fingerprint: str, name: str = "command") -> Cell:

@@ -175,7 +175,13 @@ def _imported(check: str) -> Callable[[str, Item], Verdict]:
         ) from error
 
     def grade(text: str, item: Item) -> Verdict:
-        return Verdict(parsed=True, correct=bool(function(text, item.data)))
+        try:
+            return Verdict(parsed=True, correct=bool(function(text, item.data)))
+        except Exception as error:
+            law = f"the check {check} fails on {item.id}: {type(error).__name__}: {error}"
+            raise EvalError(
+                law, "Mend it: it is called with the completion and the line."
+            ) from error
 
     grade.__module__, grade.__qualname__ = module, name  # the scorer's digest is of that file
     return grade

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from merger.checkpoint.place import check_new
 from merger.errors import RecipeError
 from merger.experts import known_aliases, resolve
 from merger.registry import unknown
@@ -118,6 +119,8 @@ class Runner:
             raise unknown("stage", only, self.jobs)
         for law in self.missing():  # asks for the jobs: all checks come before the first stage
             raise RecipeError(law, "Put it there; the recipe's head may say where it comes from.")
+        if not (self.run / "recipe.yaml").exists():
+            check_new(self.run)
         self.run.mkdir(parents=True, exist_ok=True)
         write_whole(self.run / "recipe.yaml", self.recipe.to_yaml())
         for name in [only] if only else list(self.jobs):

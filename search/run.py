@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from merger.checkpoint.place import check_new
 from merger.errors import OutputError, SearchError
 from search.asked import Common
 
@@ -109,6 +110,7 @@ class Run:
                 f"{self.path} already holds a run",
                 f"Continue it with --resume {self.path}, or name another --out.",
             )
+        check_new(self.path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -170,12 +170,16 @@ LINES = {
 }
 
 
+GOOD_RECIPE = recipe(a=_MERGE)
+
+
 def make_world(root: Path) -> Path:
     """Fill a folder with three good models and everything that is wrong with others."""
     for i, name in enumerate(("base", "ded", "ind")):
         write_model(root / name, llama_tensors(i))
     for name, text in (CONFIGS | RECIPES).items():
         (root / f"{name}.yaml").write_text(text, encoding="utf-8")
+    (root / "r-good.yaml").write_text(GOOD_RECIPE, encoding="utf-8")
     for name, text in LINES.items():
         (root / f"{name}.jsonl").write_text(text, encoding="utf-8")
     (root / "binary.yaml").write_bytes(bytes(range(256)))
@@ -289,8 +293,8 @@ def _runs(root: Path) -> None:
         "run-bad-confirm": {"manifest.json": "{}", "confirm.json": "{"},
         "run-ledger": {"ledger.sqlite": "no database", "confirm.json": "{}"},
         "run-recipe-bad": {"recipe.yaml": RECIPES["r-kind-typo"]},
-        "run-state-bad": {"recipe.yaml": recipe(a=_MERGE), "state.json": "{"},
-        "run-state-list": {"recipe.yaml": recipe(a=_MERGE), "state.json": "[]"},
+        "run-state-bad": {"recipe.yaml": GOOD_RECIPE, "state.json": "{"},
+        "run-state-list": {"recipe.yaml": GOOD_RECIPE, "state.json": "[]"},
     }
     for folder, contents in files.items():
         (root / folder).mkdir()

@@ -133,6 +133,7 @@ eval base --tasks ded --n 1 --device tpu                      | 'tpu'
 eval base --tasks ded --n 1 --engine paged              | 'paged' needs CUDA
 eval base --tasks ded --n 1 --export no/x.csv           | no/x.csv cannot be written
 eval base --tasks ded --n 1 --export file/x.csv         | file/x.csv cannot be written
+eval tiny:base --objective-cmd './nope {model}'         | './nope'
 eval base --tasks missing.jsonl                         | missing.jsonl
 eval base --tasks i-empty.jsonl                         | i-empty.jsonl
 eval base --tasks i-deep.jsonl                          | i-deep.jsonl
@@ -183,6 +184,7 @@ search --experts tiny:ded --workers 0                   | given '0'
 search --experts tiny:ded --save taken                  | taken exists
 search --experts tiny:ded --base tiny:base --out file                    | file cannot be made
 search --experts tiny:ded --base tiny:base --out run-thin-manifest       | already holds a run
+search --experts tiny:ded --base tiny:base --out taken  | taken holds other things than a run
 search --experts tiny:ded --tasks missing.jsonl         | missing.jsonl
 search --experts tiny:ded --tasks i-good.jsonl --items 5+5 | i-good.jsonl
 search --experts ded,wide                               | wide
@@ -212,6 +214,7 @@ run tiny --set align.steps=[ --dry-run                  | align.steps=[
 run tiny --set align.nope=1 --dry-run                   | 'nope'
 run tiny --set align.lr=!!python/name:os.system --dry-run | os.system
 run tiny --only nope --out r1                           | 'nope'
+run r-good.yaml --out taken                             | taken holds other things than a run
 run run-state-bad --dry-run                             | state.json
 run run-state-list --dry-run                            | state.json
 align                                                   | model
@@ -220,6 +223,9 @@ align nobody --task ded --out x                         | 'nobody'
 align tiny:base --task ded                              | --out
 align tiny:base --task ded --out x --levels 99          | no level 99
 align tiny:base --task ded --out x --steps 0            | given '0'
+align tiny:base --task ded --out x --steps 99999999999999999999 | steps is 99999999999999999999
+align tiny:base --task ded --out / --steps 1            | '/' is no place
+align tiny:base --task ded --out . --steps 1            | '.' is no place
 align tiny:base --task ded --out x --group 1            | given '1'
 align tiny:base --task ded --out x --steps 1 --lr nan             | nan
 align tiny:base --task ded --out x --steps 1 --lr -1              | -1

@@ -377,6 +377,20 @@ def test_another_spec_does_not_resume(tmp_path):
     save(out, tensors, force=True)
 
 
+@pytest.mark.parametrize("journal", [False, True])
+def test_a_run_killed_before_its_journal_is_begun_anew(tmp_path, journal):
+    """--resume goes on where nothing but the folder, or an empty journal, was made."""
+    (tmp_path / "out.partial").mkdir()
+    if journal:
+        (tmp_path / "out.partial" / ".merger-journal").touch()
+    tensors = llama_tensors()
+    with Writer(tmp_path / "out", plan(tensors), 2000, resume=True) as writer:
+        assert not writer.resumed
+        fill(writer, tensors)
+        writer.commit()
+    assert {p.name for p in tmp_path.iterdir()} == {"out"}
+
+
 def test_a_failed_resume_keeps_what_was_finished(tmp_path):
     """An error after a resume removes the unfinished shards only."""
     tensors, out = llama_tensors(layers=3), tmp_path / "out"

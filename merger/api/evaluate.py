@@ -11,9 +11,10 @@ from merger.errors import UsageError
 from merger.screen import QUIET, Screen
 
 if TYPE_CHECKING:
-    from evals.ledger import Row
+    from evals.generate import Settings
+    from evals.ledger import Ledger, Row
     from evals.paired import Comparison
-    from evals.suite import Subject
+    from evals.suite import Entry, Subject
 
 
 class Evaluated(NamedTuple):
@@ -84,7 +85,6 @@ def evaluate(
     """
     from evals.generate import Settings
     from evals.ledger import Ledger
-    from evals.paper import LEFT_OUT, SUITE
     from evals.suite import parse_levels, parse_suite
 
     models = [models] if isinstance(models, str) else [str(m) for m in models]
@@ -96,26 +96,17 @@ def evaluate(
     entries = parse_suite(tasks, split=split, n=n, seed=seed, levels=wanted, check=check, **told)
     for entry in entries:
         entry.check()
-    names = {entry.name for entry in entries}
-    if tell := [f"{t} {'-'.join(map(str, lv))}" for t, lv in (trained or {}).items() if t in names]:
-        screen.say(f"levels they were trained on: {', '.join(tell)}; --levels asks for others")
-    if SUITE in tasks.split(","):
-        screen.say(LEFT_OUT)
+    _say_which(tasks, trained or {}, entries, screen)
     parts = None if objective_cmd else (device, dtype, engine, batch_tokens)
     # A new ledger is made when the first model is loaded: a mistake leaves no file behind.
     ledger = None if _may_be_made(store) else Ledger(store)
     made: list[Evaluated] = []
     for name, path in found.items():
         subject = _subject(name, path, parts, screen)
-        total = sum(e.size for e in entries) * samples
+        ledger = ledger or Ledger(store)
         if not made:
             _use_threads(threads)
-        ledger = ledger or Ledger(store)
-        ledger.name(subject.fingerprint, name)
-        how: dict[str, Any] = {"ledger": ledger, "settings": settings}
-        with screen.progress(name, total) as bar:
-            scores = {e.name: e.rows(subject, progress=bar.step, **how) for e in entries}
-        made.append(Evaluated(name, subject.fingerprint, scores))
+        made.append(_evaluated(name, subject, entries, ledger, settings, screen))
     return made
 
 
@@ -135,6 +126,33 @@ def _found(
         screen.say(one.choice)
         open_checkpoint(one.path).close()
     return {name: one.path for name, one in found.items()}
+
+
+def _say_which(
+    tasks: str, trained: Mapping[str, Sequence[int]], entries: "Sequence[Entry]", screen: Screen
+) -> None:
+    from evals.paper import LEFT_OUT, SUITE
+
+    if SUITE in tasks.split(","):
+        screen.say(LEFT_OUT)
+    names = {entry.name for entry in entries}
+    if tell := [f"{t} {'-'.join(map(str, lv))}" for t, lv in trained.items() if t in names]:
+        screen.say(f"levels they were trained on: {', '.join(tell)}; --levels asks for others")
+
+
+def _evaluated(
+    name: str,
+    subject: "Subject",
+    entries: "Sequence[Entry]",
+    ledger: "Ledger",
+    settings: "Settings",
+    screen: Screen,
+) -> Evaluated:
+    ledger.name(subject.fingerprint, name)
+    with screen.progress(name, sum(e.size for e in entries) * settings.samples) as bar:
+        how: dict[str, Any] = {"ledger": ledger, "settings": settings, "progress": bar.step}
+        scores = {entry.name: entry.rows(subject, **how) for entry in entries}
+    return Evaluated(name, subject.fingerprint, scores)
 
 
 def _may_be_made(store: str) -> bool:

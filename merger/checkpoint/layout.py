@@ -97,6 +97,11 @@ def begin(folder: Path, key: str) -> None:
     (folder / _JOURNAL).write_text(key)
 
 
+def begun(folder: Path) -> bool:
+    """Say whether a run came as far as its journal, before which it writes nothing."""
+    return any(file.name != _JOURNAL or file.stat().st_size for file in folder.iterdir())
+
+
 def finished(folder: Path, key: str, shards: Sequence[Shard]) -> set[str]:
     """Return the names of the shards that an earlier run finished; refuse another run's folder."""
     try:

@@ -50,6 +50,13 @@ def check_place(out: Path, *, force: bool, resume: bool) -> list[str]:
     return notes
 
 
+def check_new(folder: Path) -> None:
+    """Refuse a folder for a new run that holds anything: what it holds might be overwritten."""
+    if folder.is_dir() and any(not file.name.startswith(".") for file in folder.iterdir()):
+        law = f"{folder} holds other things than a run"
+        raise OutputError(law, "Name a new folder, or an empty one.")
+
+
 def check_apart(out: Path, sources: Iterable[Path]) -> None:
     """Refuse an OUT that is one of the folders it is made of: --force must not eat an input."""
     for source in sources:

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -37,7 +38,6 @@ from merger.errors import OutputError
 SHARD_SIZE = 5_000_000_000
 _PAGE = layout.PAGE
 _PIECE, _AFOOT = 1 << 20, 8  # bytes of a piece, and how many may be on their way to the disk
-_DIRECT = os.O_WRONLY | getattr(os, "O_DIRECT", 0)
 
 
 class Writer:
@@ -66,12 +66,11 @@ class Writer:
         self._of = {info.name: (shard, info) for shard in self.shards for info in shard.tensors}
         self._key = layout.key_of(spec_hash, self.shards)
         self._written: dict[str, list[tuple[int, int]]] = {}
-        self._fds: dict[str, int] = {}
+        self._fds: dict[str, tuple[int, int]] = {}  # and a handle that passes by the page cache
         self._made: list[Path] = []
         self.notes: list[str] = []
         self._held: list[int] = []
         self._lock, self._pool = threading.Lock(), ThreadPoolExecutor(2, "write")
-        self._past: dict[str, int] = {}  # handles that pass by the page cache
         self._refused: OSError | None = None
         self._pieces = SimpleQueue[np.ndarray]()
         for _ in range(_AFOOT):  # memory of whole pages, as the direct way asks for
@@ -101,7 +100,8 @@ class Writer:
             if self.folder.is_dir() and not self.folder.is_symlink():
                 self._held.append(hold(self.folder))
             self.notes = check_place(self.out, force=force, resume=resume)
-        self.resumed = joins or (resume and self.folder.exists())
+        left = self.folder.exists() and layout.begun(self.folder)
+        self.resumed = joins or (resume and left)
         if self.resumed:
             return layout.finished(self.folder, self._key, self.shards)
         if self.folder.exists():
@@ -115,7 +115,8 @@ class Writer:
 
     def _open(self, shard: Shard) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-        fd = self._fds[shard.name] = os.open(self.folder / shard.name, flags, 0o666)
+        fd = os.open(self.folder / shard.name, flags, 0o666)
+        self._fds[shard.name] = fd, _direct(self.folder / shard.name)
         if sys.platform == "linux":  # a disk too small is found now
             os.posix_fallocate(fd, 0, shard.size)
         else:
@@ -157,10 +158,11 @@ class Writer:
         """Bring part of a piece to the disk, and the shard to its end if nothing is missing."""
         try:
             head = min(-offset % _PAGE, len(part))
-            pages = part[head : head + (len(part) - head) // _PAGE * _PAGE]
-            passed = head + self._pass_by(shard, pages, offset + head)
-            _pwrite(self._fds[shard.name], part[:head].data, offset)
-            _pwrite(self._fds[shard.name], part[passed:].data, offset + passed)
+            pages = (len(part) - head) // _PAGE * _PAGE
+            fd, past = self._fds[shard.name]
+            passed = head + _pass_by(past, part[head : head + pages].data, offset + head)
+            _pwrite(fd, part[:head].data, offset)
+            _pwrite(fd, part[passed:].data, offset + passed)
             with self._lock:
                 self._missing[shard.name] -= len(part)
                 last = self._missing[shard.name] == 0
@@ -171,20 +173,6 @@ class Writer:
         finally:
             self._pieces.put(piece)
 
-    def _pass_by(self, shard: Shard, pages: np.ndarray, offset: int) -> int:
-        """Write whole pages past the page cache; return how many bytes went that way."""
-        if not len(pages):
-            return 0
-        try:
-            with self._lock:
-                if shard.name not in self._past:
-                    self._past[shard.name] = os.open(self.folder / shard.name, _DIRECT)
-            return os.pwrite(self._past[shard.name], pages.data, offset) // _PAGE * _PAGE
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            return 0  # this file system has no such way
-
     def _check(self) -> None:
         """Raise what the disk has refused behind the work."""
         with said(self.out):
@@ -192,14 +180,11 @@ class Writer:
                 raise self._refused
 
     def _finish(self, shard: Shard) -> None:
-        with self._lock:
-            fd, past = self._fds.pop(shard.name), self._past.pop(shard.name, None)
+        handles = self._fds.pop(shard.name)
         try:
-            os.fsync(fd)
+            os.fsync(handles[0])
         finally:
-            os.close(fd)
-            if past is not None:
-                os.close(past)
+            _close(handles)
         layout.mark(self.folder, shard)
 
     def commit(self) -> Path:
@@ -233,12 +218,9 @@ class Writer:
     def close(self) -> None:
         """Stop writing and keep OUT.partial, whose finished shards a later run can use."""
         self._pool.shutdown()
-        with self._lock:
-            for fd in (*self._fds.values(), *self._past.values(), *self._held):
-                os.close(fd)
-            self._fds.clear()
-            self._past.clear()
-            self._held.clear()
+        _close((*chain.from_iterable(self._fds.values()), *self._held))
+        self._fds.clear()
+        self._held.clear()
 
     def abort(self) -> None:
         """Stop writing and leave the disk as it was: a new OUT.partial goes, an old one stays."""
@@ -270,6 +252,30 @@ def _claim(taken: list[tuple[int, int]], name: str, start: int, end: int) -> Non
         taken.remove((a, b))
         start, end = min(a, start), max(b, end)
     taken.append((start, end))
+
+
+def _direct(file: Path) -> int:
+    """Open a file to write whole pages past the page cache; -1 where that is not to be had."""
+    try:
+        return os.open(file, os.O_WRONLY | getattr(os, "O_DIRECT", 0))
+    except OSError:
+        return -1
+
+
+def _pass_by(past: int, pages: memoryview, offset: int) -> int:
+    """Write whole pages past the page cache; return how many bytes went that way."""
+    try:
+        return os.pwrite(past, pages, offset) // _PAGE * _PAGE if pages and past >= 0 else 0
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return 0  # pages are larger here
+
+
+def _close(handles: Iterable[int]) -> None:
+    for fd in handles:
+        if fd >= 0:
+            os.close(fd)
 
 
 def _pwrite(fd: int, raw: memoryview | bytes, offset: int) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from merger.checkpoint import open_checkpoint
+from merger.checkpoint.place import partial_of
 from merger.checkpoint.sidecar import copy_sidecar, dominant
 from merger.errors import OutputError
 from recipes.rl.curve import CURVE, RECORD, draw, read_curve
@@ -40,7 +41,7 @@ class Workplace:
     def __init__(self, out: Path, record: Mapping[str, Any]) -> None:
         """Refuse an OUT that is there, and an OUT.partial that another run left."""
         self.out, self.record = out, json.loads(json.dumps(record))
-        self.part = out.with_name(f"{out.name}.partial")
+        self.part = partial_of(out)
         self.trainer = self.part / "trainer"  # its checkpoints, and the completions it saw
         if out.exists():
             raise OutputError(f"{out} exists", "Choose another OUT or remove it.")
