@@ -69,7 +69,7 @@ def resolve(
     if family is not None and family not in families():
         raise unknown("family", family, families())
     folder = Path(name).expanduser()
-    if folder.is_dir() or (folder.suffix == ".safetensors" and folder.is_file()):
+    if (name and folder.is_dir()) or (folder.suffix == ".safetensors" and folder.is_file()):
         return Resolved(folder, f"{name}: folder {folder}")
     table = known_aliases(aliases, family)
     if name in table:

@@ -86,6 +86,24 @@ def test_mistakes_are_merger_errors(models):
         merger.search("a,b", "run", trails=3)
 
 
+@pytest.mark.parametrize(
+    ("call", "law"),
+    [
+        (lambda: merger.evaluate("base", "ded", n=-1), "n is -1"),
+        (lambda: merger.evaluate("base", "ded", samples=0), "samples is 0"),
+        (lambda: merger.evaluate("base", "ded", temperature=-0.5), "temperature is -0.5"),
+        (lambda: merger.evaluate([], "ded"), "no model is named"),
+        (lambda: merger.merge(SPEC, "out", threads=0), "threads is 0"),
+        (lambda: merger.resolve(""), "no model named ''"),
+    ],
+)
+def test_calls_refuse_what_the_command_refuses(models, call, law):
+    """A number below its least value, or a name of nothing, is said before any work."""
+    with pytest.raises(merger.MergerError, match=law):
+        call()
+    assert not (models / "out").exists()
+
+
 def test_evaluate_returns_rows(tmp_path, monkeypatch):
     """`evaluate` gives each model with its scores in [0, 1], and prints nothing."""
     monkeypatch.chdir(tmp_path)

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
-from merger.api.limits import Count, Least, Number
+from merger.api.limits import Count, Least, Number, check_least
 from merger.errors import UsageError
 from merger.screen import QUIET, Screen
 
@@ -83,14 +83,15 @@ def evaluate(
     Raises:
         MergerError: the first thing wrong, said before a ledger is made or a model loaded.
     """
+    check_least(evaluate, locals())
     from evals.generate import Settings
     from evals.ledger import Ledger
     from evals.suite import parse_levels, parse_suite
 
-    models = [models] if isinstance(models, str) else [str(m) for m in models]
     settings = Settings(max_new_tokens, samples, temperature, top_p, seed)
-    found = _found(models, family, device, engine, screen)
-    trained = None if levels else trained_levels(models, family)
+    names = [models] if isinstance(models, str) else [str(m) for m in models]
+    found = _found(names, family, device, engine, screen)
+    trained = None if levels else trained_levels(names, family)
     wanted = parse_levels(levels) or trained
     told: dict[str, Any] = {"include_path": include_path, "data": data, "command": objective_cmd}
     entries = parse_suite(tasks, split=split, n=n, seed=seed, levels=wanted, check=check, **told)
@@ -118,6 +119,8 @@ def _found(
     from merger.device import check_device
     from merger.experts import resolve
 
+    if not models:
+        raise UsageError("no model is named", "Name a folder, an alias or a Hub id.")
     check_device(device)
     if engine == "paged" and not device.startswith("cuda"):
         raise UsageError(f"engine 'paged' needs CUDA, and the device is {device}", "Use auto.")

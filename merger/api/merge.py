@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from merger.api.limits import Count
+from merger.api.limits import Count, check_least
 from merger.errors import UsageError
 from merger.screen import QUIET, Screen
 
@@ -93,6 +93,7 @@ def merge(
     Raises:
         MergerError: a child for each kind of mistake; nothing is left but OUT.partial.
     """
+    check_least(merge, locals())
     from merger.engine import merge_to_folder, opened
     from merger.engine.folder import merge_to_nothing
     from merger.engine.team import Team
