@@ -1,7 +1,7 @@
 """How fast a merge is, and in how much memory: against the disk, a plain torch loop and mergekit.
 
 All in one run, on synthetic bfloat16 models (base and three experts) with the shapes of a size:
-  floor     read every input once, write the output once, fsync (what the disk alone takes)
+  floor     read every input once, write the output once past the page cache, fsync: one thread
   merger    `merger merge` as a command; and without its start-up, to compare with the floor
   mergekit  the same YAML by the mergekit-yaml that is named, with its default options and with
             the fastest ones, in turn with ours: A B C A B C
@@ -15,6 +15,7 @@ JSON line and a row for benchmarks/results.md for each operator.
 
 import argparse
 import json
+import mmap
 import os
 import shutil
 import subprocess
@@ -175,17 +176,18 @@ def files_of(folder: Path, operator: str) -> list[Path]:
 
 
 def disk(folder: Path, inputs: list[Path]) -> None:
-    """Read all inputs and write one output's bytes, fsync: what nobody can be faster than."""
-    buffer = bytearray(8 << 20)
+    """Read all inputs, write one output's bytes past the page cache, fsync: what a disk takes."""
+    buffer = mmap.mmap(-1, 8 << 20)
     for name in inputs:
         with name.open("rb", buffering=0) as file:
             while file.readinto(buffer):
                 pass
     left = sum(file.stat().st_size for file in (folder / "base").glob("*.safetensors"))
-    with (folder / "floor.bin").open("wb", buffering=0) as file:
-        while left > 0:
-            left -= file.write(buffer[: min(left, len(buffer))])
-        os.fsync(file.fileno())
+    fd = os.open(folder / "floor.bin", os.O_WRONLY | os.O_CREAT | getattr(os, "O_DIRECT", 0))
+    while left > 0:
+        left -= os.write(fd, buffer)
+    os.fsync(fd)
+    os.close(fd)
     (folder / "floor.bin").unlink()
 
 
