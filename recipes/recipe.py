@@ -119,10 +119,10 @@ def _build(name: str, table: Mapping[str, Any], settings: Sequence[tuple[str, An
     return overlay(recipe, {key: value for key, value in top.items() if value is not None})
 
 
-def _scale(scales: Mapping[str, Mapping[str, Any]], chosen: str) -> list[tuple[str, Any]]:
+def _scale(scales: Mapping[str, Mapping[str, Any]], chosen: Any) -> list[tuple[str, Any]]:
     if chosen == FULL:
         return []
-    if chosen not in scales:
+    if not isinstance(chosen, str) or chosen not in scales:
         raise unknown("scale", str(chosen), [FULL, *scales])
     return list(scales[chosen].items())
 

@@ -87,7 +87,7 @@ def merge(*, seed: int, **config: Any) -> Job:
         if not here.out.exists():
             placed = spec_from_mapping(_placed(config, here))
             with opened(placed) as models:
-                notes = merge_to_folder(models, here.out, resume=here.partial.exists()).notes
+                notes = merge_to_folder(models, here.out, resume=here.partial.exists())
             for note in notes:
                 here.say(note)
         return {"method": spec.method}

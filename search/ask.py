@@ -27,6 +27,7 @@ from search.scorers import Scorer, deal, open_task, refuse_benchmark
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 _TRIALS = 60
+_SQLITE = b"SQLite format 3\0"
 # With a time limit only, trials end when the time does.
 _MANY = 10_000
 
@@ -66,6 +67,9 @@ def _check_words(asked: Asked) -> None:
         if url and hidden(url) != url:
             law = f"{option} {hidden(url)} holds a password, and the run folder would keep it"
             raise UsageError(law, "Leave it out: set PGPASSWORD, or write ~/.pgpass.")
+        _check_file(option, (url or "").removeprefix("sqlite:///"))
+    if asked.max_new_tokens is not None and asked.max_new_tokens < 1:
+        raise UsageError(f"--max-new-tokens is {asked.max_new_tokens}", "Ask for 1 or more.")
     if min(1 if asked.trials is None else asked.trials, asked.stage2 + 1) < 1:
         raise UsageError(f"{asked.trials} trials, {asked.stage2} in stage 2", "Ask for 1 or more.")
     for kind, name, known in (
@@ -178,6 +182,21 @@ def _levels_by_task(text: str | None, tasks: Sequence[Task]) -> dict[str, tuple[
             known = ", ".join(map(str, task.levels))
             raise UsageError(f"{task.name} has no level {missing[0]}", f"Its levels: {known}.")
     return {task.name: levels for task in tasks}
+
+
+def _check_file(option: str, place: str) -> None:
+    """Refuse a file for a database where none can be, before a run folder is made."""
+    path = Path(place)
+    if not place or "://" in place:
+        return
+    if not path.parent.is_dir():
+        raise UsageError(f"{option}: there is no folder {path.parent}", "Make it, or name another.")
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(16) in (b"", _SQLITE):
+                return
+    if path.exists():
+        raise UsageError(f"{option}: {path} is no SQLite database", "Name a new file.")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -41,9 +41,9 @@ def save_model(search: Search, confirmed: dict[str, Any], out: Path) -> list[str
     """Merge winner.yaml into a new folder, with what it was selected on in its card."""
     spec = load_spec(str(search.run.path / CONFIG))
     with opened(spec, family=search.options.family) as models:
-        merged = merge_to_folder(models, out, device=search.options.device)
-    fill_selection(merged.out, selection(search, confirmed))
-    return merged.notes
+        notes = merge_to_folder(models, out, device=search.options.device)
+    fill_selection(out, selection(search, confirmed))
+    return notes
 
 
 def selection(search: Search, confirmed: dict[str, Any]) -> dict[str, str]:

@@ -173,6 +173,12 @@ search --experts tiny:ded --items 0+5                   | '0+5'
 search --experts tiny:ded --mde nan                     | nan
 search --experts tiny:ded --base tiny:base --trials 0                    | 0
 search --experts tiny:ded --time soon                   | 'soon'
+search --experts tiny:ded --store no/such/x.sqlite      | no folder no/such
+search --experts tiny:ded --store not.sqlite            | not.sqlite is no SQLite database
+search --experts tiny:ded --store taken                 | taken is no SQLite database
+search --experts tiny:ded --storage sqlite:///no/x.db   | no folder no
+search --experts tiny:ded --storage sqlite:///not.sqlite | not.sqlite is no SQLite database
+search --experts tiny:ded --max-new-tokens 0            | --max-new-tokens is 0
 search --experts tiny:ded --objective mode              | 'mode'
 search --experts tiny:ded --objective weighted:ded=x    | ded=x
 search --experts tiny:ded --sampler gpp                 | 'gpp'
@@ -205,6 +211,7 @@ run missing.yaml                                        | missing.yaml
 run good.yaml                                           | good.yaml has no stages
 run binary.yaml                                         | binary.yaml
 run tiny --set nope=1                                   | 'nope'
+run tiny --set scale=[smoke]                            | ['smoke']
 run tiny --set scale=huge                               | 'huge'
 run tiny --set seed=x                                   | 'x'
 run tiny --set seed                                     | 'seed'

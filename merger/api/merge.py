@@ -1,8 +1,8 @@
 """Merge by one call: a config, a mapping or a spec in, a new model folder out."""
 
+import os
 import re
 from collections.abc import Mapping
-from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -94,8 +94,7 @@ def merge(
         MergerError: a child for each kind of mistake; nothing is left but OUT.partial.
     """
     check_least(merge, locals())
-    from merger.engine import merge_to_folder, opened
-    from merger.engine.folder import merge_to_nothing
+    from merger.engine import DiscardSink, merge_to_folder, opened, run_plan
     from merger.engine.team import Team
 
     limit = size(memory, "--memory") if memory is not None else None
@@ -110,14 +109,16 @@ def merge(
         doubts = [] if team.rank else _doubts(models)
         for doubt in doubts:
             screen.say(f"warning: {doubt}")
-        plan, work = models.plan, merge_to_nothing
-        if out is not None:
-            how: dict[str, Any] = {"shard_size": shards, "resume": resume, "force": force}
-            work = partial(merge_to_folder, out=Path(out), team=team, **how)
+        plan, place = models.plan, Path(out or os.devnull).absolute()
         with screen.progress(f"merge ({plan.spec.method})", len(plan.steps)) as bar:
             walk |= {"device": device, "progress": lambda step: bar.step(note=step.name)}
-            made = work(models, **walk)
-        return Merged(made.out, made.notes, plan, doubts, places(models))
+            if out is None:
+                run_plan(plan, models.checkpoints, DiscardSink(), **walk)
+                notes = models.notes
+            else:
+                how: dict[str, Any] = {"shard_size": shards, "resume": resume, "force": force}
+                notes = merge_to_folder(models, place, team=team, **how, **walk)
+        return Merged(place, notes, plan, doubts, places(models))
 
 
 def places(models: "Opened") -> dict[str, str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from merger.checkpoint import Checkpoint, Writer, open_models
 from merger.checkpoint.align import MODES, Aligned, add_tokens, align
@@ -18,7 +17,7 @@ from merger.checkpoint.sidecar import copy_sidecar, dominant, write_template
 from merger.checkpoint.vocab import check_vocabularies
 from merger.checkpoint.writer import SHARD_SIZE
 from merger.device import check_device
-from merger.engine.run import DiscardSink, WriterSink, run_plan
+from merger.engine.run import WriterSink, run_plan
 from merger.engine.team import Team
 from merger.experts import resolve
 from merger.plan import Plan, Step, make_plan
@@ -69,13 +68,6 @@ def opened(
         yield Opened(plan, aligned.checkpoints, choices, inputs, aligned)
 
 
-class Merged(NamedTuple):
-    """A finished folder and what should be said about it."""
-
-    out: Path
-    notes: list[str]
-
-
 def merge_to_folder(
     models: Opened,
     out: Path,
@@ -87,8 +79,10 @@ def merge_to_folder(
     team: Team | None = None,
     progress: Callable[[Step], None] | None = None,
     **walk: Any,
-) -> Merged:
+) -> list[str]:
     """Write a planned merge to a new folder, which gets its name only when it is whole.
+
+    Returns what should be said: what was dropped, copied or cast.
 
     Args:
         models: the plan and its open models.
@@ -129,21 +123,12 @@ def merge_to_folder(
             )
             if team.rank:
                 team.tell(f"done {team.rank}", known())
-                return Merged(writer.out, notes)
+                return notes
             for other in range(1, team.size):
                 learn(team.hear(f"done {other}"))
             notes += _papers(models, writer.folder, notes)
             writer.commit()
-    return Merged(writer.out, [*writer.notes, *notes])
-
-
-def merge_to_nothing(models: Opened, **walk: Any) -> Merged:
-    """Do a merge and keep nothing of it: to try sizes that no disk at hand can hold.
-
-    The options are those of `run_plan`.
-    """
-    run_plan(models.plan, models.checkpoints, DiscardSink(), **walk)
-    return Merged(Path(os.devnull), models.notes)
+    return [*writer.notes, *notes]
 
 
 def _papers(models: Opened, folder: Path, notes: list[str]) -> list[str]:
