@@ -30,18 +30,11 @@ DEFAULT_N = 100  # items of a task of ours; files and lm-eval tasks are taken wh
 
 @dataclass(frozen=True)
 class Subject:
-    """A model to evaluate: its weights' fingerprint, the live model, its folder if it has one."""
+    """A model to evaluate: fingerprint of its weights, the live model (no command asks), folder."""
 
     fingerprint: str
     answerer: Answerer | None
-    path: Path | None = None
-
-    @property
-    def live(self) -> Answerer:
-        """The live model; a `UsageError` where none was loaded."""
-        if self.answerer is None:
-            raise UsageError("the tasks need a live model", "Load it first.")
-        return self.answerer
+    path: Path
 
 
 @dataclass(frozen=True)
@@ -76,11 +69,10 @@ class Entry:
     ) -> list[Row]:
         """Return the rows of all items, from the ledger where they are there."""
         if self.command is not None:
-            if subject.path is None:
-                raise UsageError("a command needs a model in a folder", "Save the model first.")
             return command_rows(self.command, subject.fingerprint, subject.path, ledger)
         kept: dict[str, Any] = {"ledger": ledger, "progress": progress}
-        model, mark = subject.live, subject.fingerprint
+        model: Any = subject.answerer  # there is one: only a command is asked without
+        mark = subject.fingerprint
         if self.task:
             return evaluate(model, mark, self.task, self.items, settings=self.own(settings), **kept)
         from evals.harness import evaluate_lm_eval

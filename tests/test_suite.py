@@ -2,11 +2,8 @@
 
 import pytest
 
-from evals.generate import Answerer, Settings
-from evals.ledger import Ledger
-from evals.suite import Entry, Subject, parse_levels, parse_suite
+from evals.suite import parse_levels, parse_suite
 from merger.errors import UsageError
-from tests.toy_models import toy_model, toy_tokenizer
 
 
 def test_names_become_entries(tmp_path):
@@ -37,12 +34,3 @@ def test_levels_that_mean_nothing_are_refused(text):
     """An empty range is a mistake, not everything."""
     with pytest.raises(UsageError):
         parse_levels(text)
-
-
-def test_a_live_model_has_no_folder_to_score():
-    """A command is told to wait for a saved model."""
-    subject = Subject("f0", Answerer(toy_model(), toy_tokenizer()))
-    with pytest.raises(UsageError, match="folder"):
-        Entry("command", command="true {model}").rows(
-            subject, ledger=Ledger(":memory:"), settings=Settings()
-        )
