@@ -121,6 +121,21 @@ def test_elementwise_operators_commute_with_cutting(case):
     assert torch.equal(torch.cat(parts), case.merge().flatten())
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", [n for n in OPERATORS if OPERATORS[n].laws.stored])
+def test_stored_blocks_are_as_good_as_widened_ones(name, bad):
+    """Blocks in bfloat16 give what widened ones give, and let no bad number pass unseen."""
+    base, *experts = torch.randn(3, 5, 99, generator=torch.Generator().manual_seed(1)).bfloat16()
+    knobs = {"weight": [0.7, 0.0]}
+    merged = merge_tensors(name, experts, base, **knobs)
+    widened = merge_tensors(name, [e.float() for e in experts], base.float(), **knobs)
+    assert torch.equal(merged, widened.bfloat16())
+    for expert in experts:
+        expert[3, 7] = bad
+        assert not merge_tensors(name, experts, base, **knobs)[3, 7].isfinite()
+        expert[3, 7] = 0
+
+
 @given(n=st.integers(1, 300), density=st.floats(0.01, 1), grid=st.booleans())
 def test_trim_keeps_exactly_k(n, density, grid):
     """Trim keeps max(1, int(density·n)) entries for every n, ties at the threshold or not."""
