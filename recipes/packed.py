@@ -2,11 +2,10 @@
 
 Texts lie in rows, rows of about one length in blocks, blocks end to end in one flat run of places:
 all but attention works on the flat run. A row may hold a prompt and several answers to it, each of
-which sees the prompt and itself. Departures
-from `transformers`: attention is written out, because at these sizes the fused kernel is slower
-than batched products by oneDNN, which `products` asks for (float32 stays float32 there on
-processors without AMX). Widths and the run are filled up to round numbers, since oneDNN makes its
-products anew for each shape.
+which sees the prompt and itself. Departures from `transformers`: attention is written out, because
+at these sizes the fused kernel is slower than batched products by oneDNN, which `products` asks for
+(float32 stays float32 there on processors without AMX). Widths and the run are filled up to round
+numbers, since oneDNN makes its products anew for each shape.
 """
 
 from __future__ import annotations
@@ -19,8 +18,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812  its usual name
 from torch import Tensor
 
+from evals import fastloop
+
 _ROWS = 4  # of a block
 _WIDTH, _RUN = 8, 256  # the round numbers
+_VOCABULARY = 8192  # beyond it the logits of a batch, which are all held at once, are too many
 
 
 class Text(NamedTuple):
@@ -45,15 +47,12 @@ class Run(NamedTuple):
 
 def supported(net: Any) -> bool:
     """Say whether `hidden` computes what the model's own forward does."""
-    if type(net).__name__ != "LlamaForCausalLM" or next(net.parameters()).device.type != "cpu":
-        return False
-    config, linear = net.config, torch.nn.Linear
-    layers = [m for m in net.modules() if isinstance(m, linear)]
-    return bool(
-        all(type(m) is linear and m.bias is None for m in layers)
-        and config.hidden_act == "silu"
-        and (config.rope_parameters or {}).get("rope_type", "default") == "default"
+    return (
+        fastloop.supported(net)
+        and type(net).__name__ == "LlamaForCausalLM"
+        and not (net.config.attention_bias or net.config.mlp_bias)
         and net.dtype == torch.float32
+        and net.config.vocab_size <= _VOCABULARY
     )
 
 

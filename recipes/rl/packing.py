@@ -79,26 +79,23 @@ def answer_logps(
         temperature: what the logits are divided by.
     """
     at = ids.shape[1] - kept
-    prompts = [_tokens(i[:at], m[:at]) for i, m in zip(ids, mask, strict=True)]
-    answers = [_tokens(i[at:], m[at:]) for i, m in zip(ids, mask, strict=True)]
+    filled = mask.bool()
+    prompts, answers = (
+        [row[keep].tolist() for row, keep in zip(ids[:, part], filled[:, part], strict=True)]
+        for part in (slice(at), slice(at, None))
+    )
     texts, where = _rows(prompts, answers)
     run, sources = lay(texts), []
     for prompt, answer, (row, offset) in zip(prompts, answers, where, strict=True):
         first = run.starts[row]  # the prompt's last place says the answer's first token
         said = range(first + offset, first + offset + len(answer) - 1)
         sources += [first + len(prompt) - 1, *said][: len(answer)]
-    filled = mask[:, at:].bool()
-    wanted = ids[:, at:][filled]
+    filled = filled[:, at:]
     logits = F.linear(hidden(net, run)[torch.tensor(sources)], net.lm_head.weight) / temperature
     logp = logits.log_softmax(-1)
     empty = logp.new_zeros(len(ids), kept)
-    chosen = empty.masked_scatter(filled, logp.gather(1, wanted[:, None]).squeeze(1))
+    chosen = empty.masked_scatter(filled, logp.gather(1, ids[:, at:][filled][:, None]))
     return chosen, empty.masked_scatter(filled, -(logp.exp() * logp).sum(-1))
-
-
-def _tokens(ids: Tensor, mask: Tensor) -> list[int]:
-    found: list[int] = ids[mask.bool()].tolist()
-    return found
 
 
 def _rows(
