@@ -252,7 +252,8 @@ def _answer_columns(row: Row) -> dict[str, Any]:
 
 
 def _score_columns(row: Row) -> dict[str, Any]:
-    return {n: getattr(row, n) for n in ("item", "sample", *_SCORE)}
+    facts = {n: getattr(row, n) for n in ("item", "sample", *_SCORE)}
+    return facts | {"correct": float(row.correct)}  # PostgreSQL takes no bool for a number
 
 
 def _read(found: Mapping[Any, Any]) -> Row:
