@@ -81,7 +81,7 @@ def test_a_disk_that_is_too_small_is_told_before_the_run(typed, monkeypatch):
     monkeypatch.setattr("recipes.needs.free_disk", lambda place: 1000)
     status, _, err = typed("run", "tiny", "--dry-run")
     assert status == 2
-    assert "are to be written below runs/tiny, and 0.0 MB are free" in err
+    assert "are to be written below runs/tiny, and 1 kB are free" in err
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def test_wheel_and_sdist_hold_what_is_needed(built):
 
 @pytest.mark.slow
 def test_the_wheel_works_without_the_checkout(built, tmp_path):
-    """Installed into an empty place, every room loads from there and a merge and an eval run."""
+    """Installed into an empty place, every room loads from there, and each kind of work runs."""
     wheel, _ = built
     site = tmp_path / "site"
     words = ["pip", "install", "--quiet", "--no-deps", "--target", str(site), str(wheel)]
@@ -128,4 +128,9 @@ def test_the_wheel_works_without_the_checkout(built, tmp_path):
     assert "0.1" in python("-m", "merger.cli", "--version")
     python("-m", "merger.cli", "merge", "--method", "linear", "--expert", "ded=1", "out")
     python("-m", "merger.cli", "eval", "out", "--tasks", "ind", "--n", "2", "--max-new-tokens", "4")
-    python("-m", "merger.cli", "run", "tiny", "--dry-run")
+    python("-m", "merger.cli", "run", "tiny", "--set", "scale=smoke", "--dry-run")
+    python("-m", "merger.cli", "tasks", "list")
+    sizes = "--tasks ind --levels 1 --trials 3 --items 2+2 --max-new-tokens 4 --out run"
+    python("-m", "merger.cli", "search", "--experts", "ded,ind", *sizes.split())
+    python("-m", "merger.cli", "merge", "run/winner.yaml", "best")
+    python("-m", "merger.cli", "ablate", "run", "--quick", "--plan")
