@@ -114,7 +114,9 @@ class Run:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{self.path} cannot be made: {error.strerror}", "Name another.") from error
+            raise OutputError(
+                f"{self.path} cannot be made: {error.strerror}", "Name another."
+            ) from error
         self.write(
             "manifest.json", {"schema": "merger.run/1", "options": options.to_mapping(), **facts}
         )
