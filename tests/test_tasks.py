@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import evals.tasks  # noqa: F401  the folder fills the table
 from evals.answers import grade_number
 from evals.itemfile import item_at, item_document
-from evals.own import FileTask, file_item, file_task
+from evals.own import FileTask, file_item
 from evals.task import SPLITS, TASKS, Draft, Item, bucket, capacity, draw_item, get_task, items
 from evals.v0 import V0Task
 
@@ -126,7 +126,7 @@ def test_a_megabyte_is_read_in_a_tenth_of_a_second(name, part):
     if name in TASKS:
         task, item = TASKS[name], drawn(name, 1)[0]
     else:
-        task = file_task("mine", grade_number_of, kind=V0Task if name == "v0" else FileTask)
+        task = (V0Task if name == "v0" else FileTask)(name="mine", grade=grade_number_of)
         item = file_item(task, {"prompt": "?", "answer": "(1) A is True"})
     text = part * (MEGABYTE // len(part))
     for said in (text, wrapped(text[:-60]), wrapped(text[:3900])):
