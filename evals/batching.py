@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor
 
+from evals.drafts import CLOSE
 from evals.fastloop import Decoder
 from evals.sampling import pick, stream
 from evals.threads import together
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 Thing = TypeVar("Thing")
 _REFILL = 0.9  # drop finished rows and admit others when fewer than this share is alive
 _SHARE = 8192  # rows · width that are worth a thread of their own; below, Python decides the pace
+_DRAFTED = 0.35  # of a row with a draft is left to be stepped: there are fewer rows a thread
 _FEW = 8  # rows that the engine steps at least
 _LOOK = 8  # tokens between two looks for a stop string
 _PREFILL = 1_024  # tokens of prompts read at once; they are padded to the longest of a part
@@ -38,26 +40,54 @@ class _Row:
 
     request: Request
     dice: Random
+    draft: tuple[int, ...] = ()
     said: list[int] = field(default_factory=list)
     finish: Finish = "length"
     done: bool = False
+    unsure: bool = False  # two tokens were too close: to be answered again, without the draft
 
 
 def run(
     answerer: Answerer, requests: Sequence[Request], settings: Settings
 ) -> Iterator[list[Answered]]:
     """Answer all requests; yield what is done whenever a batch is compacted."""
-    waiting = sorted(requests, key=lambda r: (-len(r.tokens), -r.budget, r.name, r.sample))
-    slots = max((len(r.tokens) + r.budget for r in waiting), default=1)
+    drafts = _drafts(answerer, requests, settings)
+    waiting = [_Row(r, stream(settings.seed, r.name, r.sample), d) for r, d in drafts]
+    waiting.sort(key=_order)
+    slots = max((len(r.tokens) + r.budget for r in requests), default=1)
     few = max(_FEW, _SHARE // answerer.model.config.hidden_size)
-    hands = max(1, min(answerer.hands, len(waiting) // few))
+    many = sum(_DRAFTED if row.draft else 1 for row in waiting)
+    hands = max(1, min(answerer.hands, int(many / few)))
     most = max(1, min(answerer.max_rows, answerer.batch_tokens // slots) // hands)
     decoder, stop = Decoder(answerer.model), Event()
     batches = [
         _Batch(decoder, answerer, settings, waiting[hand::hands], most, slots, stop)
         for hand in range(hands)
     ]
-    yield from together([batch.walk() for batch in batches], stop)
+    for group in together([batch.walk() for batch in batches], stop):
+        if settings.temperature == 0:
+            for request, said, _ in group:
+                answerer.drafts.hear(request.tokens, said)
+        yield group
+    if decoder.finite:
+        for batch in batches:
+            answerer.memory.give(batch.cache.buffer)
+
+
+def _drafts(
+    answerer: Answerer, requests: Sequence[Request], settings: Settings
+) -> Iterator[tuple[Request, tuple[int, ...]]]:
+    """Give each request a draft, where there is one and steps alone would say the same."""
+    exact = settings.temperature == 0 and answerer.model.dtype == torch.float32
+    for r in requests:
+        drafted = exact and not r.stops
+        yield r, answerer.drafts.draft(r.tokens, r.budget) if drafted else ()
+
+
+def _order(row: _Row) -> tuple[int, int, str, int]:
+    request = row.request
+    length = len(request.tokens) + len(row.draft)
+    return (-length, -request.budget, request.name, request.sample)
 
 
 class _Batch:
@@ -68,7 +98,7 @@ class _Batch:
         decoder: Decoder,
         answerer: Answerer,
         settings: Settings,
-        waiting: Sequence[Request],
+        waiting: list[_Row],
         most: int,
         slots: int,
         stop: Event,
@@ -77,7 +107,7 @@ class _Batch:
         self.ends, self.text, self.settings = answerer.ends, answerer.text, settings
         self.waiting, self.most = waiting, min(most, len(waiting))
         self.rows: list[_Row] = []
-        self.cache = decoder.room(self.most, slots)
+        self.cache = decoder.room(self.most, slots, answerer.memory)
         self.next: Tensor = torch.empty(0, dtype=torch.long)
 
     def walk(self) -> Iterator[list[Answered]]:
@@ -89,17 +119,27 @@ class _Batch:
             self.step_until_sparse()
             yield self.compact()
 
-    def admit(self, requests: Sequence[Request]) -> None:
-        """Read the prompts, once for all samples, and say each row's first token."""
-        grouped = (list(g) for _, g in groupby(requests, key=lambda r: r.tokens))
-        for part in cut(grouped, lambda g: len(g[0].tokens), _PREFILL):
-            sizes = [len(g) for g in part]
-            logits = self.decoder.prefill([g[0].tokens for g in part], sizes, self.cache)
-            rows = [_Row(r, self._dice(r)) for g in part for r in g]
-            first = self._pick(logits, rows)
-            self.rows += rows
-            self._note(first, rows)
-            self.next = torch.cat((self.next, first))
+    def admit(self, rows: Sequence[_Row]) -> None:
+        """Read the prompts, once for all samples or with their drafts, and say first tokens."""
+        plain = [row for row in rows if not row.draft]
+        grouped = (list(g) for _, g in groupby(plain, key=lambda r: r.request.tokens))
+        for part in cut(grouped, lambda g: len(g[0].request.tokens), _PREFILL):
+            prompts, some = [g[0].request.tokens for g in part], [r for g in part for r in g]
+            logits = self.decoder.prefill(prompts, [len(g) for g in part], self.cache)
+            self._say(self._pick(logits, some), some)
+        drafted = [row for row in rows if row.draft]
+        for some in cut(drafted, lambda r: len(r.request.tokens) + len(r.draft), _PREFILL):
+            texts = [r.request.tokens for r in some], [r.draft for r in some]
+            said = self.decoder.verify(*texts, self.cache)
+            for row, (tokens, margin) in zip(some, said, strict=True):
+                row.said, row.unsure = tokens[:-1], margin < CLOSE
+            self._say(torch.tensor([tokens[-1] for tokens, _ in said]), some)
+
+    def _say(self, tokens: Tensor, rows: list[_Row]) -> None:
+        """Let new rows say the first of their tokens that is not in the cache."""
+        self.rows += rows
+        self._note(tokens, rows)
+        self.next = torch.cat((self.next, tokens))
 
     def step_until_sparse(self) -> None:
         """Say tokens until too few rows are alive to be worth the batch, or none."""
@@ -112,13 +152,19 @@ class _Batch:
 
     def compact(self) -> list[Answered]:
         """Drop the finished rows and return what they said."""
-        done = [row for row in self.rows if row.done]
+        done = [row for row in self.rows if row.done and not row.unsure]
+        self.waiting += [_Row(r.request, r.dice) for r in self.rows if r.unsure]
         kept = self.cache.keep([not row.done for row in self.rows])
         self.next = self.next[torch.tensor(kept, dtype=torch.long)]
         self.rows = [self.rows[i] for i in kept]
         return [(r.request, r.said, r.finish) for r in done]
 
     def _pick(self, logits: Tensor, rows: Sequence[_Row]) -> Tensor:
+        """Choose tokens; see which rows with a draft are too close to be sure."""
+        if any(r.draft for r in rows):
+            best = logits.topk(2).values
+            for row, close in zip(rows, (best[:, 0] - best[:, 1] < CLOSE).tolist(), strict=True):
+                row.unsure |= close and bool(row.draft) and not row.done
         dice = [r.dice for r in rows]
         return pick(logits, dice, self.settings.temperature, self.settings.top_p)
 
@@ -130,7 +176,8 @@ class _Batch:
             row.said.append(token)
             if token in self.ends or self._stopped(row):
                 row.finish = "stop"
-            row.done = row.finish == "stop" or len(row.said) >= row.request.budget
+            full = len(row.said) >= row.request.budget
+            row.done = row.unsure or full or row.finish == "stop"
 
     def _stopped(self, row: _Row) -> bool:
         """Look for a stop string, every few tokens as decoding text is not free."""
@@ -138,9 +185,6 @@ class _Batch:
             return False
         text = self.text(row.said)
         return any(stop in text for stop in row.request.stops)
-
-    def _dice(self, request: Request) -> Random:
-        return stream(self.settings.seed, request.name, request.sample)
 
 
 def cut(

@@ -2,32 +2,31 @@
 
 Departures from `transformers`: q, k, v and gate, up are one product each, in float32 laid out for
 oneDNN, on some processors twice as fast as what torch would take; keys and values lie in blocks of
-slots allocated once, slots last, a row from slot 0 (prompts padded on the right, a length per row),
-so that nothing is copied as the text grows and a row that is done is overwritten by a living one.
-Weights are read when a `Decoder` is made: make one per call, and an in-place change cannot be
-missed. In float32 greedy tokens equal those of `generate` (tests/test_generate.py).
+slots (evals/cache.py), prompts padded on the right. Weights are read when a `Decoder` is made: make
+one per call, and an in-place change cannot be missed. In float32 greedy tokens equal those of
+`generate` (tests/test_generate.py).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812  its usual name
 from torch import Tensor, nn
 
+from evals.cache import BLOCK, Cache, Memory
+
 _KNOWN = frozenset({"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"})
 _ROPE = frozenset({"default", "linear", "llama3"})  # tables that do not depend on the length
 MAX_WEIGHTS = 1_000_000_000  # the products cost one more copy of the weights
-_BLOCK = 32  # slots to which attention is filled up
 _CHUNK = 64  # rows that attend together, to the slots of the longest of them
 # Products of fewer rows take another path through the CPU's library and round differently, so that
 # an answer would depend on its batch.
 _LEAST = 8
+_LOGITS = 16_000_000  # entries of logits that are made at once
 
 Product = Callable[[Tensor], Tensor]
 
@@ -48,48 +47,6 @@ def supported(model: Any) -> bool:
         and rope.get("rope_type", "default") in _ROPE
         and sum(p.numel() for p in model.parameters()) <= MAX_WEIGHTS
     )
-
-
-@dataclass
-class Cache:
-    """Keys and values, a buffer a layer each, in blocks of slots: the first `count` rows are used.
-
-    Keys are (blocks, rows, heads, slots of a block, width) and values (…, width, slots of a block),
-    so that either product reads memory in its order. `lengths` says how much of each row is used;
-    what lies behind is finite.
-    """
-
-    keys: list[Tensor]
-    values: list[Tensor]
-    lengths: Tensor
-    count: int = 0
-
-    def enter(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Write a layer's (rows, slots, heads, width) keys and values behind the rows in use."""
-        rows = slice(self.count, self.count + len(keys))
-        for block, part in zip(self.keys[layer], keys.split(_BLOCK, 1), strict=False):
-            block[rows, :, : part.shape[1]] = part.transpose(1, 2)
-        for block, part in zip(self.values[layer], values.split(_BLOCK, 1), strict=False):
-            block[rows, :, :, : part.shape[1]] = part.permute(0, 2, 3, 1)
-
-    @torch.inference_mode()
-    def keep(self, alive: Sequence[bool]) -> list[int]:
-        """Keep the living rows, the last of them in the places of the dead; return the order."""
-        order = [i for i, lives in enumerate(alive) if lives]
-        count = len(order)
-        holes = [i for i in range(count) if not alive[i]]
-        movers = order[count - len(holes) :]
-        if holes:
-            to, source = torch.tensor(holes), torch.tensor(movers)
-            used = int(self.lengths[source].max()) // _BLOCK + 1
-            for buffer in (*self.keys, *self.values):
-                for block in buffer[:used]:
-                    block[to] = block[source]
-            self.lengths[to] = self.lengths[source]
-        self.lengths[count : self.count] = 0
-        self.count = count
-        moved = dict(zip(holes, movers, strict=True))
-        return [moved.get(i, i) for i in range(count)]
 
 
 @dataclass(frozen=True)
@@ -122,6 +79,7 @@ class Decoder:
         self.layers = [self._read(layer) for layer in body.layers]
         self.norm = body.norm.weight.detach()
         self.head = self._product(model.lm_head)
+        self.finite = True  # all that was computed so far
         self._rotary = body.rotary_emb
         self._turns = torch.empty(0)
 
@@ -158,20 +116,11 @@ class Decoder:
         halves = x.view(-1, 2, self.width // 2, x[0].numel())
         return halves.transpose(1, 2).reshape(x.shape)
 
-    @torch.inference_mode()
-    def room(self, rows: int, slots: int) -> Cache:
+    def room(self, rows: int, slots: int, memory: Memory) -> Cache:
         """Return an empty cache for this many rows of this many slots."""
-        blocks, rows = -(-slots // _BLOCK), max(rows, _LEAST)
-        self._reach(blocks * _BLOCK)
-        shape = (len(self.layers), blocks, rows, self.kv_heads, _BLOCK, self.width)
-        size = math.prod(shape) * self.norm.element_size()
-        # Zeros of the system, which takes the memory of a page when it is first written.
-        keys, values = (
-            torch.from_numpy(np.zeros(size, np.uint8)).view(self.norm.dtype).view(shape)
-            for _ in range(2)
-        )
-        values = values.view(*shape[:-2], self.width, _BLOCK)
-        return Cache(list(keys), list(values), torch.zeros(rows, dtype=torch.long))
+        self._reach(-(-slots // BLOCK) * BLOCK)
+        shape = (len(self.layers), max(rows, _LEAST), self.kv_heads, self.width)
+        return Cache.make(shape, slots, self.norm.dtype, memory)
 
     @torch.inference_mode()
     def prefill(
@@ -181,24 +130,56 @@ class Decoder:
 
         What stands behind a row's length is garbage that no earlier place attends to.
         """
-        lengths = torch.tensor([len(p) for p in prompts])
-        rows, slots = max(len(prompts), 2), max(int(lengths.max()), _LEAST)
+        copies = torch.arange(len(prompts)).repeat_interleave(torch.tensor(repeats))
+        hidden = self._enter(prompts, copies, cache)
+        some = torch.arange(max(len(prompts), _LEAST)).clamp(max=len(prompts) - 1)
+        last = torch.tensor([len(p) - 1 for p in prompts])
+        return self._logits(hidden[some, last[some]])[copies]
+
+    @torch.inference_mode()
+    def verify(
+        self, prompts: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]], cache: Cache
+    ) -> list[tuple[list[int], float]]:
+        """Read prompts with drafted answers into the cache, as far as the model says the same.
+
+        Returns for each the tokens that the model says, the last of which differs from the draft or
+        ends it and is not in the cache, and the least distance of its two best logits.
+        """
+        texts = [[*p, *d[:-1]] for p, d in zip(prompts, drafts, strict=True)]
+        hidden = self._enter(texts, torch.arange(len(texts)), cache)
+        lengths = cache.lengths[cache.count - len(texts) : cache.count]
+        sizes = [len(d) for d in drafts]
+        places = torch.cat([hidden[i, len(p) - 1 : len(texts[i])] for i, p in enumerate(prompts)])
+        parts = places.split(max(_LEAST, _LOGITS // len(self.embedding)))
+        two = [self._logits(part).topk(2) for part in parts]
+        margins = torch.cat([t.values[:, 0] - t.values[:, 1] for t in two]).split(sizes)
+        words = torch.cat([t.indices[:, 0] for t in two]).split(sizes)
+        found = []
+        for i, (draft, said, margin) in enumerate(zip(drafts, words, margins, strict=True)):
+            same = said[:-1] == torch.tensor(draft[:-1], dtype=torch.long)
+            count = int(same.long().cumprod(0).sum()) + 1
+            lengths[i] -= len(draft) - count
+            found.append((said[:count].tolist(), float(margin[:count].min())))
+        return found
+
+    def _enter(self, texts: Sequence[Sequence[int]], copies: Tensor, cache: Cache) -> Tensor:
+        """Read texts and write `copies` of them behind the rows in use; return hidden states."""
+        rows, slots = max(len(texts), 2), max(*map(len, texts), _LEAST)
         padded = torch.zeros(rows, slots, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            padded[row, : len(prompt)] = torch.tensor(prompt)
+        for row, text in enumerate(texts):
+            padded[row, : len(text)] = torch.tensor(text)
         turns = self._turns[:slots, None]
         hidden = F.embedding(padded, self.embedding)
-        copies = torch.arange(len(prompts)).repeat_interleave(torch.tensor(repeats))
         for i, layer in enumerate(self.layers):
             q, k, v = self._heads(layer, hidden, turns)
             hidden = self._mix(layer, hidden, _causal(q, k, v))
-            if len(copies) > len(prompts):
+            if len(copies) > len(texts):
                 k, v = k[copies], v[copies]
             cache.enter(i, k[: len(copies)], v[: len(copies)])
+        lengths = torch.tensor([len(text) for text in texts])
         cache.lengths[cache.count : cache.count + len(copies)] = lengths[copies]
         cache.count += len(copies)
-        some = torch.arange(max(len(prompts), _LEAST)).clamp(max=len(prompts) - 1)
-        return self._logits(hidden[some, lengths[some] - 1])[copies]
+        return hidden
 
     @torch.inference_mode()
     def step(self, tokens: Tensor, cache: Cache) -> Tensor:
@@ -208,8 +189,8 @@ class Decoder:
         """
         rows = max(cache.count, _LEAST)
         # A row that is done is stepped with the others until it is dropped: it stays at the end.
-        place = cache.lengths[:rows].clamp(max=len(cache.keys[0]) * _BLOCK - 1)
-        block, slot, every = place // _BLOCK, place % _BLOCK, slice(None)
+        place = cache.lengths[:rows].clamp(max=len(cache.keys[0]) * BLOCK - 1)
+        block, slot, every = place // BLOCK, place % BLOCK, slice(None)
         key_at = (block, torch.arange(rows), every, slot)
         value_at = (block, torch.arange(rows), every, every, slot)
         parts, turns = self._parts(place), self._turns[place, None]
@@ -229,7 +210,7 @@ class Decoder:
         """
         parts, start = [], 0
         for some in place.tensor_split(-(-len(place) // _CHUNK)):
-            slots = (int(some.max()) // _BLOCK + 1) * _BLOCK
+            slots = (int(some.max()) // BLOCK + 1) * BLOCK
             behind = torch.arange(slots) > some[:, None]
             mask = torch.zeros(behind.shape, dtype=self.embedding.dtype)
             mask = mask.masked_fill_(behind, float("-inf")).repeat_interleave(self.kv_heads, 0)
@@ -240,11 +221,11 @@ class Decoder:
     def _attend(self, q: Tensor, keys: Tensor, values: Tensor, rows: slice, mask: Tensor) -> Tensor:
         """Attend from one new place a row; batched products, faster here than the fused kernel."""
         folded = q[rows].reshape(len(mask), -1, self.width)
-        blocks = range(mask.shape[-1] // _BLOCK)
+        blocks = range(mask.shape[-1] // BLOCK)
         weights = torch.cat([folded @ keys[b, rows].flatten(0, 1).mT for b in blocks], -1)
         weights = weights.mul_(self.width**-0.5).add_(mask)
         weights = torch.softmax(weights, -1, dtype=torch.float32).to(q.dtype)
-        split = zip(blocks, weights.split(_BLOCK, -1), strict=True)
+        split = zip(blocks, weights.split(BLOCK, -1), strict=True)
         mixed = [values[b, rows].flatten(0, 1) @ some.mT for b, some in split]
         return torch.stack(mixed).sum(0).mT.reshape(-1, self.heads * self.width)
 
@@ -267,6 +248,7 @@ class Decoder:
         return hidden + layer.down(F.silu(gate).mul_(up))
 
     def _logits(self, hidden: Tensor) -> Tensor:
+        self.finite = self.finite and bool(hidden.isfinite().all())
         return self.head(self._normed(hidden, self.norm))
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -286,6 +268,6 @@ def _causal(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     All are (rows, slots, heads, width); returns (rows, slots, heads · width).
     """
     slots = q.shape[1]
-    q, k, v = (F.pad(x, (0, 0, 0, 0, 0, -slots % _BLOCK)).transpose(1, 2) for x in (q, k, v))
+    q, k, v = (F.pad(x, (0, 0, 0, 0, 0, -slots % BLOCK)).transpose(1, 2) for x in (q, k, v))
     mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     return mixed.transpose(1, 2)[:, :slots].flatten(2)

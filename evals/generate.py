@@ -19,6 +19,8 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 
+from evals.cache import Memory
+from evals.drafts import Drafts
 from evals.task import Item, Task
 from evals.threads import cores
 from merger.device import check_device
@@ -117,6 +119,7 @@ class Answerer:
         self.engine = usual if engine == "auto" else engine
         self.batch_tokens = batch_tokens or max(1, 2**30 // _cache_bytes(model))
         self.max_rows, self.hands = max_rows, hands or cores()
+        self.drafts, self.memory = Drafts(), Memory()
 
     @property
     def context(self) -> int:

@@ -10,6 +10,7 @@ import torch
 from tokenizers.normalizers import Replace
 
 from evals import batching, hfloop
+from evals.cache import Memory
 from evals.fastloop import Decoder, supported
 from evals.generate import Answerer, Request, Settings, check_round_trip, load_model
 from evals.sampling import pick, stream
@@ -76,7 +77,7 @@ def test_logits_are_the_same_bits_in_any_batch():
     prompts = [[rng.randrange(3, 90) for _ in range(rng.randint(5, 90))] for _ in range(40)]
 
     def logits(places):
-        cache = decoder.room(len(places), 128)
+        cache = decoder.room(len(places), 128, Memory())
         first = decoder.prefill([prompts[i] for i in places], [1] * len(places), cache)
         said = [first.argmax(-1)]
         steps = [first]
