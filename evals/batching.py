@@ -67,7 +67,7 @@ def run(
     for group in together([batch.walk() for batch in batches], stop):
         if settings.temperature == 0:
             for request, said, _ in group:
-                answerer.drafts.hear(request.tokens, said)
+                answerer.drafts.hear(answerer.digest, request.tokens, said)
         yield group
     if decoder.finite:
         for batch in batches:
@@ -81,7 +81,7 @@ def _drafts(
     exact = settings.temperature == 0 and answerer.model.dtype == torch.float32
     for r in requests:
         drafted = exact and not r.stops
-        yield r, answerer.drafts.draft(r.tokens, r.budget) if drafted else ()
+        yield r, answerer.drafts.draft(answerer.digest, r.tokens, r.budget) if drafted else ()
 
 
 def _order(row: _Row) -> tuple[int, int, str, int]:

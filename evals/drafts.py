@@ -14,26 +14,27 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 CLOSE = 1e-3  # in logits; float32 rounding moves those of the models served by some 1e-5
+Tokens = tuple[int, ...]
+
 _MOST = 10_000_000  # tokens that are kept; what comes later is not
 
 
 class Drafts:
-    """The answers that an `Answerer` gave to each prompt, as tokens."""
+    """Answers to prompts, as tokens; `words` names the tokenizer that they are tokens of."""
 
     def __init__(self) -> None:
-        self._heard: defaultdict[tuple[int, ...], Counter[tuple[int, ...]]] = defaultdict(Counter)
+        self._heard = defaultdict[tuple[str, Tokens], Counter[Tokens]](Counter)
         self._tokens = 0
 
-    def hear(self, prompt: tuple[int, ...], answer: Sequence[int]) -> None:
+    def hear(self, words: str, prompt: Tokens, answer: Sequence[int]) -> None:
         """Count an answer to a prompt."""
-        said = tuple(answer)
-        if self._tokens + len(said) > _MOST:
-            return
-        if said not in self._heard[prompt]:
-            self._tokens += len(said)
-        self._heard[prompt][said] += 1
+        said, heard = tuple(answer), self._heard[words, prompt]
+        new = 0 if said in heard else len(said)
+        if self._tokens + new <= _MOST:
+            self._tokens += new
+            heard[said] += 1
 
-    def draft(self, prompt: tuple[int, ...], budget: int) -> tuple[int, ...]:
+    def draft(self, words: str, prompt: Tokens, budget: int) -> Tokens:
         """Return the most frequent answer to a prompt, no longer than the budget, or nothing."""
-        heard = self._heard.get(prompt)
+        heard = self._heard.get((words, prompt))
         return heard.most_common(1)[0][0][:budget] if heard else ()

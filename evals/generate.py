@@ -96,12 +96,14 @@ class Answerer:
         batch_tokens: int = 0,
         max_rows: int = 256,
         hands: int = 0,
+        drafts: Drafts | None = None,
     ) -> None:
         """Take a loaded causal model.
 
         `batch_tokens` bounds the places of keys and values that a batch may fill (0: as many as fit
         in a GiB); `max_rows` bounds its rows (beyond 256 a CPU gains nothing). The fast engine
-        deals them out to `hands` threads (0: a core each).
+        deals them out to `hands` threads (0: a core each) and takes `drafts` of models asked
+        before.
         """
         from evals import fastloop
 
@@ -119,7 +121,7 @@ class Answerer:
         self.engine = usual if engine == "auto" else engine
         self.batch_tokens = batch_tokens or max(1, 2**30 // _cache_bytes(model))
         self.max_rows, self.hands = max_rows, hands or cores()
-        self.drafts, self.memory = Drafts(), Memory()
+        self.drafts, self.memory = drafts or Drafts(), Memory()
 
     @property
     def context(self) -> int:

@@ -7,6 +7,7 @@ there, so a search can say what it will cost.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +19,7 @@ from evals.generate import Answerer, Settings
 from evals.ledger import Ledger, Row
 from evals.own import FILES, read_items
 from evals.paper import SUITE, paper_settings, read_benchmark, suite_names
-from evals.runner import Progress, evaluate
+from evals.runner import Progress, evaluate_all
 from evals.task import Item, Task, get_task, items
 from evals.v0 import read_v0
 from merger.errors import UsageError
@@ -59,26 +60,38 @@ class Entry:
 
             documents(self.name.removeprefix(LM_EVAL), self.options["include_path"])
 
-    def rows(
-        self,
-        subject: Subject,
-        *,
-        ledger: Ledger,
-        settings: Settings,
-        progress: Progress | None = None,
-    ) -> list[Row]:
-        """Return the rows of all items, from the ledger where they are there."""
-        if self.command is not None:
-            return command_rows(self.command, subject.fingerprint, subject.path, ledger)
-        kept: dict[str, Any] = {"ledger": ledger, "progress": progress}
-        model: Any = subject.answerer  # there is one: only a command is asked without
-        mark = subject.fingerprint
-        if self.task:
-            return evaluate(model, mark, self.task, self.items, settings=self.own(settings), **kept)
-        from evals.harness import evaluate_lm_eval
 
-        name = self.name.removeprefix(LM_EVAL)
-        return evaluate_lm_eval(model, mark, name, **self.options, **kept)
+def answer_all(
+    entries: Sequence[Entry],
+    subject: Subject,
+    *,
+    ledger: Ledger,
+    settings: Settings,
+    progress: Progress | None = None,
+) -> dict[str, list[Row]]:
+    """Return the rows of all items by entry, from the ledger where they are there.
+
+    Tasks of ours that are asked alike are one batch.
+    """
+    kept: dict[str, Any] = {"ledger": ledger, "progress": progress}
+    model: Any = subject.answerer  # there is one: only a command is asked without
+    mark, found = subject.fingerprint, dict[str, list[Row]]()
+    alike = defaultdict[Settings, dict[str, tuple[Task, Sequence[Item]]]](dict)
+    for entry in entries:
+        if entry.task:
+            alike[entry.own(settings)][entry.name] = (entry.task, entry.items)
+        elif entry.command is not None:
+            found[entry.name] = command_rows(entry.command, mark, subject.path, ledger)
+    for how, asked in alike.items():
+        rows = evaluate_all(model, mark, list(asked.values()), settings=how, **kept)
+        found |= dict(zip(asked, rows, strict=True))
+    for entry in entries:
+        if entry.name not in found:
+            from evals.harness import evaluate_lm_eval
+
+            name = entry.name.removeprefix(LM_EVAL)
+            found[entry.name] = evaluate_lm_eval(model, mark, name, **entry.options, **kept)
+    return {entry.name: found[entry.name] for entry in entries}
 
 
 def parse_suite(

@@ -13,11 +13,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from evals.drafts import Drafts
 from evals.generate import Answerer, Settings, load_model
 from evals.ledger import Ledger, Row
 from evals.paired import compare_scores
 from evals.stats import mean_interval
-from evals.suite import Entry, Subject, parse_levels, parse_suite
+from evals.suite import Entry, Subject, answer_all, parse_levels, parse_suite
 from evals.summary import item_means, summarize
 from recipes.job import Facts, Here
 from recipes.rl.folder import fingerprint, write_whole
@@ -57,7 +58,7 @@ class Questions:
 
 def score(models: Mapping[str, Path], asked: Questions, here: Here) -> Facts:
     """Score models by name, write scores.json into the stage's folder, and return what it says."""
-    ledger, entries = Ledger(here.ledger), asked.entries()
+    ledger, entries, drafts = Ledger(here.ledger), asked.entries(), Drafts()
     kept = (asked.max_new_tokens, asked.samples, asked.temperature, asked.top_p, asked.seed)
     total = sum(entry.size for entry in entries) * asked.samples
     table: list[dict[str, Any]] = []
@@ -66,10 +67,11 @@ def score(models: Mapping[str, Path], asked: Questions, here: Here) -> Facts:
     for name, path in models.items():
         mark = fingerprint(path)
         ledger.name(mark, name)
-        subject = Subject(mark, Answerer(*load_model(path, device=asked.device)), path)
+        answerer = Answerer(*load_model(path, device=asked.device), drafts=drafts)
+        subject = Subject(mark, answerer, path)
         with here.screen.progress(f"{here.name}: {name}", total) as bar:
             how: dict[str, Any] = {"settings": Settings(*kept), "progress": bar.step}
-            rows = {entry.name: entry.rows(subject, ledger=ledger, **how) for entry in entries}
+            rows = answer_all(entries, subject, ledger=ledger, **how)
         found[name] = {task: item_means(answers) for task, answers in rows.items()}
         tasks = {task: asdict(summarize(answers)) for task, answers in rows.items()}
         table.append({"model": name, "fingerprint": mark, "tasks": tasks})

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from evals import batching
+from evals import batching, drafts
 from evals.drafts import Drafts
 from evals.fastloop import Decoder
 from evals.generate import Answerer, Settings
@@ -15,8 +15,8 @@ PROMPTS = [f"abc {i} def " * (1 + i % 7) for i in range(30)]
 GREEDY = Settings(max_new_tokens=40)
 
 
-def answerer(model):
-    return Answerer(model, toy_tokenizer(), engine="fast")
+def answerer(model, **options):
+    return Answerer(model, toy_tokenizer(), engine="fast", **options)
 
 
 def near(model, step):
@@ -98,7 +98,16 @@ def test_the_most_frequent_answer_is_the_draft():
     """Two against one; unknown prompts have none; the budget cuts it."""
     heard = Drafts()
     for said in ([1, 2], [3, 4, 5], [3, 4, 5]):
-        heard.hear((7,), said)
-    assert heard.draft((7,), 9) == (3, 4, 5)
-    assert heard.draft((7,), 2) == (3, 4)
-    assert heard.draft((8,), 9) == ()
+        heard.hear("a", (7,), said)
+    assert heard.draft("a", (7,), 9) == (3, 4, 5)
+    assert heard.draft("a", (7,), 2) == (3, 4)
+    assert heard.draft("a", (8,), 9) == heard.draft("b", (7,), 9) == ()
+
+
+def test_what_is_kept_has_a_bound(monkeypatch):
+    """Beyond it nothing new is learned, and what is known still counts."""
+    monkeypatch.setattr(drafts, "_MOST", 3)
+    heard = Drafts()
+    for said in ([1, 2], [3, 4], [3, 4], [1, 2]):
+        heard.hear("a", (7,), said)
+    assert heard.draft("a", (7,), 9) == (1, 2)

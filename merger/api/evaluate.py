@@ -11,6 +11,7 @@ from merger.errors import UsageError
 from merger.screen import QUIET, Screen
 
 if TYPE_CHECKING:
+    from evals.drafts import Drafts
     from evals.generate import Settings
     from evals.ledger import Ledger, Row
     from evals.paired import Comparison
@@ -84,6 +85,7 @@ def evaluate(
         MergerError: the first thing wrong, said before a ledger is made or a model loaded.
     """
     check_least(evaluate, locals())
+    from evals.drafts import Drafts
     from evals.generate import Settings
     from evals.ledger import Ledger
     from evals.suite import parse_levels, parse_suite
@@ -101,9 +103,9 @@ def evaluate(
     parts = None if objective_cmd else (device, dtype, engine, batch_tokens)
     # A new ledger is made when the first model is loaded: a mistake leaves no file behind.
     ledger = None if _may_be_made(store) else Ledger(store)
-    made: list[Evaluated] = []
+    made, drafts = list[Evaluated](), Drafts()
     for name, path in found.items():
-        subject = _subject(name, path, parts, screen)
+        subject = _subject(name, path, parts, drafts, screen)
         ledger = ledger or Ledger(store)
         if not made:
             _use_threads(threads)
@@ -151,10 +153,12 @@ def _evaluated(
     settings: "Settings",
     screen: Screen,
 ) -> Evaluated:
+    from evals.suite import answer_all
+
     ledger.name(subject.fingerprint, name)
     with screen.progress(name, sum(e.size for e in entries) * settings.samples) as bar:
         how: dict[str, Any] = {"ledger": ledger, "settings": settings, "progress": bar.step}
-        scores = {entry.name: entry.rows(subject, **how) for entry in entries}
+        scores = answer_all(entries, subject, **how)
     return Evaluated(name, subject.fingerprint, scores)
 
 
@@ -183,7 +187,11 @@ def trained_levels(models: Sequence[str], family: str | None) -> dict[str, tuple
 
 
 def _subject(
-    name: str, path: Path, how: tuple[str, str, Any, int] | None, screen: Screen
+    name: str,
+    path: Path,
+    how: tuple[str, str, Any, int] | None,
+    drafts: "Drafts",
+    screen: Screen,
 ) -> "Subject":
     """Fingerprint a model, and load it where `how` is told."""
     from evals.generate import Answerer, load_model
@@ -198,5 +206,6 @@ def _subject(
     model, tokenizer = load_model(path, device=device, dtype=dtype)
     if tokenizer.chat_template is None:
         screen.say(f"{name} has no chat template: it is asked with the bare texts of the prompt.")
-    answerer = Answerer(model, tokenizer, engine=engine, batch_tokens=batch_tokens)
+    more: dict[str, Any] = {"batch_tokens": batch_tokens, "drafts": drafts}
+    answerer = Answerer(model, tokenizer, engine=engine, **more)
     return Subject(fingerprint, answerer, path)
