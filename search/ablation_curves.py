@@ -117,22 +117,23 @@ def _scales(a: Ablation) -> Ways:
 
 def _between(a: Ablation) -> Ways:
     """Return the straight ways base → expert, and expert ↔ expert (from the first, above four)."""
-    out = (0.0, *(x for x in a.effort.curve if x < 1), 1.0)
-    ways: Ways = {f"base→{e}": {x: scaled(average([e]), x) for x in out} for e in a.experts}
+    along = (0.0, *a.effort.between, 1.0)
+    ways: Ways = {f"base→{e}": {x: scaled(average([e]), x) for x in along} for e in a.experts}
     first, *others = a.experts
     few = len(a.experts) <= 4
     for one, other in combinations(a.experts, 2) if few else ((first, n) for n in others):
-        across = (0.0, *a.effort.between, 1.0)
-        ways[f"{one}↔{other}"] = {x: Candidate.of({one: 1 - x, other: x}) for x in across}
+        ways[f"{one}↔{other}"] = {x: Candidate.of({one: 1 - x, other: x}) for x in along}
     return ways
 
 
 def _plan_ways(a: Ablation, ways: Ways) -> Needs:
-    return {
+    worlds = ("greedy", "nll") if a.likelihoods else ("greedy",)
+    texts = a.alone("text of ") if a.likelihoods else {}  # what is read are the experts' answers
+    return texts | {
         (world, way, x): Need(merge, world=world)
         for way, points in ways.items()
         for x, merge in points.items()
-        for world in (("greedy", "nll") if a.likelihoods else ("greedy",))
+        for world in worlds
     }
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from evals.stats import mcnemar_exact
 from merger.errors import SearchError
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
-from search.effects import EFFECT, Rows, blind, by_sample
+from search.effects import EFFECT, Rows, blind, by_sample, holmed, interval
 from search.objective import Scores
 from search.report import score_table
 from search.scorers import Scorer
@@ -34,8 +35,9 @@ def scoreboard(a: Ablation, found: Found) -> Section:
     marks = {name: scores(rows) for name, rows in found.items()}
     whole = marks.pop("winner")
     pairs = {name: (whole, theirs) for name, theirs in marks.items()}
-    title, note = "The winner minus each", "cut: answers that ran out of tokens."
-    made = a.compared("scoreboard", title, pairs, f"Winner: {about['winner']}. {note}")
+    note = f"Winner: {about['winner']}. cut: answers that ran out of tokens. A/A: "
+    note += f"{a.facts.run.get('A/A', 'not measured')}."
+    made = a.compared("scoreboard", title := "The winner minus each", pairs, note)
     board = score_table(found, about, a.objective, a.world.tasks, a.wanted.seed)
     made["tables"] = [board, *(table | {"title": title} for table in made["tables"])]
     return made
@@ -64,13 +66,15 @@ def items(a: Ablation, found: Found) -> Section:
             ]
             flips[side].append(of_task)
         counts = {side: len(of_task[-1]) for side, of_task in flips.items()}
-        rows.append({"name": task.name, "n": len(pairs), **counts})
+        p = mcnemar_exact(*counts.values())
+        rows.append({"name": task.name, "n": len(pairs), "p": p, **counts})
     for by_task in flips.values():
         shown += [item for turn in zip_longest(*by_task) for item in turn if item][:SHOWN]
+    told = "name:task, n::count, won::count, lost::count, p::p, p_holm:p Holm:p"
     return section(
         f"Against {a.best}, the best expert on search items. The texts of up to {SHOWN} items won "
         f"and {SHOWN} lost, tasks in turn, are in report.html and .json.",
-        tables=[grid("name:task, n::count, won::count, lost::count", rows)],
+        tables=[grid(told, holmed(rows))],
         items=shown,
     )
 
@@ -103,17 +107,21 @@ def robustness(a: Ablation, found: Found) -> Section:
     signs = {w: np.sign(v[0] - v[1:]) for w, v in worth.items()}
     ranks: Rows = []
     for world, words in settings.items():
-        tau, p = map(float, kendalltau(worth["greedy"], worth[world]))
-        held = f"{int((signs['greedy'] == signs[world]).sum())} of {len(others)}"
-        told = {"score": float(worth[world][0]), "tau": tau, "p": p}
-        ranks.append({"name": words, "held": held} | told)
-    rows = a.effects({f"{w} {n}": (marks[w, first], marks[w, n]) for w in settings for n in others})
-    ranking = "name:asked with, score:winner:points, tau:Kendall τ:number, p::p, held:signs hold"
-    tables = [grid(ranking, ranks)]
-    for i, words in enumerate(settings.values()):
+        row = {"name": words, "score": float(worth[world][0]), "held": "–"}
+        row["ci95"] = interval(marks[world, first], a.objective, a.wanted.seed)
+        if worth[world].any():
+            row["tau"], row["p"] = map(float, kendalltau(worth["greedy"], worth[world]))
+            held = int((signs["greedy"] == signs[world]).sum())
+            row["held"] = f"{held} of {len(others)}"
+        ranks.append(row)
+    told = [world for world in settings if worth[world].any()]
+    rows = a.effects({f"{w} {n}": (marks[w, first], marks[w, n]) for w in told for n in others})
+    ranking = "name:asked with, score:winner:points, ci95:95 %:interval, tau:Kendall τ:number, "
+    tables = [grid(f"{ranking}p::p, held:signs hold", ranks)]
+    for i, world in enumerate(told):
         own = [r | {"name": n} for r, n in zip(rows[i * len(others) :], others, strict=False)]
-        tables.append(grid(EFFECT, own, f"The winner minus each: {words}"))
-    blank = [words for world, words in settings.items() if not worth[world].any()]
+        tables.append(grid(EFFECT, own, f"The winner minus each: {settings[world]}"))
+    blank = [words for world, words in settings.items() if world not in told]
     return section(
         "Δ: the winner minus each, asked again. Kendall's τ of the ranking with that on confirm "
         "items, and signs of the winner's Δ that are the same. Another template: the system prompt "

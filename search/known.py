@@ -22,10 +22,11 @@ class Fingerprints(UserDict[str, str]):
         self.run = run
         made_by = (version("merger"), version("torch"), run.options.device)
         self._head = " ".join([*made_by, ""])
-        found: dict[str, str] = run.read(FILE) or {}
         super().__init__()
         self.data = {
-            k.removeprefix(self._head): mark for k, mark in found.items() if self._head in k
+            k.removeprefix(self._head): mark
+            for k, mark in (run.read(FILE) or {}).items()
+            if k.startswith(self._head) and isinstance(mark, str)
         }
 
     def __setitem__(self, key: str, mark: str) -> None:

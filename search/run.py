@@ -21,6 +21,8 @@ from merger.checkpoint.place import check_new
 from merger.errors import OutputError, SearchError
 from search.asked import Common
 
+MADE_ANEW = ("fingerprints.json", "likelihoods.json")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Common):
@@ -96,7 +98,7 @@ class Run:
     def manifest(self) -> dict[str, Any]:
         """The manifest; SearchError when the folder holds none."""
         found = self.read("manifest.json")
-        if found is None or not isinstance(found, dict) or "options" not in found:
+        if found is None or "options" not in found:
             raise SearchError(
                 f"{self.path} holds no manifest.json of a search",
                 "Name the folder that a search has made.",
@@ -126,13 +128,14 @@ class Run:
         self.write("manifest.json", self.manifest | facts)
 
     def read(self, name: str) -> Any:
-        """Return a JSON document of the folder, or None where it is not there."""
+        """Return a JSON object of the folder, or None where it is not there."""
         try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
+            return dict(json.loads((self.path / name).read_text(encoding="utf-8")).items())
         except FileNotFoundError:
             return None
-        except ValueError as error:  # also what is not UTF-8
-            raise SearchError(f"{self.path / name} is not JSON: {error}", "Restore it.") from error
+        except (ValueError, AttributeError) as error:  # ValueError: also what is not UTF-8
+            remedy = "Delete it: it is made anew." if name in MADE_ANEW else "Restore it."
+            raise SearchError(f"{self.path / name} is no JSON object: {error}", remedy) from error
 
     def write(self, name: str, document: Any) -> Path:
         """Write a JSON document."""

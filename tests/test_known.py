@@ -42,3 +42,12 @@ def test_weights_that_changed_are_refused(run):
     with pytest.raises(SearchError, match="other before") as found:
         Holder(Merged(), Fingerprints(run)).hold(ONE)
     assert "fingerprints.json" in found.value.remedy
+
+
+@pytest.mark.parametrize("text", ["[1]", "null", "{"])
+def test_a_broken_file_is_refused_with_what_helps(run, text):
+    """A file of fingerprints that is no JSON object may be deleted, and the error says so."""
+    (run.path / "fingerprints.json").write_text(text)
+    with pytest.raises(SearchError, match=r"fingerprints\.json is no JSON object") as found:
+        Fingerprints(run)
+    assert "Delete it" in found.value.remedy
