@@ -30,6 +30,7 @@ from evals.asking import Ask, answer_all, ask_of
 from evals.attempts import cache_folder
 from evals.export import ask_exported
 from evals.generate import Answerer, Completion, Settings
+from evals.hub import hub_or_cache
 from evals.ledger import Cell, Ledger, Row
 from evals.runner import Progress
 from evals.samples import asked_of, metric_of, sample_row
@@ -150,12 +151,13 @@ def _load(name: str, include_path: str | None) -> dict[str, Any]:
     if include_path and not Path(include_path).is_dir():
         raise EvalError(f"there is no folder {include_path!r}", "Name the folder of task YAML.")
     manager = _manager(include_path)
-    if name not in manager.task_index:
+    if builtin := name not in manager.task_index:
         manager._index = _Index(_builtin() | manager.task_index)
     if name not in manager.task_index:
         raise unknown("lm-eval task", name, manager.task_index)
     try:
-        tasks: dict[str, Any] = manager.load(name)["tasks"]
+        with hub_or_cache(needed=builtin):
+            tasks: dict[str, Any] = manager.load(name)["tasks"]
     except Exception as error:
         told = (str(error) or repr(error)).splitlines()[0]
         raise EvalError(

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from evals.answers import Verdict
 from evals.equality import grade_math
 from evals.generate import Settings
+from evals.hub import hub_or_cache
 from evals.jsonl import read_objects
 from evals.own import FILES, FileTask, file_item, find_marked
 from evals.task import Item
@@ -75,15 +76,25 @@ BENCHMARKS = {
 }
 
 
-def suite_names(name: str) -> list[str]:
-    """Return the benchmarks that `paper-7` or `paper-7:NAME` names; refuses what is not run."""
+def suite_names(name: str, folder: Path | None = None) -> list[str]:
+    """Return the benchmarks that `paper-7` or `paper-7:NAME` names, all there if a folder is given.
+
+    Refuses what is not run, and names every file that the folder lacks.
+    """
     wanted = name.removeprefix(SUITE).removeprefix(":")
     if wanted == "livecodebench":
         law, _, remedy = LEFT_OUT.partition(". ")
         raise EvalError(law, remedy)
     if wanted and wanted not in BENCHMARKS:
         raise unknown("benchmark of paper-7", wanted, [*BENCHMARKS, "livecodebench"])
-    return [wanted] if wanted else list(BENCHMARKS)
+    names = [wanted] if wanted else list(BENCHMARKS)
+    missing = [name for name in names if folder and not _files(name, folder)]
+    if missing:
+        law = f"{folder} holds no {', '.join(f'{name}.jsonl' for name in missing)} (or .parquet)"
+        places = ", ".join(BENCHMARKS[name].place[0] for name in missing)
+        some = "" if wanted else f", or name those that are there: --tasks {SUITE}:NAME,{SUITE}:…"
+        raise EvalError(law, f"Save {places} there in the Hub's columns{some}.")
+    return names
 
 
 def read_benchmark(name: str, folder: Path | None = None) -> tuple[FileTask, list[Item]]:
@@ -110,20 +121,21 @@ def paper_settings(name: str, settings: Settings) -> Settings:
 
 def _rows(name: str, folder: Path | None) -> Iterable[tuple[str, Mapping[str, Any]]]:
     if folder is not None:
-        files = [folder / f"{name}{suffix}" for suffix in FILES]
-        if there := [file for file in files if file.is_file()]:
-            return read_objects(there[0], f"rows of {BENCHMARKS[name].place[0]}")
-        law = f"{folder} holds no {name}.jsonl or {name}.parquet"
-        raise EvalError(law, f"Save {BENCHMARKS[name].place[0]} there in the Hub's columns.")
+        return read_objects(_files(name, folder)[0], f"rows of {BENCHMARKS[name].place[0]}")
     place, config, split = BENCHMARKS[name].place
     try:
         from datasets import load_dataset
 
-        rows = load_dataset(place, config, split=split)
+        with hub_or_cache():
+            rows = load_dataset(place, config, split=split)
     except Exception as error:
         law = f"{place} cannot be loaded: {(str(error).splitlines() or ['offline'])[0]}"
         raise EvalError(law, f"Give a folder that holds {name}.jsonl: --data DIR.") from error
     return ((f"{place}:{number}", row) for number, row in enumerate(rows))
+
+
+def _files(name: str, folder: Path) -> list[Path]:
+    return [file for end in FILES if (file := folder / f"{name}{end}").is_file()]
 
 
 def _letter(answer: str, item: Item) -> Verdict:

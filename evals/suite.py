@@ -125,7 +125,7 @@ def parse_suite(
             options = {"limit": n, "include_path": include_path}
             entries.append(Entry(name, n or 0, options=options))
         elif name.partition(":")[0] == SUITE:
-            for one in suite_names(name):
+            for one in suite_names(name, data):
                 benchmark, found = read_benchmark(one, data)
                 add(benchmark, found[:n], own=partial(paper_settings, one))
         elif name.endswith(FILES):

@@ -9,17 +9,19 @@ from typing import TypeVar
 from merger.errors import UnknownNameError
 
 T = TypeVar("T")
-_SHOWN = 60  # lm-eval has 14,000 names
+_SHOWN = 60  # names of a table; of a longer one (lm-eval has 14,000) the nearest
+_NEAREST = 8
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Build the error for a name that is in no table, with the nearest known name as remedy."""
     names = sorted(known)
     lower = {one.lower(): one for one in names}
-    near = get_close_matches(name.lower(), lower, n=1)
-    hint = f"Did you mean {lower[near[0]]!r}? " if near else ""
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    told = f"{hint}Known: {', '.join(names[:_SHOWN])}{more}."
+    near = [lower[one] for one in get_close_matches(name.lower(), lower, n=_NEAREST)]
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    shown = names if len(names) <= _SHOWN else near or names[:_NEAREST]
+    more = f" and {len(names) - len(shown):,} more" if len(names) > _SHOWN else ""
+    told = f"{hint}Known: {', '.join(shown)}{more}."
     return UnknownNameError(f"no {kind} named {name!r}", told)
 
 

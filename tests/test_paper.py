@@ -82,8 +82,11 @@ def test_what_is_not_run_is_refused_with_the_reason(folder, monkeypatch):
     with pytest.raises(EvalError, match=r"aime\.jsonl:1: no column 'Answer'"):
         read_benchmark("aime", folder)
     (folder / "aime.jsonl").unlink()
-    with pytest.raises(EvalError, match=r"no aime\.jsonl"):
-        read_benchmark("aime", folder)
+    (folder / "gpqa.jsonl").rename(folder / "gpqa.parquet")
+    (folder / "amc23.jsonl").unlink()
+    with pytest.raises(EvalError, match=r"no aime\.jsonl, amc23\.jsonl \(.*\n.*gneubig.*math-ai"):
+        parse_suite("paper-7", split="test", data=folder)
     monkeypatch.setattr("datasets.load_dataset", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EvalError, match="--data DIR"):
         read_benchmark("aime")
