@@ -12,18 +12,19 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
 from itertools import pairwise
 from operator import and_
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from evals.itemfile import item_at
 from evals.jsonl import read_objects
 from evals.task import get_task
+from evals.tasks.deduction import canonical
 from evals.tasks.formulas import Formula, full, holds, parse, tables, truth, variables
 from evals.tasks.induction import answers
 from evals.v0 import gold_of
@@ -31,7 +32,8 @@ from merger.errors import EvalError
 
 _LONGEST = 6
 _LABEL = re.compile(r"([A-Z]+) is (reachable|unreachable)")
-Rows = Sequence[Mapping[str, Any]]
+Row = Mapping[str, Any]
+Rows = Sequence[Row]
 Findings = dict[str, bool]  # of one row; what is not the case is told too
 
 
@@ -54,69 +56,86 @@ def audit(path: Path) -> list[Report]:
     files = sorted([*path.rglob("*.parquet"), *path.rglob("*.jsonl")]) if path.is_dir() else [path]
     if not files:
         raise EvalError(f"{path} holds no .parquet or .jsonl file", "Name the folder of the data.")
-    loaded = {file: [row for _, row in read_objects(file, "items")] for file in files}
-    instances = {file: {_instance(row) for row in rows} for file, rows in loaded.items()}
+    loaded = {file: _load(file) for file in files}
     reports = []
-    for file, rows in loaded.items():
-        kind, check = _kind(file, rows)
-        others = set().union(*(found for f, found in instances.items() if f != file))
+    for file, data in loaded.items():
         counts = Counter[str]()
-        for row in rows:
-            counts.update(check(row))
-        lengths = sorted(len(_question(row)) for row in rows)
+        for row in data.rows:
+            counts.update(data.check(row))
+        lengths = sorted(map(len, data.asked[0]))
         spread = (lengths[len(lengths) // 2], lengths[-1])
-        found = _common(rows, others) | counts
-        reports.append(Report(str(file), kind, len(rows), spread, found))
+        found = _common(data, [other for f, other in loaded.items() if f != file]) | counts
+        reports.append(Report(str(file), data.kind, len(lengths), spread, found))
     return reports
 
 
-def _kind(file: Path, rows: Rows) -> tuple[str, Callable[[Any], Findings]]:
-    """Tell the task of a file by the fields of its first row; return it with its check."""
+class _Data(NamedTuple):
+    """A file: the check of its rows, its questions as asked and in the form that tells likes."""
+
+    rows: Rows
+    kind: str
+    check: Callable[[Any], Findings]
+    asked: tuple[list[str], list[str]]
+
+
+def _load(file: Path) -> _Data:
+    """Read a file and tell its task by the fields of its first row."""
+    rows = [row for _, row in read_objects(file, "items")]
     first = rows[0] if rows else {}
-    if {"id", "certificate"} <= set(first):
-        return f"{first.get('task')}, exported", _exported
-    for kind, mark, check in (
-        ("deduction", "formulas:", _deduction),
-        ("induction", "sequence", _induction),
-        ("abduction", "goals:", _abduction),
-    ):
-        if mark in str(first.get("puzzle_text", "")):
-            return kind, check
-    raise EvalError(
-        f"{file} is data of no kind that is known",
-        "Its rows need `puzzle_text` and `solution_text`, or come from `merger tasks export`.",
-    )
+    exported = (f"{first.get('task')}, exported", _exported, lambda row: str(row.get("canonical")))
+    known: dict[str, tuple[str, Callable[[Any], Findings], Callable[[Any], str]]] = {
+        "formulas:": ("deduction", _deduction, lambda row: canonical(_formulas(row))),
+        "sequence": ("induction", _induction, lambda row: _listed(row).replace("?", gold_of(row))),
+        "goals:": ("abduction", _abduction, lambda row: repr(list(map(sorted, _lists(row))))),
+    }
+    marks = (kind for mark, kind in known.items() if mark in str(first.get("puzzle_text", "")))
+    kind = exported if {"id", "certificate"} <= set(first) else next(marks, None)
+    if kind is None:
+        law = f"{file} is data of no kind that is known"
+        remedy = (
+            "Its rows need `puzzle_text` and `solution_text`, or come from `merger tasks export`."
+        )
+        raise EvalError(law, remedy)
+    name, check, form = kind
+    return _Data(rows, name, check, (list(map(_question, rows)), list(map(form, rows))))
 
 
-def _question(row: Mapping[str, Any]) -> str:
+def _question(row: Row) -> str:
     return str(row.get("puzzle_text") or row.get("prompt"))
 
 
-def _instance(row: Mapping[str, Any]) -> str:
-    """Return what makes a row the same as another: where it is there, the canonical form."""
-    return str(row.get("canonical") or _question(row))
+def _formulas(row: Row) -> list[str]:
+    return list(row["puzzle_spec"]["formulas"])
 
 
-def _common(rows: Rows, others: set[str]) -> dict[str, int]:
+def _listed(row: Row) -> str:
+    return str(re.findall(r"\[.*\]", row["puzzle_text"])[0]).replace("'", "")
+
+
+def _lists(row: Row) -> Iterator[list[str]]:
+    for name in ("premises", "known_atoms", "goals"):
+        yield ast.literal_eval(re.findall(rf"{name}: (\[.*\])", row["puzzle_text"])[0])
+
+
+def _common(data: _Data, others: Sequence[_Data]) -> dict[str, int]:
     """Count what any data set may suffer from."""
-    asked = list(map(_instance, rows))
-    unordered = ["\n".join(sorted(text.splitlines())) for text in asked]
-    ids = [row.get("id", row.get("problem_id", n)) for n, row in enumerate(rows)]
-    return {
-        "question occurs more than once": _repeats(asked),
-        "question occurs more than once but for the order of its lines": _repeats(unordered),
-        "question is in another file": sum(text in others for text in asked),
-        "id occurs more than once": _repeats(map(str, ids)),
-        "right by the commonest answer": Counter(map(gold_of, rows)).most_common(1)[0][1],
-    }
+    found = {}
+    for way, but in enumerate(("", ", but for order, names or gap")):
+        asked, there = data.asked[way], {text for other in others for text in other.asked[way]}
+        found[f"question occurs more than once{but}"] = _repeats(asked)
+        found[f"question is in another file{but}"] = sum(text in there for text in asked)
+    ids = [row.get("id", row.get("problem_id", n)) for n, row in enumerate(data.rows)]
+    found["id occurs more than once"] = _repeats(map(str, ids))
+    commonest = Counter(map(gold_of, data.rows)).most_common(1)[0][1]
+    return found | {"right by the commonest answer": commonest}
 
 
 def _repeats(texts: Iterable[str]) -> int:
     return sum(times - 1 for times in Counter(texts).values())
 
 
-def _deduction(row: Mapping[str, Any]) -> Findings:
-    formulas = [parse(text) for text in row["puzzle_spec"]["formulas"]]
+def _deduction(row: Row) -> Findings:
+    formulas = [parse(text) for text in _formulas(row)]
     names = tuple(sorted({v for f in formulas for v in variables(f)}))
     every = full(names)
     found = [truth(formula, tables(names), every) for formula in formulas]
@@ -131,9 +150,9 @@ def _deduction(row: Mapping[str, Any]) -> Findings:
     }
 
 
-def _induction(row: Mapping[str, Any]) -> Findings:
-    listed = ast.literal_eval(re.findall(r"\[.*\]", row["puzzle_text"])[0])
-    shown = [None if str(v) == "?" else int(v) for v in listed]
+def _induction(row: Row) -> Findings:
+    listed = _listed(row).strip("[]").split(",")
+    shown = [None if v.strip() == "?" else int(v) for v in listed]
     gold = int(gold_of(row))
     fitting = next(filter(None, (answers(shown, k) for k in range(1, _LONGEST + 1))), set())
     return {
@@ -162,11 +181,8 @@ def _simple(shown: list[int | None]) -> int | None:
     return None if right is None else (left + right) // 2
 
 
-def _abduction(row: Mapping[str, Any]) -> Findings:
-    premises, known, goals = (
-        ast.literal_eval(re.findall(rf"{name}: (\[.*\])", row["puzzle_text"])[0])
-        for name in ("premises", "known_atoms", "goals")
-    )
+def _abduction(row: Row) -> Findings:
+    premises, known, goals = _lists(row)
     rules = [tuple(parse(_signs(part)) for part in premise.split("=>")) for premise in premises]
     labels = {(goal, label == "reachable") for goal, label in _LABEL.findall(gold_of(row))}
     heads, bodies = {head for _, head in rules}, {v for body, _ in rules for v in variables(body)}
@@ -207,7 +223,7 @@ def _reached(rules: Sequence[tuple[Formula, ...]], known: Iterable[str]) -> set[
         true |= found
 
 
-def _exported(row: Mapping[str, Any]) -> Findings:
+def _exported(row: Row) -> Findings:
     """Draw the item anew from its address and prove it; the file's own texts must be its."""
     item = item_at(str(row["id"]))
     task = get_task(item.task)

@@ -14,8 +14,7 @@ _SECONDS = 10.0
 @contextmanager
 def hub_or_cache(*, needed: bool = True) -> Iterator[None]:
     """Within, the Hub's libraries are offline if it cannot be reached; asks only where needed."""
-    from huggingface_hub import constants
-    from huggingface_hub.utils import get_session
+    from huggingface_hub import constants, get_session
 
     before = constants.HF_HUB_OFFLINE
     try:

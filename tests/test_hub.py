@@ -22,7 +22,7 @@ class Network:
 @pytest.fixture
 def network(request, monkeypatch):
     session = Network(up=request.param)
-    monkeypatch.setattr("huggingface_hub.utils.get_session", lambda: session)
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: session)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     return session
 

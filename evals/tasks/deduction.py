@@ -112,7 +112,7 @@ def _models(chosen: list[Drawn], every: int) -> int:
     return reduce(and_, (drawn.table for drawn in chosen), every)
 
 
-def _canonical(lines: list[str]) -> str:
+def canonical(lines: list[str]) -> str:
     """Return the formulas with variables renamed in first-seen order after sorting by shape."""
     shapes = sorted(lines, key=lambda line: (_NAME.sub("x", line), line))
     order = dict.fromkeys(_NAME.findall("".join(shapes)))
@@ -140,7 +140,7 @@ def draft(rng: Random, level: int) -> Draft:
     return Draft(
         prompt="\n".join(["Formulas:", *listed, "Variables: " + " ".join(names)]),
         answer=" ".join(values) if left else "UNSAT",
-        canonical=_canonical(lines),
+        canonical=canonical(lines),
         data={"names": list(names), "formulas": formulas},
         certificate={"models": left.bit_count(), "minimal": unsat},
     )
