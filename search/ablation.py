@@ -175,7 +175,7 @@ class Ablation:
         yield from {(n.merge.key, n.pool, n.world): n for n in every}.values()
 
     def missing(self, need: Need) -> int:
-        """Return how many answers a need still lacks; asked once until it is paid."""
+        """Return how many answers a need still lacks; asked once until one is paid."""
         if need not in self._lacking:
             world = self.world_of(need.world)
             self._lacking[need] = world.missing(need.merge, need.pool, self._most(need))
@@ -200,7 +200,7 @@ class Ablation:
 
     def answers(self, need: Need) -> Answers:
         """Return the rows by task of a need; what is not in the ledger is paid for."""
-        self._lacking.pop(need, None)
+        self._lacking.clear()  # others may need the same answers
         return self.world_of(need.world).answers(need.merge, need.pool, self._most(need))
 
     def _most(self, need: Need) -> int | None:

@@ -227,7 +227,7 @@ def _parts(a: Ablation) -> Needs:
         raise Absent("The names of the model's tensors are not known.")
     layers = sorted({found.number for n in a.facts.tensors if (found := layer_of(n))})
     cuts: Sequence[Any] = np.array_split(layers, min(BANDS, len(layers)) or 1)
-    bands = [f"layers {c[0]}-{c[-1]}" for c in cuts if len(c)]
+    bands = [f"layers {'-'.join(map(str, sorted({c[0], c[-1]})))}" for c in cuts if len(c)]
     modules, whole = sorted({module_of(n) for n in a.facts.tensors}), variant(a.winner)
     undone = {f"− {p}": Need(replace(whole, label=f"− {p}", reset=p)) for p in [*bands, *modules]}
     return {"winner": Need(a.winner)} | undone

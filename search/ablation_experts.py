@@ -151,7 +151,7 @@ def oracle_(a: Ablation, found: Found) -> Section:
     tables = {n: by_sample(found[n]) for n in a.experts}
     ours, theirs = oracle(tables, a.best)
     k, m = len(a.experts), next(iter(tables[a.best].values())).shape[1]
-    row = {"name": f"oracle − pass@{k} of {a.best}", "oracle": a.objective.of(ours)}
+    row = {"name": f"oracle − {a.best}", "oracle": a.objective.of(ours)}
     row |= {"pass": a.objective.of(theirs)} | a.gain({t: ours[t] - theirs[t] for t in ours})
     shown = f"name:comparison, oracle::points, pass:pass@{k}:points, value:excess:signed, "
     return section(

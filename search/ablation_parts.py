@@ -27,7 +27,7 @@ FIGURES = {
     "relative": "Relative length",
     "changed": "Changed entries",
     "bf16_survive": "Changes that bfloat16 keeps",
-    "bf16_error": "Share of the change's length lost to bfloat16",
+    "bf16_error": "Share of length lost to bfloat16",
 }
 _SHADES = " ░▒▓█"
 Array = NDArray[np.float64]
@@ -76,7 +76,8 @@ def _heat(key: str, title: str, layers: list[str], table: Sequence[Mapping[str, 
     rows = {n: [r[key] for r in table if r["row"] == n] for n in names}
     known = [0.0, *(r[key] for r in table if r[key] is not None)]
     low, step = min(known), (max(known) - min(known) or 1.0) / (len(_SHADES) - 1)
-    sketch = [f"{title} by layer, blank {low:.2g} to full {max(known):.2g}:"] if rows else []
+    ends = f"{layers[0]} to {layers[-1]}, blank {low:.2g} to full {max(known):.2g}" if rows else ""
+    sketch = [f"{title}, {ends}:"] if rows else []
     for name, values in rows.items():
         cells = ("·" if v is None else _SHADES[round((v - low) / step)] for v in values)
         sketch.append(f"{name:<{max(map(len, names))}} |{''.join(cells)}|")
@@ -194,4 +195,4 @@ def _indices(surface: Posterior, space: Space, seed: int) -> Array:
     for name in space.knobs():
         mixed = [p | {name: q[name]} for p, q in zip(one, other, strict=True)]
         effects.append(float(((base - surface(mixed)[0]) ** 2).mean()) / 2)
-    return np.array(effects) / max(float(np.r_[base, again].var()), 1e-12)
+    return np.minimum(np.array(effects) / max(float(np.r_[base, again].var()), 1e-12), 1.0)

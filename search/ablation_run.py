@@ -184,7 +184,7 @@ def _announce(search: Search, parts: Ablation, names: Sequence[str]) -> dict[str
     most = "at most " if merges else ""  # two of them may turn out to have the same weights
     say(
         f"Cost: {most}{merges} merges, {answers} answers, {readings} readings: about "
-        f"{clock((answers + READING * readings) * pace)}; the rest is paid."
+        f"{clock((answers + READING * readings) * pace)}."
     )
     return planned
 

@@ -45,8 +45,8 @@ class Contest:
         rivals = {name: reordered(marks, orders) for name, marks in rivals.items()}
         for end in looks(per_task, len(self.world.tasks))[:-1] if rivals else ():
             answers = self.world.answers(candidate, "search", end, orders=orders)
-            self.watch(replace(trial, facts={"items": sum(map(len, answers.values()))}))
             seen = scores(answers)
+            self._show(trial, seen, rivals, orders)
             if lost := self._lost(seen, rivals, orders):
                 rival = rivals[lost[0]]
                 found = paired_estimate(seen, rival, orders)
@@ -54,6 +54,15 @@ class Contest:
         answers = self.world.answers(candidate, "search")
         reference = self._marks(self.reference) if self.rule != "none" else scores(answers)
         return self._outcome(candidate, answers, means(scores(answers)), reference)
+
+    def _show(
+        self, trial: Trial, seen: Scores, rivals: Mapping[str, Scores], orders: dict[str, Order]
+    ) -> None:
+        """Tell who watches how far a trial is, and by how much it leads its first rival so far."""
+        rival = next(iter(rivals.values()))
+        gap = self.objective.value(paired_estimate(seen, rival, orders)) - self.objective.of(rival)
+        facts = {"items": sum(map(len, seen.values())), "of": sum(map(len, rival.values()))}
+        self.watch(replace(trial, facts=facts | {"gap": gap}))
 
     def _outcome(
         self,

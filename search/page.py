@@ -32,7 +32,7 @@ def html(document: Document) -> str:
         "OBJECTIVE": escape(document["objective"]),
         "SCHEMA": escape(document["schema"]),
         "STYLE": STYLE,
-        "LINKS": "".join(f'<a href="#{n}">{escape(s["title"])}</a>' for n, s in found.items()),
+        "LINKS": "".join(f'<a href="#{n}">{escape(n.replace("_", " "))}</a>' for n in found),
         "BODY": "".join(_section(name, s) for name, s in found.items()),
         "DATA": data,  # nothing in it can end or open an element
     }

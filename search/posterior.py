@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
+from scipy.stats import norm
 
 from search.candidate import Value
 from search.objective import Objective
@@ -59,6 +60,14 @@ class Posterior:
         left = height - np.einsum("ij,ji->i", across, cho_solve(self._factor, across.T))
         mean = self._mean + self._spread * across @ self._alpha
         return mean, self._spread * np.sqrt(np.maximum(left, 0.0))
+
+    def chance(self, one: Mapping[str, Value], other: Mapping[str, Value]) -> float:
+        """Return the probability that the true value at one point is above that at the other."""
+        both = np.array([self._encoded(p) for p in (one, other)])
+        across = self._kernel(both, self._x, self._theta)
+        left = self._kernel(both, both, self._theta) - across @ cho_solve(self._factor, across.T)
+        gap, turn = across @ self._alpha, np.array([1.0, -1.0])
+        return float(norm.cdf(turn @ gap / math.sqrt(max(turn @ left @ turn, 1e-12))))
 
     def _loss(self, theta: Array) -> float:
         try:

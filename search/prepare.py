@@ -31,10 +31,11 @@ NOISY = 0.01
 def plan(options: Options, screen: Screen) -> None:
     """Say, before anything is loaded, how many answers a search takes at most and what they see."""
     tasks = len(options.tasks)
-    n = options.n_confirm * tasks
+    n, word = options.n_confirm * tasks, "task" if tasks == 1 else "tasks"
+    most, least = answers_of(options)[0], 100 * mde(n, math.sqrt(0.1))
     screen.say(
-        f"Plan: {options.trials} trials, {tasks} tasks, at most {answers_of(options)[0]} answers; "
-        f"{n} confirm items see about {100 * mde(n, math.sqrt(0.1)):.1f} points."
+        f"Plan: {options.trials} trials, {tasks} {word}, at most {most} answers;\n"
+        f"      {n} confirm items see differences of about {least:.1f} points."
     )
 
 
@@ -86,11 +87,11 @@ def announce(facts: dict[str, Any], options: Options, objective: Objective, scre
     say(f"A/A: {aa['differ']} of {aa['items']} marks differ when asked again.")
     if noise > NOISY:
         say(f"     warning: {noise:.1%} noise of the engine; no Δ below that means anything")
-    share = facts["discordance"] or 0.1
+    share, seen = facts["discordance"] or 0.1, "as between base and reference"
     n = options.n_confirm * len(objective.tasks)
     say(
         f"MDE: {n} confirm items see differences of {100 * mde(n, math.sqrt(share)):.1f} points\n"
-        f"     (if {share:.0%} of marks differ, as between base and reference)."
+        f"     (if {share:.0%} of marks differ{f', {seen}' if facts['discordance'] else ''})."
     )
     most, rate = cost(facts, options), 1 / facts["seconds_per_answer"]
     if options.seconds is not None and options.seconds < most["seconds"]:

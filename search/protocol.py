@@ -135,8 +135,10 @@ class Search:
             spent = self._race(contest, told)
             study.budget = max(1, o.trials - spent)
             self._queue(study, starts, min(10 + 2 * len(study.space.knobs()), o.trials // 2))
+            shown = self._shown(told)
             with self.helpers():
-                study.run(contest, more=more, told=self._shown(told))
+                study.run(contest, more=more, told=shown)
+            shown()
 
     def _queue(self, study: Study, starts: Sequence[Start], room: int) -> None:
         """Queue the starts that lie in the space, then points spread evenly up to `room` in all."""
@@ -177,12 +179,24 @@ class Search:
 
         return more
 
-    def _shown(self, told: Told) -> Callable[[Trial], None]:
-        def finished(trial: Trial) -> None:
-            best = self.best()
-            told(trial, best and replace(best, facts={**best.facts, **self._worth(best)}))
+    def _shown(self, told: Told) -> Callable[..., None]:
+        """Return what shows every trial that has ended since it was last called, whoever ran it."""
+        known = self._ended().keys()
+
+        def finished(_: object = None) -> None:
+            nonlocal known
+            best, ended = self.best(), self._ended()
+            best = best and replace(best, facts={**best.facts, **self._worth(best)})
+            for key, trial in ended.items():
+                if key not in known:
+                    told(trial, best)
+            known = ended.keys()
 
         return finished
+
+    def _ended(self) -> dict[tuple[str, int], Trial]:
+        table = {(n, t.number): t for n, s in self.studies.items() for t in s.trials()}
+        return {key: t for key, t in table.items() if t.state in ("COMPLETE", "FAIL")}
 
     def _worth(self, best: Trial) -> dict[str, float]:
         """Return what a surface over the trials says of the best: its value when asked anew."""
@@ -190,9 +204,12 @@ class Search:
         full, (when, known) = sum(t.full for t in trials), self._outlook
         if full >= when + OUTLOOK and space.holds(best.candidate):
             if surface := fit(space, trials, self.objective):
-                mean, spread = surface([space.params(best.candidate)])
+                here = space.params(best.candidate)
+                mean, spread = surface([here])
                 gap = float(mean[0]) - self.objective.value(best.facts["means"])
                 known = {"expected": gap, "expected_error": float(spread[0])}
+                if best.candidate.key != self.reference.key and space.holds(self.reference):
+                    known["beats"] = surface.chance(here, space.params(self.reference))
             self._outlook = (full, known)
         return known
 
@@ -234,8 +251,10 @@ class Search:
         with self.screen.trials(study.finished(), study.budget, "stage 2") as told:
             self._queue(study, [Start(STAGE_1, origin, raced=False)], study.budget // 2)
             contest = self.contest(told, origin)
+            shown = self._shown(told)
             with self.helpers():
-                study.run(contest, told=self._shown(told))
+                study.run(contest, told=shown)
+            shown()
         second = self._chosen([study], 3)
         values = [found["shortlist"][found["chosen"]]["both"] for found in (first, second)]
         if second["candidate"] == first["candidate"] or values[1] <= values[0]:

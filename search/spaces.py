@@ -82,6 +82,9 @@ class Operators(Space):
         even = dict.fromkeys(self.experts, 1.0)
         weights = self._shares(params) if "weight" in OPERATORS[self.method].knobs else even
         knobs = {n: params[n] if k.choices else near(params[n]) for n, k in self.own().items()}
+        if room := float(knobs.get("epsilon", 0)):  # della keeps entries with density ± epsilon
+            room = near(room + 0.001)
+            knobs["density"] = near(min(max(float(knobs["density"]), room), 1 - room))
         return Candidate.of(weights, method=self.method, knobs=knobs)
 
     def params(self, candidate: Candidate) -> Params:

@@ -15,7 +15,7 @@ def test_the_box_fits_and_says_where_the_search_stands():
     """Lines are at most 76 wide; they hold the count, the best, the part saved, and the outlook."""
     panel, best = Panel(8, 60, "gp d=5 · A/A noise 0.0%"), trial(1, 0.61)
     panel.tell(best, best)
-    worth = {"expected": -0.019, "expected_error": 0.006}
+    worth = {"expected": -0.019, "expected_error": 0.006, "beats": 0.934}
     known = Trial(1, "COMPLETE", best.candidate, "gp", (0.61,), best.facts | worth, 1.0)
     panel.tell(trial(2, 0.4, items=75, raced_out=True), known)
     text = panel.lines()
@@ -26,11 +26,13 @@ def test_the_box_fits_and_says_where_the_search_stands():
         "raced out 1 (50%)",
         "225 answers saved",
         "best  61.0",
-        "expect -1.9 ± 0.6",
+        "P(best > reference) 0.93 · expect -1.9 ± 0.6",
+        "▓▓░░░░░░   75/300   40.0 out",
     ):
         assert part in whole
-    panel.tell(Trial(3, "RUNNING", best.candidate, "gp", (), {"items": 50}, 0.0), None)
-    assert panel.lines()[-1].endswith("50 items")
+    under_way = {"items": 50, "of": 300, "gap": -0.013}
+    panel.tell(Trial(3, "RUNNING", best.candidate, "gp", (), under_way, 0.0), None)
+    assert panel.lines()[-1].endswith("▓░░░░░░░   50/300  Δ -1.3")
 
 
 def test_a_pipe_gets_a_line_a_trial():

@@ -41,6 +41,17 @@ def test_the_peak_is_found(surface):
     assert height > 0.5
 
 
+def test_the_chance_of_being_better_is_as_often_true(surface):
+    """Of pairs of new points, the one called likelier is the higher about as often as called."""
+    ones, others = fill(SPACE, 64, 9), fill(SPACE, 64, 10)
+    said = np.array([surface.chance(a, b) for a, b in zip(ones, others, strict=True)])
+    true = np.array([hill(a) > hill(b) for a, b in zip(ones, others, strict=True)])
+    assert abs(np.where(said > 0.5, true, ~true).mean() - np.maximum(said, 1 - said).mean()) < 0.1
+    assert surface.chance(ones[0], others[0]) == pytest.approx(
+        1 - surface.chance(others[0], ones[0])
+    )
+
+
 def test_few_trials_give_no_surface():
     """Below eight trials nothing is fitted."""
     assert fit(SPACE, [], parse("mean", ["a"])) is None

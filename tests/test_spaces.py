@@ -62,6 +62,14 @@ def test_an_operator_is_searched_by_its_own_ranges():
     assert isinstance(knobs["elect"], Choice)
 
 
+def test_knobs_of_an_operator_go_together():
+    """No point of della's space keeps an entry with a chance that is none."""
+    space = Operators(EXPERTS, method="della")
+    for point in fill(space, 64, seed=1):
+        knobs = dict(space.candidate(point).knobs)
+        assert 0 < knobs["density"] - knobs["epsilon"] < knobs["density"] + knobs["epsilon"] < 1
+
+
 def test_depth_is_off_at_its_start():
     """Stage 2 begins with the candidate itself, and shares along depth sum to 1 everywhere."""
     origin = average(EXPERTS)

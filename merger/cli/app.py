@@ -13,6 +13,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -138,8 +139,13 @@ def importing() -> Iterator[None]:
 
 
 @contextmanager
-def pausing(resume: str, kept: str = "every score made so far") -> Iterator[None]:
-    """Run work that Ctrl-C (or SIGTERM, as batch systems send it) pauses; `resume` continues it."""
+def pausing(
+    resume: str, kept: str = "every score made so far", *, made: Path | None = None
+) -> Iterator[None]:
+    """Run work that Ctrl-C (or SIGTERM, as batch systems send it) pauses; `resume` continues it.
+
+    Where `made` is not there yet there is nothing to continue.
+    """
     from merger.cli.console import say
 
     def stop(number: int, frame: object) -> None:
@@ -149,7 +155,8 @@ def pausing(resume: str, kept: str = "every score made so far") -> Iterator[None
     try:
         yield
     except KeyboardInterrupt:
-        say(f"paused; {kept} is kept. Go on with: {resume}")
+        begun = made is None or made.exists()
+        say(f"paused; {kept} is kept. Go on with: {resume}" if begun else "stopped; nothing begun")
         raise
     finally:
         signal.signal(signal.SIGTERM, before)

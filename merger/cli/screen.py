@@ -63,24 +63,30 @@ class Panel:
     history: list[float] = field(default_factory=list)
     items: list[int] = field(default_factory=list)  # of the trials that were finished here
     raced: int = 0
+    whole: int = 0  # items of a trial that is not stopped
     best: "Trial | None" = None
     rows: dict[str, str] = field(default_factory=dict)
 
     def tell(self, trial: "Trial", best: "Trial | None") -> None:
         """Take note of a trial, finished or under way."""
-        head = fit(f"#{trial.number} {trial.candidate.describe()}", 56)
+        facts, items = trial.facts, int(trial.facts.get("items", 0))
+        self.whole = max(self.whole, items, int(facts.get("of", 0)))
+        part = min(1.0, items / max(1, self.whole))
+        head = fit(f"#{trial.number} {trial.candidate.describe()}", 40)
+        head += f" {'▓' * round(8 * part):░<8} {items:>4}/{self.whole:<4}"
         if trial.state == "RUNNING":
-            self.rows["here"] = f"{head} {trial.facts['items']} items"
+            self.rows["here"] = f"{head} Δ {100 * facts['gap']:+.1f}"
             return
         self.best = best or self.best
         self.history += [best.values[0]] if best else []
         self.rows.pop("here", None)
         if trial.state == "COMPLETE":
             self.done += 1
-            self.items.append(int(trial.facts.get("items", 0)))
-            self.raced += bool(trial.facts.get("raced_out"))
-        worker = str(trial.facts.get("worker", "here")).rpartition(":")[2]
-        self.rows[worker] = f"{head} {outcome(trial) or 'failed'}"
+            self.items.append(items)
+            self.raced += bool(facts.get("raced_out"))
+        worker = str(facts.get("worker", "here")).rpartition(":")[2]
+        told = numbers(trial) if trial.state == "COMPLETE" else "failed"
+        self.rows[worker] = f"{head} {told}{' out' if facts.get('raced_out') else ''}"
         while len(self.rows) > 4:
             self.rows.pop(next(iter(self.rows)))
 
@@ -101,8 +107,9 @@ class Panel:
             head = f"#{self.best.number} {self.best.candidate.describe()}"
             told.append(f"best {numbers(self.best)} {course} {head}")
             if (worth := self.best.facts.get("expected")) is not None:
-                spread = self.best.facts["expected_error"]
-                told.append(f"expect {100 * worth:+.1f} ± {100 * spread:.1f} when confirmed")
+                spread, beats = self.best.facts["expected_error"], self.best.facts.get("beats")
+                odds = "" if beats is None else f"P(best > reference) {beats:.2f} · "
+                told.append(f"{odds}expect {100 * worth:+.1f} ± {100 * spread:.1f} when confirmed")
         return [fit(text, INSIDE).rstrip() for text in [*told, *self.rows.values()]]
 
 

@@ -55,7 +55,7 @@ def search(
         os.environ["OMP_NUM_THREADS"] = str(max(1, cores() // workers))  # each its share
     place = resume or out or Path("runs") / datetime.now().strftime("search-%Y%m%d-%H%M%S")
     asked |= {"out": place, "resume": resume is not None, "save": save, "screen": Terminal()}
-    with pausing(f"merger search --resume {place}"):
+    with pausing(f"merger search --resume {place}", made=place / "manifest.json"):
         found = search_by_call(
             allow_lineage=allow_lineage, helpers=lambda: _joined(place, workers - 1), **asked
         )
