@@ -1,4 +1,4 @@
-"""An ablation of a merge config from files to report, scored on a local task of lm-eval."""
+"""Ablations from files to report, of a config and of a search, on a local task of lm-eval."""
 
 import json
 
@@ -7,6 +7,7 @@ import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
+import merger
 from merger.screen import Screen
 from search.ablation_run import ablate
 from search.wanted import Wanted
@@ -95,3 +96,26 @@ def test_a_config_is_taken_apart_on_a_task_of_lm_eval(here, experts, monkeypatch
     monkeypatch.setattr("search.live.LiveMerge.apply", lambda *a: pytest.fail("merged again"))
     again = ablate(place, wanted, Screen())
     assert again["sections"] == sections
+
+
+@pytest.mark.slow
+def test_a_search_on_a_task_of_lm_eval_is_taken_apart(here, monkeypatch):
+    """Every section is made, or says what it lacks; what the search has paid for is free."""
+    import lm_eval
+
+    config(here, 3)
+    run = here / "searched"
+    asked = {"base": "base", "tasks": TASK, "include_path": "yaml", "items": "10+20", "seed": 0}
+    asked |= {"racing": "none", "sampler": "random", "allow_lineage": True}
+    merger.search("e0,e1,e2", run, trials=9, warm="none", **asked)
+    plan = ablate(run, Wanted(quick=True, plan=True), Screen())["plan"]
+    assert plan["shapley_uniform"]["answers"] == 0 < plan["operators"]["answers"]
+    sections = ablate(run, Wanted(quick=True), Screen())["sections"]
+    missing = {name for name, found in sections.items() if found.get("missing")}
+    assert missing == {"oracle", "robustness", "domain"}
+    rows = [row for s in sections.values() for t in s["tables"] for row in t["rows"]]
+    tested = [row for row in rows if "p_holm" in row and "verdict" in row]
+    assert len(tested) > 40
+    assert all(row["ci95"][0] <= row["difference"] <= row["ci95"][1] for row in tested)
+    monkeypatch.setattr(lm_eval, "evaluate", lambda **k: pytest.fail("paid twice"))
+    ablate(run, Wanted(quick=True), Screen())

@@ -66,14 +66,14 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    grid.show_header = any(columns)
+    grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
     for name in columns:
         justify: Any = "right" if name.startswith(">") else "left"
         grid.add_column(name.lstrip(">"), justify=justify, overflow="fold")
     for row in rows:
         grid.add_row(*(Text(_clean(cell)) for cell in row))
-    console(stderr=False).print(grid)
+    # A title of the table's own would be folded to the table's width.
+    console(stderr=False).print(*([Text(_clean(title), "italic")] if title else []), grid, sep="\n")
 
 
 @dataclass
