@@ -4,6 +4,7 @@ Their options stand in search/asked.py and wanted.py, tables for these commands,
 """
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -67,7 +68,8 @@ def search(
     if save is None:
         say(f"merge it:    merger merge {place / 'winner.yaml'} OUT")
     say(f"explain it:  merger ablate {place}")
-    say(f"all trials:  optuna-dashboard {found.run.storage.removeprefix('journal://')}")
+    trials = shlex.quote(found.run.storage.removeprefix("journal://"))  # a URL has a ? to a shell
+    say(f"all trials:  optuna-dashboard {trials}")
 
 
 @contextmanager
