@@ -42,8 +42,11 @@ class Paired(NamedTuple):
     mde: float
 
 
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval:
-    """Return Wilson's score interval of a proportion; (0, 1) when there are no trials."""
+def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
+    """Return Wilson's score interval of a proportion; (0, 1) when there are no trials.
+
+    Of a mean of scores between 0 and 1 it is too wide rather than too narrow.
+    """
     if n == 0:
         return Interval(0.0, 1.0)
     z = _z(level)

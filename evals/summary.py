@@ -39,16 +39,14 @@ def summarize(rows: Sequence[Row]) -> Summary:
     The interval is Wilson's for one 0/1 answer an item; with several samples, or graded scores, it
     is the t interval over the items' means.
     """
-    scores = item_means(rows)
-    binary = len(scores) == len(rows) and all(s in (0.0, 1.0) for s in scores.values())
-    values = list(scores.values())
+    values = list(item_means(rows).values())
     ended = [row for row in rows if row.finish]
     read = [row for row in rows if row.finish or row.text or not row.parsed]
     return Summary(
         n=len(values),
         measure=measure_of(rows),
         mean=_mean(values) or 0.0,
-        ci95=wilson(int(sum(values)), len(values)) if binary else _clipped(values),
+        ci95=_interval(values, single=len(values) == len(rows)),
         format=_mean(r.format for r in read),
         tokens=_mean(r.n_tokens for r in ended),
         truncated=_mean(r.truncated for r in ended),
@@ -77,8 +75,12 @@ def _mean(values: Iterable[float]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _clipped(values: Sequence[float]) -> Interval:
+def _interval(values: Sequence[float], *, single: bool) -> Interval:
     """Return the interval of a mean, inside [0, 1] where all the scores are."""
-    low, high = mean_interval(values)
+    # Of equal items (none solved in k answers) the t interval is a point, which claims too much.
+    equal = len(set(values)) == 1 < len(values)
     shares = all(0 <= value <= 1 for value in values)
+    if shares and (equal or (single and {*values} <= {0.0, 1.0})):
+        return wilson(sum(values), len(values))
+    low, high = mean_interval(values)
     return Interval(max(low, 0.0), min(high, 1.0)) if shares else Interval(low, high)

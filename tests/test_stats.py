@@ -158,3 +158,54 @@ def test_mcnemar_rarely_cries_wolf():
     b, c, _ = rng.multinomial(200, [0.08, 0.08, 0.84], size=4000).T
     wrong = [stats.mcnemar_exact(x, y) < 0.05 for x, y in zip(b.tolist(), c.tolist(), strict=True)]
     assert np.mean(wrong) <= 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "p"), [(30, 0.107), (100, 0.98), (500, 0.396)])
+def test_wilson_covers_where_the_normal_interval_does_not(n, p):
+    """Near the ends and with few items too, 94 to 98 of 100 intervals hold the true share."""
+    held = [stats.wilson(k, n).low <= p <= stats.wilson(k, n).high for k in range(n + 1)]
+    assert 0.94 <= sps.binom.pmf(range(n + 1), n, p) @ held <= 0.98
+    mean = np.arange(n + 1) / n
+    normal = abs(mean - p) <= 1.96 * np.sqrt(mean * (1 - mean) / n)
+    assert sps.binom.pmf(range(n + 1), n, p) @ normal < (0.88 if n < 500 else 0.96)
+
+
+@pytest.mark.slow
+def test_clustered_and_averaged_scores_are_covered():
+    """60 templates of 4 items that fall together, and 30 problems of 8 answers: 93 to 97.5 %."""
+    rng, clusters, whole, means = np.random.default_rng(1), np.repeat(np.arange(60), 4), 0, 0
+    for seed in range(600):
+        d = np.repeat(rng.normal(0.1, 0.3, 60), 4) + rng.normal(0, 0.3, 240)
+        low, high = stats.paired_bootstrap(d, clusters.tolist(), n=1000, seed=seed)
+        whole += low <= 0.1 <= high
+        solved = rng.binomial(8, rng.beta(2, 2, 30)) / 8
+        low, high = stats.mean_interval(solved)
+        means += low <= 0.5 <= high
+    assert 0.925 <= whole / 600 <= 0.975
+    assert 0.925 <= means / 600 <= 0.975
+
+
+@pytest.mark.slow
+def test_a_visible_difference_is_seen_four_times_out_of_five():
+    """At the difference that `mde` names the exact test finds 70 to 88 of 100."""
+    rng, n, share = np.random.default_rng(2), 400, 0.2
+    gain = stats.mde(n, math.sqrt(share))
+    p = [(share + gain) / 2, (share - gain) / 2, 1 - share]
+    b, c, _ = rng.multinomial(n, p, size=2000).T
+    seen = [stats.mcnemar_exact(x, y) < 0.05 for x, y in zip(b.tolist(), c.tolist(), strict=True)]
+    assert 0.7 <= np.mean(seen) <= 0.88
+
+
+@pytest.mark.slow
+def test_no_test_errs_more_often_than_it_says():
+    """Sign flips on equal models, any of five under Holm, and TOST at its margin: 5 % at most."""
+    rng, flips, family, alike = np.random.default_rng(3), 0, 0, 0
+    for seed in range(800):
+        d = rng.uniform(-1, 1, 40)
+        flips += stats.sign_flip(d, n=400, seed=seed) < 0.05
+        family += min(stats.holm(rng.uniform(size=5).tolist())) < 0.05
+        alike += stats.tost(rng.normal(0.1, 0.3, 60), 0.1) < 0.05
+    slack = 3 * math.sqrt(0.05 * 0.95 / 800)
+    assert max(flips, family, alike) / 800 <= 0.05 + slack
+    assert min(flips, family, alike) / 800 >= 0.05 - slack

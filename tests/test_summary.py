@@ -27,6 +27,12 @@ def test_samples_are_averaged_before_items():
     assert summary.ci95.low < 0.75 < summary.ci95.high
 
 
+def test_items_that_all_fail_k_times_are_no_certainty():
+    """The t interval of equal means is a point: 30 problems unsolved in 32 answers may yet be."""
+    rows = [row(str(item), 0.0, sample=k) for item in range(30) for k in range(32)]
+    assert summarize(rows).ci95 == wilson(0, 30)
+
+
 def test_no_rows_are_no_claim():
     """An empty evaluation claims nothing."""
     assert summarize([]).ci95 == (0.0, 1.0)
