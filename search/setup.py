@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from dataclasses import replace
 from functools import partial
@@ -58,6 +59,7 @@ def create(
         "fingerprints": models.fingerprints(),
         "norms": norms,
         "lineage": doubts,
+        "study": f"{run.path.name} {secrets.token_hex(3)}",  # several runs may share a database
         "versions": {p: version(p) for p in ("merger", "torch", "transformers", "optuna")},
         "command": sys.argv,
     }
@@ -107,5 +109,6 @@ def open_search(run: Run, screen: Screen, *, worker: str = "") -> Search:
         sampler=options.sampler,
         seed=options.seed,
         worker=worker,
+        owner=run.manifest.get("study", "") if options.storage else "",
     )
     return Search(run, world, study, goal, screen, guards=live.guards_of(options, world))

@@ -44,12 +44,13 @@ class Study:
         seed: int = 0,
         worker: str = "",
         name: str = NAME,
+        owner: str = "",
     ) -> None:
         """Open or create the study at a storage URL.
 
         `place` is `journal:///absolute/path`, `memory://` or any URL of Optuna's; `trials` is the
         number of COMPLETE trials at which it ends, `worker` tells the random streams of workers
-        apart, and a storage may hold several studies by `name`.
+        apart, and a storage may hold several studies by `name`, of several runs by `owner`.
         """
         import optuna
 
@@ -60,7 +61,7 @@ class Study:
         self._refused: set[int] = set()  # trials whose knobs do not go together
         self._storage = _open(place)
         self._study = optuna.create_study(
-            study_name=name,
+            study_name=f"{owner} {name}".strip(),
             storage=self._storage,
             directions=["maximize"] * directions,
             pruner=optuna.pruners.NopPruner(),

@@ -214,6 +214,16 @@ def test_a_database_holds_a_study(tmp_path):
     assert [t.source for t in done] == ["uniform", "ded"]
 
 
+def test_two_runs_share_a_database(tmp_path):
+    """Each has trials of its own, though their studies have one name."""
+    place = f"sqlite:///{tmp_path / 's.db'}"
+    for owner, experts in (("one", EXPERTS), ("two", EXPERTS[:2])):
+        study = Study(place, Space(experts), trials=2, sampler="random", owner=owner)
+        study.run(lambda p: ((0.5,), {}))
+        assert study.finished() == len(study.trials()) == 2
+        study.close()
+
+
 def test_a_worker_that_is_interrupted_gives_its_candidate_back(tmp_path):
     """Ctrl-C in a worker fails its trial and queues the candidate for the others."""
 
