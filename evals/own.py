@@ -97,7 +97,7 @@ def read_items(path: Path, check: str) -> tuple[FileTask, list[Item]]:
     """Read a file as a task and its items; `EvalError` names the line that is wrong."""
     # The check is no part of the version: another one scores the same answers anew.
     find = str if ":" in check else find_answer
-    task = FileTask(name=path.stem, grade=_grader(check), find=find)
+    task = FileTask(name=path.stem, alias=path.stem, grade=_grader(check), find=find)
     found: dict[str, Item] = {}
     for where, row in read_objects(path, SHAPE):
         facts = {new: row[old] for old, new in _OTHER.items() if old in row} | row

@@ -58,6 +58,8 @@ def options_of(asked: Asked) -> Options:
         # Confirm items that earlier searches have seen would favour what those searches liked.
         confirm_seed=secrets.randbelow(2**31) if asked.seed is None else asked.seed,
     )
+    for name in made.guard:  # what cannot be opened is told now, not when it is needed
+        open_task(name, asked.check, asked.include_path)
     return made if asked.objective_cmd else _with_tasks(made, asked)
 
 
@@ -103,6 +105,9 @@ def _with_tasks(made: Options, asked: Asked) -> Options:
         for name in made.tasks:
             refuse_benchmark(name, asked.include_path)
     found = [open_task(name, asked.check, asked.include_path) for name in made.tasks]
+    names = [one.task.name for one in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"task {min(twice)} stands twice", "Name each once; rename a file.")
     goal = objective_of(asked.objective, [one.task for one in found])
     drawn = [one.task for one in found if isinstance(one.task, Task) and not one.items]
     sizes = made.sizes

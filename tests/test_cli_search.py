@@ -56,7 +56,9 @@ def test_texts_that_say_nothing(read, text):
     ("changes", "error"),
     [({"experts": None}, UsageError), ({"experts": "a,a"}, UsageError),
      ({"sampler": "gpp"}, UnknownNameError), ({"racing": "fast"}, UnknownNameError),
-     ({"tasks": "dud"}, UnknownNameError), ({"levels": "77"}, UsageError),
+     ({"tasks": "dud"}, UnknownNameError), ({"guard": "dud"}, UnknownNameError),
+     ({"tasks": "ded,deduction"}, UsageError),
+     ({"levels": "77"}, UsageError),
      ({"objective": "mode"}, UnknownNameError), ({"prefer": "both"}, UnknownNameError)],
 )  # fmt: skip
 def test_mistakes_are_found_before_any_work(changes, error):
