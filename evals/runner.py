@@ -132,8 +132,8 @@ def rescore(
 
 def scored(task: Task, item: Item, row: Row) -> Row:
     """Return a row with the score that its text deserves."""
-    score = task.check(row.text, item)
-    return replace(row, scorer=scorer_of(task), **asdict(score))
+    score = asdict(task.check(row.text, item))
+    return replace(row, scorer=scorer_of(task), **score | {"correct": float(score["correct"])})
 
 
 def scorer_of(task: Task) -> str:
