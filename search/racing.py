@@ -27,6 +27,7 @@ from search.objective import Scores, means
 from search.order import Order, plain
 
 RULES = {"sign": 0.05, "strict": 20.0, "none": 0.0}
+HOPE = 0.1  # the least chance of ending above the best with which a trial goes on
 FIRST_LOOK = 50
 GROWTH = 1.3
 # Weights of tasks are rounded to this many steps of the largest, so that sums lie on a grid.
@@ -111,7 +112,7 @@ def worse(
 def hopeless(
     candidate: Scores, rival: Scores, orders: Mapping[str, Order], weights: Mapping[str, float]
 ) -> float | None:
-    """Return the chance of ending above the rival on these items if it is below 5 %, else None.
+    """Return the chance of ending above the rival on these items if it is below 10 %, else None.
 
     No claim that the candidate is worse: only that the items left can hardly change who is ahead.
     They are taken to be won and lost alike, as often as those of their stratum that were seen.
@@ -126,7 +127,7 @@ def hopeless(
             rate = (float((seen**2).sum()) + 0.5) / (len(seen) + 1)
             spread += (weight / n) ** 2 * rate * float(stratum[len(gap) :].sum())
     chance = float(norm.cdf(ahead / math.sqrt(spread))) if spread else float(ahead > 0)
-    return chance if chance < RULES["sign"] else None
+    return chance if chance < HOPE else None
 
 
 def paired_estimate(
