@@ -10,9 +10,10 @@ demo: .venv/ready
 
 # The report in docs/example: 3 tasks, 100 confirm items each; a quarter of an hour on two cores.
 report: .venv/ready
-	rm -rf build/report docs/example
+	rm -rf build/report
 	$(BIN)/merger search --experts ded,ind,abd --trials 24 --items 50+100 --seed 0 --out build/report/demo
 	$(BIN)/merger ablate build/report/demo
+	rm -rf docs/example
 	mkdir -p docs/example
 	cp -r build/report/demo/report.md build/report/demo/figures docs/example
 	rm -f docs/example/figures/*.png
