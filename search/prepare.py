@@ -94,8 +94,10 @@ def announce(facts: dict[str, Any], options: Options, objective: Objective, scre
         f"     (if {share:.0%} of marks differ{f', {seen}' if facts['discordance'] else ''})."
     )
     most, rate = cost(facts, options), 1 / facts["seconds_per_answer"]
-    if options.seconds is not None and options.seconds < most["seconds"]:
-        say(f"Cost: {clock(options.seconds)}, as told, at {rate:.1f} answers a second.")
+    after = facts["seconds"] + most["after"]  # what the trials leave to do is done, however long
+    if options.seconds is not None and max(after, options.seconds) < most["seconds"]:
+        told = "as told" if after < options.seconds else "select and confirm alone"
+        say(f"Cost: {clock(max(after, options.seconds))}, {told}, at {rate:.1f} answers a second.")
         return
     say(
         f"Cost: at most {most['answers']:.0f} answers, about {clock(most['seconds'])} "

@@ -180,7 +180,8 @@ class Study:
                 trial.set_user_attr(name, value)
             values, found = evaluate(proposal)
         except Exception as error:
-            trial.set_user_attr("error", f"{type(error).__name__}: {error}"[:500])
+            why = getattr(error, "law", error)
+            trial.set_user_attr("error", f"{type(error).__name__}: {why}"[:500])
             self._refused |= {trial.number} if isinstance(error, SpecError) else set()
             raise
         for name, value in found.items():

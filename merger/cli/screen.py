@@ -118,7 +118,7 @@ def line(trial: "Trial", best: "Trial | None") -> str:
     head = f"trial {trial.number:>3}  {trial.source:<10.10} {fit(trial.candidate.describe(), 34)}"
     if not (told := outcome(trial)):
         why = str(trial.facts.get("error", "")).partition("\n")[0]
-        return fit(f"{head} failed: {why}", 120).rstrip()
+        return fit(f"{head} failed: {why}", 160).rstrip()
     same = best is not None and best.candidate == trial.candidate
     return f"{head} {told}" + ("  best" if same and not trial.facts.get("raced_out") else "")
 
