@@ -108,7 +108,7 @@ def _key(cell: Cell) -> Key:
 def match(a: Side, b: Side) -> tuple[list[Match], list[str]]:
     """Pair two sides, task by task, with notes on what could not be paired as it should."""
     found: list[Match] = []
-    notes = []
+    notes = ["both are the same weights: each answer meets itself"] if a.rows == b.rows else []
     tasks = [t for t in dict.fromkeys(key[0] for key in a.rows) if t in {key[0] for key in b.rows}]
     if not tasks:
         there = [", ".join(sorted({key[0] for key in side.rows})) or "nothing" for side in (a, b)]
@@ -121,6 +121,8 @@ def match(a: Side, b: Side) -> tuple[list[Match], list[str]]:
             key = next(key for key in a.rows if key[0] == task)
             pairs = [(key, a.of(task), b.of(task))]
             notes.append(f"{task}: the two were asked with other prompts, budgets or settings")
+        if len(pairs) > 1:
+            notes.append(f"{task}: {len(pairs)} prompts, budgets or settings, each named by a hash")
         for key, *sides in pairs:
             label = task if len(pairs) == 1 else f"{task} {key[-1][:6]}"
             common = set.intersection(*({row.item for row in rows} for rows in sides))

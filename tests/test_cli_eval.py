@@ -216,6 +216,9 @@ def test_other_settings_are_not_mixed(here):
     assert (task["n"], task["wins"], task["losses"]) == (4, 0, 0)
     told = run("compare", "aaaaaa", "cccccc", "--json")
     assert "other prompts, budgets or settings" in told.stderr
+    both = run("compare", "aaaaaa", "aaaaaa", "--json").stderr
+    assert "the same weights" in both
+    assert "sums: 2 prompts, budgets or settings" in both
 
 
 def test_a_task_without_common_items_is_left_out(here):

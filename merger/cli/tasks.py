@@ -69,7 +69,7 @@ def show(
         name: sum(found.grade(guess(i), i).correct for i in drawn) / len(drawn)
         for name, guess in found.baselines.items()
     }
-    room = capacity(found, level, seconds=2.0)
+    room = capacity(found, level, draws=60_000, seconds=2.0)
     if as_json:
         told: dict[str, Any] = {
             "task": found.name,
