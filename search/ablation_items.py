@@ -104,15 +104,14 @@ def robustness(a: Ablation, found: Found) -> Section:
         w: np.array([a.objective.of(marks[w, n]) for n in (first, *others)])
         for w in ("greedy", *settings)
     }
-    signs = {w: np.sign(v[0] - v[1:]) for w, v in worth.items()}
     ranks: Rows = []
     for world, words in settings.items():
         row = {"name": words, "score": float(worth[world][0]), "held": "–"}
         row["ci95"] = interval(marks[world, first], a.objective, a.wanted.seed)
         if worth[world].any():
             row["tau"], row["p"] = map(float, kendalltau(worth["greedy"], worth[world]))
-            held = int((signs["greedy"] == signs[world]).sum())
-            row["held"] = f"{held} of {len(others)}"
+            signs, again = (np.sign(worth[w][0] - worth[w][1:]) for w in ("greedy", world))
+            row["held"] = f"{int((signs == again).sum())} of {len(others)}"
         ranks.append(row)
     told = [world for world in settings if worth[world].any()]
     rows = a.effects({f"{w} {n}": (marks[w, first], marks[w, n]) for w in told for n in others})

@@ -175,15 +175,11 @@ def _announce(search: Search, parts: Ablation, names: Sequence[str]) -> dict[str
         of = len({n.merge.key for n in parts.needs([name])})
         planned[name] = dict(zip(("merges", "answers", "readings"), adds, strict=True))
         if parts.wanted.plan:
-            say(
-                "{:<16} {:>4} new of {:>3} merges, {:>6} answers, {:>5} readings".format(
-                    name, adds[0], of, *adds[1:]
-                )
-            )
+            told = f"{name:<16} {adds[0]:>4} new of {of:>3} merges, {adds[1]:>6} answers, "
+            say(f"{told}{adds[2]:>5} readings")
     merges, answers, readings = parts.cost(names)
-    most = "at most " if merges else ""  # two of them may turn out to have the same weights
     say(
-        f"Cost: {most}{merges} merges, {answers} answers, {readings} readings: about "
+        f"Cost: at most {merges} merges, {answers} answers, {readings} readings: about "
         f"{clock((answers + READING * readings) * pace)}."
     )
     return planned
