@@ -25,7 +25,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 from merger.errors import EvalError
 
 _CELL = ("fingerprint", "task", "version", "contract", "settings")
-_SCORE = ("scorer", "format", "parsed", "correct")
 
 
 @dataclass(frozen=True)
@@ -67,41 +66,20 @@ class Row:
 _schema = sa.MetaData()
 
 
-def _key(*more: str) -> list[sa.Column[Any]]:
-    names = [sa.Column(n, sa.Text, primary_key=True) for n in (*_CELL, *more)]
-    return [*names, sa.Column("sample", sa.Integer, primary_key=True)]
+def _table(name: str, keys: Sequence[str], **columns: Any) -> sa.Table:
+    kinds = {key: sa.Integer if key == "sample" else sa.Text for key in keys}
+    key = (sa.Column(n, kind, primary_key=True) for n, kind in kinds.items())
+    rest = (sa.Column(n, kind, nullable=False) for n, kind in columns.items())
+    return sa.Table(name, _schema, *key, *rest)
 
 
+_ROW = (*_CELL, "item", "sample")
+_JUDGED = {"scorer": sa.Text, "format": sa.Boolean, "parsed": sa.Boolean, "correct": sa.Float}
 # Texts are compressed: long reasoning shrinks about fourfold, and NULs survive PostgreSQL.
-_answers = sa.Table(
-    "answers",
-    _schema,
-    *_key("item"),
-    sa.Column("text", sa.LargeBinary, nullable=False),
-    sa.Column("finish", sa.Text, nullable=False),
-    sa.Column("n_tokens", sa.Integer, nullable=False),
-)
-_scores = sa.Table(
-    "scores",
-    _schema,
-    *_key("item"),
-    sa.Column("scorer", sa.Text, nullable=False),
-    sa.Column("format", sa.Boolean, nullable=False),
-    sa.Column("parsed", sa.Boolean, nullable=False),
-    sa.Column("correct", sa.Float, nullable=False),
-)
-_items = sa.Table(
-    "items",
-    _schema,
-    *(sa.Column(n, sa.Text, primary_key=True) for n in ("task", "version", "item")),
-    sa.Column("facts", sa.Text, nullable=False),
-)
-_models = sa.Table(
-    "models",
-    _schema,
-    sa.Column("fingerprint", sa.Text, primary_key=True),
-    sa.Column("name", sa.Text, primary_key=True),
-)
+_answers = _table("answers", _ROW, text=sa.LargeBinary, finish=sa.Text, n_tokens=sa.Integer)
+_scores = _table("scores", _ROW, **_JUDGED)
+_items = _table("items", ("task", "version", "item"), facts=sa.Text)
+_models = _table("models", ("fingerprint", "name"))
 
 
 class Ledger:
@@ -140,7 +118,7 @@ class Ledger:
             return
         key = asdict(cell)
         insert = self._insert(_scores)
-        values = {n: insert.excluded[n] for n in _SCORE}
+        values = {n: insert.excluded[n] for n in _JUDGED}
         upsert = insert.on_conflict_do_update(index_elements=_scores.primary_key, set_=values)
         with self._engine.begin() as db:
             db.execute(upsert, [key | _score_columns(row) for row in rows])
@@ -151,7 +129,7 @@ class Ledger:
         pair = _answers.outerjoin(
             _scores, sa.and_(*(a == _scores.c[a.name] for a in _answers.primary_key))
         )
-        columns = (*_answers.c, *(_scores.c[n] for n in _SCORE))
+        columns = (*_answers.c, *(_scores.c[n] for n in _JUDGED))
         query = sa.select(*columns).select_from(pair).where(*_where(_answers, cell))
         with self._engine.connect() as db:
             found = [_read(r._mapping) for r in db.execute(query)]
@@ -252,17 +230,15 @@ def _answer_columns(row: Row) -> dict[str, Any]:
 
 
 def _score_columns(row: Row) -> dict[str, Any]:
-    facts = {n: getattr(row, n) for n in ("item", "sample", *_SCORE)}
+    facts = {n: getattr(row, n) for n in ("item", "sample", *_JUDGED)}
     return facts | {"correct": float(row.correct)}  # PostgreSQL takes no bool for a number
 
 
 def _read(found: Mapping[Any, Any]) -> Row:
+    own = {n: found[n] for n in ("item", "sample", "finish", "n_tokens")}
     return Row(
-        item=found["item"],
-        sample=found["sample"],
+        **own,
         text=zlib.decompress(found["text"]).decode("utf-8", "surrogatepass"),
-        finish=found["finish"],
-        n_tokens=found["n_tokens"],
         format=bool(found["format"]),
         parsed=bool(found["parsed"]),
         correct=float(found["correct"] or 0.0),
