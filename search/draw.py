@@ -19,6 +19,7 @@ from search.tables import Document, Section, cell
 
 WIDTH, ROW, EDGE = 640.0, 22.0, 12.0
 LETTER = 6.6  # pixels of an average character
+DASHES = ("", "7 3", "2 3")  # the first six lines, the next six, …
 PALETTE = ("#2563eb", "#d97706", "#059669", "#db2777", "#7c3aed", "#64748b")
 COLOURS = {f"c{i}": colour for i, colour in enumerate(PALETTE)}
 STYLE = "text{font:12px system-ui,sans-serif;fill:currentColor}"
@@ -31,7 +32,7 @@ class Shape(NamedTuple):
     kind: str
     at: tuple[float, ...]  # line: x, y, x, y, …; rect: x, y, width, height; dot: x, y, radius
     look: str = "axis"
-    text: str = ""  # of a text; else what a pointer over the mark reads
+    text: str = ""  # of a text; dashes of a line; else what a pointer over the mark reads
     anchor: str = "start"
     shade: float = 1.0
 
@@ -44,9 +45,9 @@ class Canvas:
     height: float
     shapes: list[Shape] = field(default_factory=list)
 
-    def line(self, *at: float, look: str = "axis") -> None:
-        """Draw a line through points."""
-        self.shapes.append(Shape("line", at, look))
+    def line(self, *at: float, look: str = "axis", dash: str = "") -> None:
+        """Draw a line through points; `dash` holds the lengths of a stroke and of a gap."""
+        self.shapes.append(Shape("line", at, look, dash))
 
     def rect(self, *at: float, tip: str = "", shade: float = 1.0) -> None:
         """Draw a filled box."""
@@ -84,7 +85,8 @@ def _mark(s: Shape) -> str:
         case _, values:
             stroke = f'class="{s.look}"' if s.look in COLOURS else 'stroke="currentColor"'
             thin = ' stroke-opacity=".3"' if s.look == "faint" else ""
-            how = f'{stroke}{thin} style="fill:none" stroke-width="1.5"'
+            dash = f' stroke-dasharray="{s.text}"' if s.text else ""
+            how = f'{stroke}{thin}{dash} style="fill:none" stroke-width="1.5"'
             return f'<polyline points="{" ".join(values)}" {how}/>'
 
 
@@ -105,7 +107,8 @@ def png(canvas: Canvas, place: Path) -> None:
                 side = {"start": "left", "middle": "center", "end": "right"}[s.anchor]
                 axes.text(x, y, s.text, ha=side, fontsize=8.5, parse_math=False)
             case "line":
-                axes.plot(s.at[::2], s.at[1::2], linewidth=1.2, **ink)
+                dash = (0, [*map(float, s.text.split())]) if s.text else "-"
+                axes.plot(s.at[::2], s.at[1::2], linewidth=1.2, linestyle=dash, **ink)
             case "rect":
                 axes.add_patch(Rectangle((x, y), *size, linewidth=0, **ink))
             case "dot":
@@ -191,9 +194,11 @@ def _curves(figure: Section) -> Canvas:
     canvas.write(WIDTH / 2, bottom + 34, figure["x"], "middle")
     for i, line in enumerate(lines):
         look, across, down = f"c{i % 6}", left + 150 * (i % 4), EDGE + 18 * (i // 4)
-        canvas.dot(across, down, look)
-        canvas.write(across + 8, down + 4, line["label"][:22])
-        canvas.line(*(v for p in line["points"] for v in (x(p["x"]), y(p["y"]))), look=look)
+        dash = DASHES[i // 6 % 3]
+        canvas.line(across - 14, down, across + 14, down, look=look, dash=dash)
+        canvas.write(across + 20, down + 4, line["label"][:20])
+        way = (v for p in line["points"] for v in (x(p["x"]), y(p["y"])))
+        canvas.line(*way, look=look, dash=dash)
         for p in line["points"] if len(points) < 100 else ():
             tip = f"{line['label']}, {cell('number', p['x'])}: {cell(unit, p['y'])}"
             if ends := p.get("ci95"):
