@@ -103,14 +103,8 @@ def dataset(task: str = "", **options: Any) -> Any:
     """
     from datasets import Dataset, DatasetDict
 
-    levels = options.get("levels")
-    drawn = items(
-        get_task(task),
-        n=int(options["n"]),
-        split=options["split"],
-        seed=int(options["seed"]),
-        levels=tuple(levels) if levels else None,
-    )
+    asked: dict[str, Any] = {name: options[name] for name in ("n", "split", "seed")}
+    drawn = items(get_task(task), levels=tuple(options.get("levels") or ()) or None, **asked)
     rows = [{"id": i.id, "prompt": i.prompt, "answer": i.answer} for i in drawn]
     return DatasetDict({"test": Dataset.from_list(rows)})
 
@@ -123,9 +117,6 @@ def prompt(doc: dict[str, Any]) -> str:
 def score(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     """Score a completion by the task's own verifier."""
     item = item_at(doc["id"])
-    verdict = get_task(item.task).check(results[0], item)
-    return {
-        "correct": float(verdict.correct),
-        "format": float(verdict.format),
-        "no_answer": float(not verdict.parsed),
-    }
+    said = get_task(item.task).check(results[0], item)
+    told = {"correct": said.correct, "format": said.format, "no_answer": not said.parsed}
+    return {metric: float(value) for metric, value in told.items()}

@@ -160,10 +160,8 @@ def _load(name: str, include_path: str | None) -> dict[str, Any]:
             tasks: dict[str, Any] = manager.load(name)["tasks"]
     except Exception as error:
         told = (str(error) or repr(error)).splitlines()[0]
-        raise EvalError(
-            f"the lm-eval task {name!r} cannot be loaded: {told}",
-            "Its data must be in the local cache: run it once with the network.",
-        ) from error
+        remedy = "Its data must be in the local cache: run it once with the network."
+        raise EvalError(f"the lm-eval task {name!r} cannot be loaded: {told}", remedy) from error
     for task in tasks.values():
         task.set_config("num_fewshot", task.get_config("num_fewshot") or 0)
         task.set_fewshot_seed(1234)
@@ -291,10 +289,8 @@ def _row(
     try:
         score = metric_of(sample, wanted.metric)
     except KeyError as error:
-        raise EvalError(
-            f"{name} has no metric {wanted.metric or 'that is a number'!r}",
-            f"It reports {', '.join(sample['metrics'])}.",
-        ) from error
+        law = f"{name} has no metric {wanted.metric or 'that is a number'!r}"
+        raise EvalError(law, f"It reports {', '.join(sample['metrics'])}.") from error
     row = sample_row(sample, score)
     said = made.get((sample["arguments"][0][0], row.text))
     return replace(row, finish=said.finish, n_tokens=said.n_tokens) if said else row

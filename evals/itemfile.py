@@ -33,15 +33,12 @@ def item_at(address: str) -> Item:
         name, version, split, seed, level, index = parts
         numbers = int(seed), int(level.removeprefix("L")), int(index)
     except ValueError as error:
-        raise EvalError(
-            f"{address!r} is no item id", "Use ids as `merger tasks export` writes them."
-        ) from error
+        remedy = "Use ids as `merger tasks export` writes them."
+        raise EvalError(f"{address!r} is no item id", remedy) from error
     task = get_task(name)
     if version != task.version:
-        raise EvalError(
-            f"item {address} is of version {version}, the task here is {task.version}",
-            "Export the items again.",
-        )
+        law = f"item {address} is of version {version}, the task here is {task.version}"
+        raise EvalError(law, "Export the items again.")
     return draw_item(task, level=numbers[1], split=split, seed=numbers[0], index=numbers[2])
 
 

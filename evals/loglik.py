@@ -64,11 +64,8 @@ def _encode(answerer: Answerer, place: int, prompt: str, continuation: str) -> _
     )
     pair = _Pair(place, tokens, said)
     if not tokens or not said or pair.length > answerer.context:
-        raise EvalError(
-            f"pair {place}: {len(tokens)} + {len(said)} tokens; each part needs one, and the model "
-            f"reads {answerer.context}",
-            "Shorten the text, or take a model with a longer context.",
-        )
+        law = f"pair {place}: {len(tokens)} + {len(said)} tokens, of {answerer.context} it reads"
+        raise EvalError(law, "Give both parts a text, shorter ones, or take another model.")
     return pair
 
 

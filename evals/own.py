@@ -163,16 +163,12 @@ def _imported(check: str) -> Callable[[str, Item], Verdict]:
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # as `python -m` does, but behind what is installed
     try:
-        function: Callable[[str, Mapping[str, Any]], Any] = getattr(
-            importlib.import_module(module), name
-        )
+        function: Any = getattr(importlib.import_module(module), name)
         if not callable(function):
             raise ImportError(f"{name} is no function")  # noqa: TRY301, TRY004
     except (ImportError, AttributeError) as error:
-        raise EvalError(
-            f"the check {check!r} cannot be imported: {error}",
-            "Name an importable module and a function in it, as package.module:function.",
-        ) from error
+        remedy = "Name an importable module and a function in it, as package.module:function."
+        raise EvalError(f"the check {check!r} cannot be imported: {error}", remedy) from error
 
     def grade(text: str, item: Item) -> Verdict:
         try:

@@ -55,10 +55,8 @@ def compare_scores(
     """Compare scores by item id on the items both have; `EvalError` where there are none."""
     common = sorted(item for item in a if item in b)  # resampling draws by place: one order
     if not common:
-        raise EvalError(
-            f"the two share no items of {task}",
-            "Evaluate both with the same split, levels and seed.",
-        )
+        remedy = "Evaluate both with the same split, levels and seed."
+        raise EvalError(f"the two share no items of {task}", remedy)
     result = compare([a[i] for i in common], [b[i] for i in common])
     gained = tuple(i for i in common if b[i] > a[i])
     return Comparison(task, result, gained, tuple(i for i in common if b[i] < a[i]), measure)

@@ -28,10 +28,8 @@ def read_samples(path: Path) -> tuple[str, list[Row], dict[str, dict[str, Any]]]
         try:
             row = sample_row(facts, metric_of(facts))
         except (KeyError, TypeError) as error:
-            raise EvalError(
-                f"{where}: no sample of lm-eval ({error})",
-                "Write the file with `lm_eval --log_samples --output_path DIR`.",
-            ) from error
+            remedy = "Write the file with `lm_eval --log_samples --output_path DIR`."
+            raise EvalError(f"{where}: no sample of lm-eval ({error})", remedy) from error
         rows.setdefault(row.item, row)
         asked[row.item] = asked_of(facts)
     return match["task"] if match else "samples", list(rows.values()), asked

@@ -89,10 +89,8 @@ def _of_ledger(name: str, store: str) -> Side:
         or (len(name) >= 6 and c.fingerprint.startswith(name))
     }
     if len(chosen) > 1:
-        raise EvalError(
-            f"{name!r} names {len(chosen)} different models in {store}",
-            f"Name a fingerprint: {', '.join(sorted(f[:12] for f in chosen))}.",
-        )
+        law = f"{name!r} names {len(chosen)} different models in {store}"
+        raise EvalError(law, f"Name a fingerprint: {', '.join(sorted(f[:12] for f in chosen))}.")
     if not chosen:
         known = [n for c in cells for n in names.get(c.fingerprint, [c.fingerprint[:12]])]
         raise unknown(f"model in {store}", name, known)
