@@ -28,11 +28,15 @@ from search.space import Space
 from search.spaces import Box, Depth, Operators
 from search.starts import Start, fill, references, warm_starts
 from search.study import NAME, Study
-from search.trial import Trial, best_of
+from search.trial import Trial, best_of, busy
 from search.world import World
 
 STAGE_2 = "stage2"  # the name of its study
 OUTLOOK = 5  # full trials between two looks at what the best one is worth
+
+
+def _always() -> bool:
+    return True
 
 
 @dataclass
@@ -102,10 +106,15 @@ class Search:
 
     def work(self, told: Told) -> None:
         """Take trials of the studies that are open, as one worker of several."""
-        contest = self.contest(told)
-        for name, study in self.studies.items():
-            if name not in self.options.operators:
-                study.run(contest, told=lambda t: told(t, self.best()))
+        if (prepared := self.run.manifest.get("prepared")) is None:
+            law = f"{self.run.path} is not prepared: its first scores are being made"
+            raise SearchError(law, "Join once it has said what it costs.")
+        self.study.budget -= self._raced()
+        for study in (s for n, s in self.studies.items() if n not in self.options.operators):
+            second = study.space.origin if isinstance(study.space, Depth) else None
+            more = self._time_left(prepared) if second is None else _always
+            contest = self.contest(told, second)
+            study.run(contest, more=more, told=lambda t: told(t, self.best()))
 
     def contest(self, told: Told, reference: Candidate | None = None) -> Contest:
         """Return what scores a proposal."""
@@ -132,8 +141,8 @@ class Search:
         done = sum(s.finished() for s in self.studies.values())
         with self.screen.trials(done, o.trials, about) as told:
             contest = self.contest(told)
-            spent = self._race(contest, told)
-            study.budget = max(1, o.trials - spent)
+            self._race(contest, told)
+            study.budget = max(1, o.trials - self._raced())
             self._queue(study, starts, min(10 + 2 * len(study.space.knobs()), o.trials // 2))
             shown = self._shown(told)
             with self.helpers():
@@ -146,8 +155,12 @@ class Search:
         seed = derive_seed(self.options.seed, study.name, "fill")
         study.enqueue(inside, fill(study.space, room - len(inside), seed))
 
-    def _race(self, contest: Contest, told: Told) -> int:
-        """Let operators race: equal trials, the better half goes on; return the trials spent."""
+    def _raced(self) -> int:
+        """Return the trials that operators have had."""
+        return sum(self.studies[name].finished() for name in self.options.operators)
+
+    def _race(self, contest: Contest, told: Told) -> None:
+        """Let operators race: equal trials each, and the better half goes on."""
         o, operators = self.options, [self.studies[name] for name in self.options.operators]
         left, share = operators, max(2, o.trials // (4 * len(operators) or 1))
         rounds = 1
@@ -162,7 +175,6 @@ class Search:
             left = sorted(left, key=self._best_value, reverse=True)[: (len(left) + 1) // 2]
             rounds += 1
             self.screen.say(f"operators that go on: {', '.join(s.name for s in left)}")
-        return sum(study.finished() for study in operators)
 
     def _best_value(self, study: Study) -> float:
         best = best_of(study.trials(), self.objective)
@@ -173,9 +185,9 @@ class Search:
         reserve = cost(prepared, o)["after"] + prepared["seconds"]
 
         def more() -> bool:
-            done = [t.seconds for t in self.trials() if t.state in ("COMPLETE", "FAIL")]
-            spent = sum(done) + (sum(done) / len(done) if done else 0.0)
-            return o.seconds is None or not done or spent + reserve < o.seconds
+            done = list(self._ended().values())
+            one = sum(t.seconds for t in done) / max(1, len(done))
+            return o.seconds is None or not done or busy(done) + one + reserve < o.seconds
 
         return more
 

@@ -209,6 +209,7 @@ class Study:
             values=tuple(trial.values or ()),
             facts=facts,
             seconds=(end - begin).total_seconds() if begin and end else 0.0,
+            begun=begin.timestamp() if begin else 0.0,
         )
 
     @property

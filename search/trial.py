@@ -21,6 +21,7 @@ class Trial:
     values: tuple[float, ...]
     facts: Mapping[str, Any]
     seconds: float
+    begun: float = 0.0  # seconds since 1970
 
     @property
     def full(self) -> bool:
@@ -44,6 +45,16 @@ def best_of(trials: Iterable[Trial], objective: Objective) -> Trial | None:
     full = [t for t in trials if t.full]
     value = values_of(full, objective)
     return max(full, key=lambda t: (-t.short, value[t.number], -t.number), default=None)
+
+
+def busy(trials: Iterable[Trial]) -> float:
+    """Return the seconds during which at least one of the trials was under way."""
+    total = until = 0.0
+    for trial in sorted(trials, key=lambda t: t.begun):
+        end = trial.begun + trial.seconds
+        total += max(0.0, end - max(until, trial.begun))
+        until = max(until, end)
+    return total
 
 
 # Scores a trial: the objective's numbers, and plain facts; `floors` are constraints (at most 0).

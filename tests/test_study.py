@@ -11,6 +11,7 @@ from search.samplers import derive_seed
 from search.space import Space
 from search.starts import Start, average
 from search.study import Study
+from search.trial import Trial, busy
 from tests import synthetic
 from tests.synthetic import EXPERTS, interrupt_at, ledger_rows, truth
 
@@ -273,6 +274,26 @@ def test_a_time_limit_leaves_room_for_the_verdict(tmp_path):
     document = search.go()
     assert search.study.finished() == 1
     assert document["confirm"]
+
+
+def test_time_is_told_by_the_clock():
+    """Trials that workers ran side by side count once, and a pause between two is no work."""
+    spans = [(100, 10), (105, 10), (107, 2), (200, 5)]
+    candidate = average(EXPERTS)
+    trials = [Trial(0, "COMPLETE", candidate, "", (), {}, s, begun) for begun, s in spans]
+    assert busy(trials[::-1]) == 20
+    assert busy([]) == 0
+
+
+def test_a_worker_keeps_the_time_limit(tmp_path):
+    """A worker leaves when the time is up, trials or not; what is not prepared it does not join."""
+    search = synthetic.search(tmp_path / "r", trials=50, seconds=0.001)
+    with pytest.raises(SearchError, match="not prepared"):
+        search.work(lambda trial, best: None)
+    search.go()
+    worker = synthetic.search(tmp_path / "r")
+    worker.work(lambda trial, best: None)
+    assert worker.study.finished() == 1
 
 
 def test_seeds_do_not_collide():
