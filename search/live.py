@@ -82,11 +82,16 @@ class Models:
 
 
 def find_models(options: Options) -> Models:
-    """Resolve base and experts; UsageError where two names are one folder."""
+    """Resolve base and experts; UsageError where two names are one folder.
+
+    Raises a MismatchError for experts whose vocabulary is not the base's, unless --vocab maps it.
+    """
     found = {n: resolve(source, family=options.family) for n, source in options.sources.items()}
     folders = {name: r.path.absolute() for name, r in found.items()}
     if len(set(folders.values())) < len(folders):
         raise UsageError(f"{', '.join(folders)}: a model stands twice", "Name each model once.")
+    if options.vocab == "error":
+        check_vocabularies({name: path for name, path in folders.items() if path.is_dir()})
     names = {name: _portable(source, options) for name, source in options.sources.items()}
     choices = tuple(r.choice for r in found.values())
     experts = {e: names[e] for e in options.experts}
@@ -185,13 +190,8 @@ def survey(models: Models) -> tuple[dict[str, float], list[str], str]:
 
 
 def open_world(run: Run, models: Models) -> World:
-    """Load the base as the live model, hold all models beside it, and open the ledger.
-
-    Raises a MismatchError for experts whose vocabulary is not the base's, unless --vocab maps it.
-    """
+    """Load the base as the live model, hold all models beside it, and open the ledger."""
     options = run.options
-    if options.vocab == "error":
-        check_vocabularies({name: path for name, path in models.folders.items() if path.is_dir()})
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
