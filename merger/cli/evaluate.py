@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shlex import join, quote
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,9 +59,9 @@ def evaluate(
         _show_scores({label[one.model]: one.scores for one in found})
         if others:
             _show_pairs(label[first.model], {label[o.model]: o.compared(first) for o in others})
-    then = f"another model on the same items: merger eval {models[0]} OTHER …"
+    then = f"another model on the same items: merger eval {quote(models[0])} OTHER …"
     if others:
-        then = f"next: merger compare {models[0]} {models[1]}{_kept(asked['store'])} --flips"
+        then = f"next: merger compare {join(models[:2])}{_kept(asked['store'])} --flips"
     say(f"ledger: {hidden(asked['store'])}; {then}")
 
 
@@ -100,14 +101,14 @@ def compare(
     for comparison, pair in zip(found, matches if flips else (), strict=False):
         _show_flips(comparison, pair, (left, right))
     if not flips:
-        say(f"next: merger compare {a} {b}{_kept(store)} --flips  (the items that differ)")
+        say(f"next: merger compare {join((a, b))}{_kept(store)} --flips  (the items that differ)")
 
 
 def _kept(store: str) -> str:
     """Return the option that names a ledger, where it must be said."""
     from evals.ledger import hidden
 
-    return "" if store == "evals.sqlite" else f" --store {hidden(store)}"
+    return "" if store == "evals.sqlite" else f" --store {quote(hidden(store))}"
 
 
 def _labels(names: Sequence[str]) -> dict[str, str]:
