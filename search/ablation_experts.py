@@ -48,10 +48,6 @@ def _sets(a: Ablation, players: Players) -> list[frozenset[str]]:
     return list(dict.fromkeys(s for order in drawn for s in arrivals(order)))
 
 
-def _plan_shapley(a: Ablation) -> Needs:
-    return {s: Need(coalition(a.winner, s)) for s in _sets(a, a.winner.experts)}
-
-
 def _plan_uniform(a: Ablation) -> Needs:
     if not a.facts.trials:
         raise Absent("There was no search, so its warm starts were not scored.")
@@ -59,7 +55,10 @@ def _plan_uniform(a: Ablation) -> Needs:
     return {s: Need(merge, "search") for s, merge in table.items()}
 
 
-@part("Shapley: who gave what of winner − base", _plan_shapley)
+@part(
+    "Shapley: who gave what of winner − base",
+    lambda a: {s: Need(coalition(a.winner, s)) for s in _sets(a, a.winner.experts)},
+)
 def shapley_(a: Ablation, found: Found) -> Section:
     """Return every expert's fair share of the winner's gain, and the synergy of every pair."""
     return _shares(a, found, a.winner.experts, "shapley")

@@ -24,11 +24,7 @@ SHOWN = 10  # items won, and as many lost, with their texts
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of a training's length at which curves are compared
 
 
-def _plan_board(a: Ablation) -> Needs:
-    return {name: Need(merge) for name, merge in a.contenders().items()}
-
-
-@part("Scores on confirm items", _plan_board)
+@part("Scores on confirm items", lambda a: {n: Need(m) for n, m in a.contenders().items()})
 def scoreboard(a: Ablation, found: Found) -> Section:
     """Return the winner beside the base, every expert and the simple recipes, and Δ to each."""
     about = {name: merge.describe() for name, merge in a.contenders().items()}
@@ -43,12 +39,10 @@ def scoreboard(a: Ablation, found: Found) -> Section:
     return made
 
 
-def _plan_items(a: Ablation) -> Needs:
-    alone = a.alone("search ", pool="search") | a.alone("expert ")
-    return alone | {"winner": Need(a.winner)}
-
-
-@part("Items won and lost against the best single expert", _plan_items)
+@part(
+    "Items won and lost against the best single expert",
+    lambda a: {**a.alone("search ", pool="search"), **a.alone("expert "), "winner": Need(a.winner)},
+)
 def items(a: Ablation, found: Found) -> Section:
     """Return how many items the merge wins and loses, and some of them with all texts."""
     best, rows, shown = f"expert {a.best}", list[dict[str, Any]](), list[dict[str, Any]]()
