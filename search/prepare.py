@@ -16,7 +16,7 @@ from search.candidate import BASE, Candidate
 from search.gradient import by_gradient, by_losses, traces
 from search.objective import Objective, means
 from search.racing import FIRST_LOOK
-from search.run import Options
+from search.run import MANY, Options
 from search.scorers import Scorer
 from search.starts import references
 from search.world import World, scores
@@ -33,9 +33,11 @@ def plan(options: Options, screen: Screen) -> None:
     tasks = len(options.tasks)
     n, word = options.n_confirm * tasks, "task" if tasks == 1 else "tasks"
     most, least = answers_of(options)[0], 100 * mde(n, math.sqrt(0.1))
+    told = f"{options.trials} trials, {tasks} {word}, at most {most} answers"
+    if options.trials >= MANY:
+        told = f"{clock(options.seconds or 0)} of trials, {tasks} {word}"
     screen.say(
-        f"Plan: {options.trials} trials, {tasks} {word}, at most {most} answers;\n"
-        f"      {n} confirm items see differences of about {least:.1f} points."
+        f"Plan: {told};\n      {n} confirm items see differences of about {least:.1f} points."
     )
 
 

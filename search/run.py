@@ -24,6 +24,9 @@ from search.asked import Common
 MADE_ANEW = ("fingerprints.json", "likelihoods.json")
 
 
+MANY = 10_000  # trials, where only the time is limited
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options(Common):
     """What the user asked for; kept in the manifest, so a resume needs the folder alone.

@@ -156,7 +156,7 @@ def test_a_search_from_start_to_model(family):
     assert "Shapley: who gave what" in out
     assert max(map(len, out.splitlines())) <= 80
     code, _, err = merger("ablate", "r", "--plan", "--sections", sections, "--quick", cwd=family)
-    assert "Cost: 0 merges, 0 answers" in err
+    assert "0 merges, 0 answers, 0 readings: about" in err
 
 
 @pytest.mark.slow
@@ -173,7 +173,7 @@ def test_a_config_is_taken_apart_without_a_search(family):
     assert [r["name"] for r in found["shapley"]["tables"][0]["rows"]][:2] == ["ded", "ind"]
     assert found["simplex"]["missing"]
     code, _, err = merger(*words, "--plan", cwd=family)
-    assert (code, "Cost: 0 merges, 0 answers" in err) == (0, True), err
+    assert (code, "0 merges, 0 answers, 0 readings: about" in err) == (0, True), err
     (family / "bare.yaml").write_text(
         text.replace("base_model: base\n", "").replace("ties", "linear")
     )
