@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from evals.answers import Verdict, read_answer
 from evals.attempts import remembered
 from merger.errors import EvalError
-from merger.registry import Registry
+from merger.registry import Registry, unknown
 
 # Share of the 100 hash buckets that each split owns.
 SPLITS: dict[str, range] = {
@@ -145,7 +145,10 @@ def get_task(name: str) -> Task:
 
     if name.startswith(PREFIX):
         return gym_task(name.removeprefix(PREFIX))
-    return _UNLISTED.get(name) or TASKS[_ALIASES.get(name, name)]
+    task = _UNLISTED.get(name) or TASKS.get(_ALIASES.get(name, name))
+    if task is None:
+        raise unknown("task", name, {*TASKS, *_ALIASES})
+    return task
 
 
 def bucket(canonical: str) -> int:

@@ -89,8 +89,8 @@ def test_a_disk_that_is_too_small_is_told_before_the_run(typed, monkeypatch):
     [
         (["run", "tinny"], "no recipe named 'tinny'", "Did you mean 'tiny'?"),
         (["run", "tiny", "--set", "ded.stesp=1"], "'stesp'", "Did you mean 'steps'?"),
-        (["align", "x", "--task", "dedd", "--out", "y"], "'dedd'", "Known: abduction,"),
-        (["align", "x", "--task", "ded+abdd", "--out", "y"], "'abdd'", "Known: abduction,"),
+        (["align", "x", "--task", "dedd", "--out", "y"], "'dedd'", "Did you mean 'ded'?"),
+        (["align", "x", "--task", "ded+abdd", "--out", "y"], "'abdd'", "Did you mean 'abd'?"),
         (["align", "x", "--task", "gym:gdc", "--out", "y"], "'gdc'", "'gcd'"),
         (["domain", "x", "--task", "ded", "--out", "y", "--set", "lr=0"], "lr is 0", "docs/rl.md"),
     ],
