@@ -46,7 +46,7 @@ class Contest:
         for end in looks(per_task, len(self.world.tasks))[:-1] if rivals else ():
             answers = self.world.answers(candidate, "search", end, orders=orders)
             seen = scores(answers)
-            self._show(trial, seen, rivals, orders)
+            self._show(trial, seen, next(iter(rivals.values())), orders)
             if lost := self._lost(seen, rivals, orders):
                 rival = rivals[lost[0]]
                 found = paired_estimate(seen, rival, orders)
@@ -55,11 +55,8 @@ class Contest:
         reference = self._marks(self.reference) if self.rule != "none" else scores(answers)
         return self._outcome(candidate, answers, means(scores(answers)), reference)
 
-    def _show(
-        self, trial: Trial, seen: Scores, rivals: Mapping[str, Scores], orders: dict[str, Order]
-    ) -> None:
-        """Tell who watches how far a trial is, and by how much it leads its first rival so far."""
-        rival = next(iter(rivals.values()))
+    def _show(self, trial: Trial, seen: Scores, rival: Scores, orders: dict[str, Order]) -> None:
+        """Tell who watches how far a trial is, and by how much it leads its rival so far."""
         gap = self.objective.value(paired_estimate(seen, rival, orders)) - self.objective.of(rival)
         facts = {"items": sum(map(len, seen.values())), "of": sum(map(len, rival.values()))}
         self.watch(replace(trial, facts=facts | {"gap": gap}))

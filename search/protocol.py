@@ -35,10 +35,6 @@ STAGE_2 = "stage2"  # the name of its study
 OUTLOOK = 5  # full trials between two looks at what the best one is worth
 
 
-def _always() -> bool:
-    return True
-
-
 @dataclass
 class Search:
     """A search with everything open: its folder, world, studies and objective.
@@ -109,10 +105,10 @@ class Search:
         if (prepared := self.run.manifest.get("prepared")) is None:
             law = f"{self.run.path} is not prepared: its first scores are being made"
             raise SearchError(law, "Join once it has said what it costs.")
-        self.study.budget -= self._raced()
+        self.study.budget = self._left()
         for study in (s for n, s in self.studies.items() if n not in self.options.operators):
             second = study.space.origin if isinstance(study.space, Depth) else None
-            more = self._time_left(prepared) if second is None else _always
+            more = (lambda: True) if second else self._time_left(prepared)
             contest = self.contest(told, second)
             study.run(contest, more=more, told=lambda t: told(t, self.best()))
 
@@ -142,7 +138,7 @@ class Search:
         with self.screen.trials(done, o.trials, about) as told:
             contest = self.contest(told)
             self._race(contest, told)
-            study.budget = max(1, o.trials - self._raced())
+            study.budget = self._left()
             self._queue(study, starts, min(10 + 2 * len(study.space.knobs()), o.trials // 2))
             shown = self._shown(told)
             with self.helpers():
@@ -155,9 +151,10 @@ class Search:
         seed = derive_seed(self.options.seed, study.name, "fill")
         study.enqueue(inside, fill(study.space, room - len(inside), seed))
 
-    def _raced(self) -> int:
-        """Return the trials that operators have had."""
-        return sum(self.studies[name].finished() for name in self.options.operators)
+    def _left(self) -> int:
+        """Return the trials that operators have left to the main study."""
+        spent = sum(self.studies[name].finished() for name in self.options.operators)
+        return max(1, self.options.trials - spent)
 
     def _race(self, contest: Contest, told: Told) -> None:
         """Let operators race: equal trials each, and the better half goes on."""

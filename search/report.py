@@ -184,7 +184,9 @@ def _trials(search: Search) -> Section:
     done = [r for r in rows if r["state"] == "COMPLETE"]
     full = [r for r in done if not r.get("raced_out")]
     best = sorted(full, key=lambda r: (-sum(r["values"]), r["number"]))
-    failed, used = sum(r["state"] == "FAIL" for r in rows), sum(r["items"] for r in done)
+    again = {r.get("retry_of") for r in rows}  # cut off, and tried again: no failure
+    failed = sum(r["state"] == "FAIL" and r["number"] not in again for r in rows)
+    used = sum(r["items"] for r in done)
     shown = "number:#:count, source, about:candidate, values:score:values"
     return section(
         f"{len(done)} trials, {len(done) - len(full)} raced out, {failed} failed; {used} answers "
