@@ -11,7 +11,7 @@ import numpy as np
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
 from search.complement import agreement, joined, oracle, who_solves
 from search.designs import averages, coalition, renormalised, renormalises, without
-from search.effects import Rows, by_sample, forest, holmed, per_task
+from search.effects import ALPHA, BETTER, SAME, WORSE, Rows, by_sample, forest, holmed, per_task
 from search.shapley import MAX_EXACT, arrivals, orders, sampled, shapley, subsets, synergy
 from search.tables import Section, columns, figure, grid, section
 from search.world import scores
@@ -125,7 +125,8 @@ def who_solves_(a: Ablation, found: Found) -> Section:
     kept, lost = (sum(row[key] for row in solved) for key in ("merged", "lost"))
     shown = "name:solved by, items::count, merged:merge solves:count, lost:not:count, "
     shown += "kept::share, ci95:95 %:interval"
-    pairs = "pair, only:only one solves:won, p_holm:p Holm:p, q:Yule's Q:number"
+    pairs = "pair, only:only one solves:won, p_holm:p Holm:p, q:Yule's Q:number, "
+    pairs += "q_ci95:95 %:numbers"
     bars: Rows = [{"label": r["name"], "value": r["items"], "part": r["merged"]} for r in cells]
     title = "Items by who solves them; filled: the merge solves them too"
     return section(
@@ -150,12 +151,15 @@ def oracle_(a: Ablation, found: Found) -> Section:
     tables = {n: by_sample(found[n]) for n in a.experts}
     ours, theirs = oracle(tables, a.best)
     k, m = len(a.experts), next(iter(tables[a.best].values())).shape[1]
-    row = {"name": f"oracle − {a.best}", "oracle": a.objective.of(ours)}
+    row: dict[str, Any] = {"name": f"oracle − {a.best}", "oracle": a.objective.of(ours)}
     row |= {"pass": a.objective.of(theirs)} | a.gain({t: ours[t] - theirs[t] for t in ours})
+    side = BETTER if row["value"] > 0 else WORSE
+    row |= {"p_holm": row["p"], "verdict": side if row["p"] < ALPHA else SAME}
     shown = f"name:comparison, oracle::points, pass:pass@{k}:points, value:excess:signed, "
     return section(
         f"{m} samples of each expert at temperature {a.wanted.temperature:g}. An oracle over {k} "
         f"experts has {k} tries, and so has {a.best}, the best expert on search items: only the "
-        f"excess says that experts know different things. n={row['n']}, p: sign-flip test.",
-        tables=[grid(f"{shown}ci95:95 % paired:between, p::p, mde:sees:points", [row])],
+        f"excess says that experts know different things. n={row['n']}, p: sign-flip test, the "
+        f"only one here; verdict: {row['verdict']}.",
+        tables=[grid(f"{shown}ci95:95 % paired:between, p_holm:p Holm:p, mde:sees:points", [row])],
     )

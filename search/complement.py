@@ -61,6 +61,7 @@ def agreement(experts: Mapping[str, Scores]) -> list[dict[str, Any]]:
     """Compare experts pairwise: items only one solves, exact McNemar, and Yule's Q.
 
     Q is 1 where they solve the same items, 0 where they are independent, below where they differ.
+    Its 95 % interval is that of the log odds ratio (Woolf), half an item added to each count.
     """
     rows = []
     for one, other in combinations(experts, 2):
@@ -68,12 +69,16 @@ def agreement(experts: Mapping[str, Scores]) -> list[dict[str, Any]]:
         both, none = int((x & y).sum()), int((~x & ~y).sum())
         first, second = int((x & ~y).sum()), int((~x & y).sum())
         same, differ = both * none, first * second
+        counts = np.array([both, none, first, second]) + 0.5
+        odds = np.log(counts) @ [1, 1, -1, -1]
+        ends = odds + np.array([-1.96, 1.96]) * np.sqrt((1 / counts).sum())
         rows.append(
             {
                 "pair": f"{one} / {other}",
                 "only": [first, second],
                 "p": mcnemar_exact(first, second),
                 "q": (same - differ) / (same + differ) if same + differ else None,
+                "q_ci95": np.tanh(ends / 2).tolist(),
             }
         )
     return rows

@@ -103,6 +103,7 @@ WRITERS: dict[str, Callable[[Any], str]] = {
     "shares": lambda ends: f"{ends[0]:.0%}–{ends[1]:.0%}",
     "won": lambda pair: f"{pair[0]}/{pair[1]}",
     "number": lambda value: f"{value:.3g}".replace("-", "−"),
+    "numbers": lambda ends: " to ".join(cell("number", end) for end in ends),
     "values": lambda values: " ".join(map(points, values)),
 }
 

@@ -1,5 +1,7 @@
 """Ablations: designs and plans, who gave what, cost and reuse, sections on a run of known truth."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -81,12 +83,26 @@ def test_every_item_is_in_one_cell():
     assert len(rows) == 1 + 6 + 4 + 1
 
 
+COUNTS = (40.5, 30.5, 10.5, 20.5)
+
+
 def test_agreement_is_yules_q():
     """Q is 1 for equal experts, −1 for opposite ones, 0 for independent ones."""
     x = np.array([1, 1, 0, 0.0])
     pairs = {"same": x, "other": 1 - x, "half": np.array([1, 0, 1, 0.0])}
     found = {n: agreement({"x": {"t": x}, n: {"t": y}})[0]["q"] for n, y in pairs.items()}
     assert found == {"same": 1.0, "other": -1.0, "half": 0.0}
+
+
+def test_the_interval_of_yules_q_is_woolfs():
+    """Counts 40, 30 together and 10, 20 apart: Woolf's interval by hand."""
+    x = np.array([1.0] * 50 + [0.0] * 50)
+    y = np.array([1.0] * 40 + [0.0] * 10 + [0.0] * 30 + [1.0] * 20)
+    row = agreement({"x": {"t": x}, "y": {"t": y}})[0]
+    odds, se = math.log(40.5 * 30.5 / (10.5 * 20.5)), math.sqrt(sum(1 / c for c in COUNTS))
+    wanted = [(math.exp(o) - 1) / (math.exp(o) + 1) for o in (odds - 1.96 * se, odds + 1.96 * se)]
+    assert row["q_ci95"] == pytest.approx(wanted)
+    assert wanted[0] < row["q"] < wanted[1]
 
 
 def test_the_oracle_multiplies_failures():
