@@ -93,7 +93,7 @@ class Panel:
     def lines(self) -> list[str]:
         """Return the lines inside the frame."""
         made, filled = len(self.items), round(24 * min(1.0, self.done / max(1, self.total)))
-        left = (time.monotonic() - self.begun) / max(1, made) * (self.total - self.done)
+        left = (time.monotonic() - self.begun) / max(1, made) * max(0, self.total - self.done)
         eta = f"{left / 60:.0f}m{left % 60:02.0f}s" if made else "…"
         full = max(self.items, default=0) * made
         saved = full - sum(self.items)
