@@ -1,25 +1,30 @@
 """How many trials an hour a search makes, beside what people do today, on the embedded family.
 
-The same items, the same machine, one thread, one run; a trial is a merge and its score:
+The same items, the same machine, one run; a trial is a merge and its score. With one thread each:
   merger     the resident model takes the weights, our engine answers, the ledger keeps the scores
   in-process the same weights in place, lm-eval's own HF model reused for every trial
   commands   mergekit-yaml writes a folder, then lm_eval loads and scores it, both as fresh commands
+With the whole machine: `merger, a worker a core` (as --workers; processes that begin together, each
+with its own share of the trials) and `commands, all threads`, what both programs take unasked.
 No trial is stopped early, so racing is not in the ratio. Usage:
   python benchmarks/bench_trials.py --mergekit .../bin/mergekit-yaml [--lm-eval .../bin/lm_eval]
-       [--n 100] [--trials 5] [--fresh 1]
+       [--n 100] [--trials 12] [--fresh 1]
 Prints one JSON document; dated rows are kept in benchmarks/results.md.
 """
 
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -39,7 +44,8 @@ from search.world import World
 EXPERTS = ("ded", "ind", "abd")
 TASKS = "merger_deduction,merger_induction,merger_abduction"
 LEVELS, BUDGET = (1,), 192
-ONE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+ALL = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+ONE = ALL | {"OMP_NUM_THREADS": "1"}
 
 
 def main() -> None:
@@ -48,9 +54,10 @@ def main() -> None:
     parser.add_argument("--mergekit", type=Path, help="path of mergekit-yaml")
     parser.add_argument("--lm-eval", type=Path, default=Path(sys.executable).with_name("lm_eval"))
     parser.add_argument("--n", type=int, default=100, help="items a task")
-    parser.add_argument("--trials", type=int, default=5)
+    parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--fresh", type=int, default=1, help="trials by commands")
     asked = parser.parse_args()
+    os.environ.update(ONE)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -60,17 +67,18 @@ def main() -> None:
         world, models, options = opened(folder, asked.n)
         points = [Space(EXPERTS).candidate(p) for p in fill(Space(EXPERTS), asked.trials, 0)]
         rows = {"merger": ours(world, points), "in-process": reused(world, points[0], items)}
-        if asked.mergekit:
-            rows["commands"] = min(
-                (
-                    commands(folder, points[i], models, options, items, asked)
-                    for i in range(asked.fresh)
-                ),
-                key=lambda row: row["seconds"],
-            )
-    for row in rows.values():
+        rows["merger, a worker a core"] = workers(asked.n, points)
+        for name, env in (("commands", ONE), ("commands, all threads", ALL)):
+            if asked.mergekit:
+                found = (
+                    commands(folder, point, models, options, items, asked, env)
+                    for point in points[: asked.fresh]
+                )
+                rows[name] = min(found, key=lambda row: row["seconds"])
+    for name, row in rows.items():
+        beside = rows["merger, a worker a core" if name.endswith(("core", "threads")) else "merger"]
         row["trials_per_hour"] = round(3600 / row["seconds"], 1)
-        row["times"] = round(row["seconds"] / rows["merger"]["seconds"], 1)
+        row["times"] = round(row["seconds"] / beside["seconds"], 1)
     machine = {"cores": os.cpu_count(), "load": os.getloadavg()[0], "items": 3 * asked.n}
     print(json.dumps(rows | {"machine": machine}, indent=1))
 
@@ -98,6 +106,32 @@ def ours(world: World, points: list[Candidate]) -> dict[str, float]:
         times.append(time.perf_counter() - begin)
     seconds, merge = statistics.median(times[1:]), statistics.median(merges[1:])
     return {"seconds": seconds, "merge_seconds": merge, "merge_share": merge / seconds}
+
+
+def workers(n: int, points: list[Candidate]) -> dict[str, float]:
+    """Return the seconds of a trial where each core has a worker, all ready before the clock."""
+    context, count = get_context("spawn"), len(os.sched_getaffinity(0))
+    ready, shares = context.Barrier(count + 1), [points[i::count] for i in range(count)]
+    team = [context.Process(target=worker, args=(n, share, ready)) for share in shares]
+    for one in team:
+        one.start()
+    ready.wait()
+    begin = time.perf_counter()
+    ready.wait()
+    return {"seconds": (time.perf_counter() - begin) / sum(len(s) - 1 for s in shares)}
+
+
+def worker(n: int, points: list[Candidate], ready: Any) -> None:
+    """Score candidates in a process of one thread; the first, which warms up, before the clock."""
+    os.environ.update(ONE)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as place:
+        world, _, _ = opened(Path(place), n)
+        for i, candidate in enumerate(points):
+            world.answers(candidate, "search")
+            if i == 0:
+                ready.wait()
+        ready.wait()
 
 
 def reused(world: World, candidate: Candidate, items: Path) -> dict[str, float]:
@@ -129,12 +163,14 @@ def commands(
     options: Options,
     items: Path,
     asked: argparse.Namespace,
+    more: dict[str, str],
 ) -> dict[str, float]:
     """Return the seconds of a trial by fresh commands: merge to the disk, load, score."""
     names = {name: str(models.folders[name]) for name in EXPERTS}
     config, _ = mergekit_config(candidate, names, str(models.folders[options.base]), "float32")
     (folder / "merge.yaml").write_text(yaml.safe_dump(config))
-    out, env = folder / "merged", os.environ | ONE
+    shutil.rmtree(folder / "merged", ignore_errors=True)
+    out, env = folder / "merged", _environment(more)
     score = [asked.lm_eval, "--model", "hf", "--tasks", TASKS, "--include_path", items,
              "--batch_size", "64", "--device", "cpu", "--apply_chat_template", "--model_args",
              f"pretrained={out},dtype=float32"]  # fmt: skip
@@ -144,6 +180,11 @@ def commands(
     merged = time.perf_counter() - begin
     subprocess.run(score, env=env, check=True, capture_output=True, cwd=Path(__file__).parents[1])
     return {"seconds": time.perf_counter() - begin, "merge_seconds": merged}
+
+
+def _environment(more: dict[str, str]) -> dict[str, str]:
+    """Return the environment with these variables, and a number of threads only if they tell it."""
+    return {k: v for k, v in os.environ.items() if k not in ONE} | more
 
 
 if __name__ == "__main__":

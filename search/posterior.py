@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from search.candidate import Value
 from search.objective import Objective
@@ -67,7 +67,7 @@ class Posterior:
         across = self._kernel(both, self._x, self._theta)
         left = self._kernel(both, both, self._theta) - across @ cho_solve(self._factor, across.T)
         gap, turn = across @ self._alpha, np.array([1.0, -1.0])
-        return float(norm.cdf(turn @ gap / math.sqrt(max(turn @ left @ turn, 1e-12))))
+        return float(ndtr(turn @ gap / math.sqrt(max(turn @ left @ turn, 1e-12))))
 
     def _loss(self, theta: Array) -> float:
         try:

@@ -18,8 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betainc, betaln
-from scipy.stats import binom, norm
+from scipy.special import betainc, betaln, ndtr
 
 from merger.errors import SearchError
 from merger.registry import unknown
@@ -55,6 +54,8 @@ def flip_test(counts: Mapping[str, Tally], weights: Mapping[str, float]) -> floa
 
     One-sided: small means that the candidate is worse. Without discordant items it is 1.
     """
+    from scipy.stats import binom  # half a second
+
     steps = {t: round(GRID * w / max(weights.values())) for t, w in weights.items()}
     pairs = [(step, counts[t]) for t, step in steps.items() if step]
     if len({step for step, _ in pairs}) == 1:  # equal weights: the sign test
@@ -126,7 +127,7 @@ def hopeless(
             seen = gap[stratum[: len(gap)]]
             rate = (float((seen**2).sum()) + 0.5) / (len(seen) + 1)
             spread += (weight / n) ** 2 * rate * float(stratum[len(gap) :].sum())
-    chance = float(norm.cdf(ahead / math.sqrt(spread))) if spread else float(ahead > 0)
+    chance = float(ndtr(ahead / math.sqrt(spread))) if spread else float(ahead > 0)
     return chance if chance < HOPE else None
 
 

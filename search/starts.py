@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from scipy.stats import qmc
-
 from search.candidate import Candidate
 from search.space import Choice, Params, Range, Space
 
@@ -90,6 +88,8 @@ def _starts(experts: Sequence[str], norms: Mapping[str, float] | None) -> Iterat
 
 def fill(space: Space, n: int, seed: int) -> list[Params]:
     """Return n points spread evenly over the space (scrambled Sobol; words taken in turn)."""
+    from scipy.stats import qmc  # half a second
+
     if n <= 0:
         return []
     knobs = space.knobs()
