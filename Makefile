@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 demo: .venv/ready
 	$(BIN)/merger search --experts ded,ind,abd --trials 24 --items 50+150
 
-# The report in docs/example: 3 tasks, 100 confirm items each; a quarter of an hour on two cores.
+# The report in docs/example: 3 tasks, 100 confirm items each; eight minutes on two cores.
 report: .venv/ready
 	rm -rf build/report
 	$(BIN)/merger search --experts ded,ind,abd --trials 24 --items 50+100 --seed 0 --out build/report/demo
