@@ -250,9 +250,9 @@ def pass_at_k(correct: int, n: int, k: int) -> float:
 
 
 def _z(level: float) -> float:
-    from scipy.stats import norm
+    from scipy.special import ndtri
 
-    return float(norm.ppf((1 + level) / 2))
+    return float(ndtri((1 + level) / 2))
 
 
 def _cluster_index(clusters: Sequence[Hashable], n: int) -> NDArray[np.int64]:
