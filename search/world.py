@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from evals.drafts import Drafts
 from evals.generate import Answerer, Settings
 from evals.ledger import Cell, Ledger, Row
 from evals.runner import Progress, cell_of, evaluate_all
@@ -204,11 +206,17 @@ class World:
         """Answer n items a task anew, in reverse order, and return (items, marks that differ).
 
         The A/A test: two evaluations of one model should agree; what differs is noise of the batch.
-        The run's ledger has no part in it.
+        The run's ledger and its first answers, as drafts, have no part in it.
         """
         first = scores(self.answers(merge, pool, n))
         asked = [(task, self.pools.items(pool, task)[:n][::-1]) for task in self.tasks]
-        second = scores(self._rows(merge, asked, Ledger(":memory:")))
+        known = self.answerer
+        self.answerer = copy(known)
+        self.answerer.drafts = Drafts()
+        try:
+            second = scores(self._rows(merge, asked, Ledger(":memory:")))
+        finally:
+            self.answerer = known
         differ = sum(int((first[name] != marks[::-1]).sum()) for name, marks in second.items())
         return sum(map(len, second.values())), differ
 

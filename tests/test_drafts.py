@@ -9,6 +9,8 @@ from evals import batching, drafts
 from evals.drafts import Drafts
 from evals.fastloop import Decoder
 from evals.generate import Answerer, Settings
+from search.candidate import BASE
+from tests import synthetic
 from tests.toy_models import CONFIGS, toy_model, toy_tokenizer
 
 PROMPTS = [f"abc {i} def " * (1 + i % 7) for i in range(30)]
@@ -111,3 +113,16 @@ def test_what_is_kept_has_a_bound(monkeypatch):
     for said in ([1, 2], [3, 4], [3, 4], [1, 2]):
         heard.hear("a", (7,), said)
     assert heard.draft("a", (7,), 9) == (1, 2)
+
+
+def test_asking_again_knows_nothing_of_the_first_answers(monkeypatch):
+    """The A/A test would be none if a model's own answers were its drafts; they are back after."""
+    world, seen = synthetic.world(), []
+    world.answerer.drafts = first = Drafts()
+    run = synthetic.Answerer.run
+    monkeypatch.setattr(
+        synthetic.Answerer, "run", lambda s, *a: seen.append(s.drafts) or run(s, *a)
+    )
+    assert world.again(BASE, "search", 10) == (30, 0)
+    assert seen[0] is first is world.answerer.drafts
+    assert seen[-1] is not first
