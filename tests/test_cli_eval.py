@@ -77,6 +77,29 @@ def test_an_interrupted_run_says_how_to_go_on(toy_folders, here, monkeypatch):  
     assert len(asked) == 3
 
 
+def test_an_interrupt_in_disguise_pauses_too(monkeypatch, capsys):
+    """Python 3.11 makes a RuntimeError of Ctrl-C while an import defines a class with fields."""
+    from merger.cli.app import main, pausing
+
+    class Field:
+        def __set_name__(self, owner, name):
+            raise KeyboardInterrupt
+
+    def command(words, **how):
+        with pausing("merger again"):
+            type("Record", (), {"field": Field()})
+
+    module = sys.modules["merger.cli.app"]
+    monkeypatch.setattr(module, "app", command)
+    with pytest.raises(SystemExit) as ended:
+        main(["eval"])
+    assert ended.value.code == 130
+    assert "paused" in capsys.readouterr().err
+    monkeypatch.setattr(module, "app", lambda words, **how: {}["a bug"])
+    with pytest.raises(KeyError):
+        main(["eval"])
+
+
 def test_sampled_scores_are_labelled(toy_folders, here):  # noqa: F811
     """A mean over k answers an item is avg@k, in the tables and in JSON."""
     drawn = ("--samples", "3", "--temperature", "1")

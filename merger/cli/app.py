@@ -93,10 +93,19 @@ def main(words: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except Exception as error:
+        if _interrupted(error):
+            sys.exit(130)
         kind = f"{type(error).__module__}.{type(error).__name__}"
         if kind not in _DATABASE:
             raise
         _fail(MergerError(f"the database gave up: {str(error).splitlines()[0]}", _GOES_ON))
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is at the root: half-done imports raise errors of their own from it."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _refuse_empty(words: Sequence[str]) -> None:
@@ -154,7 +163,9 @@ def pausing(
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield
-    except KeyboardInterrupt:
+    except BaseException as error:
+        if not _interrupted(error):
+            raise
         begun = made is None or made.exists()
         say(f"paused; {kept} is kept. Go on with: {resume}" if begun else "stopped; nothing begun")
         raise

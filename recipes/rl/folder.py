@@ -8,6 +8,7 @@ same settings and input is continued; one of other settings is refused, never mi
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections import Counter
 from collections.abc import Mapping
@@ -29,8 +30,8 @@ def fingerprint(model: Path) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file whole, or not at all where the process is killed."""
-    draft = path.with_name(f".{path.name}")
+    """Write a file whole, or not at all where the process is killed; others may write it too."""
+    draft = path.with_name(f".{path.name}-{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
 
