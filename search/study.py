@@ -13,11 +13,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from merger.errors import SearchError, SpecError
 from search.candidate import Candidate
-from search.crash import alive, mend_journal, this_worker
+from search.crash import JournalLock, alive, mend_journal, this_worker
 from search.samplers import derive_seed, sampler_of, suited
 from search.space import Choice, Params, Space
 from search.starts import Start
@@ -247,12 +247,12 @@ def _open(place: str) -> Any:
     if scheme == "memory":
         return optuna.storages.InMemoryStorage()
     if scheme == "journal":
-        from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+        from optuna.storages.journal import JournalFileBackend
 
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        lock = JournalFileOpenLock(path)
+        lock = JournalLock(Path(path))
         mend_journal(Path(path), lock)
-        return optuna.storages.JournalStorage(JournalFileBackend(path, lock_obj=lock))
+        return optuna.storages.JournalStorage(JournalFileBackend(path, lock_obj=cast(Any, lock)))
     try:
         with warnings.catch_warnings():  # the retry callback is called experimental since 2021
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -7,12 +7,13 @@ import signal
 import socket
 import time
 from contextlib import closing, suppress
+from fcntl import LOCK_EX, LOCK_NB, flock
 from threading import BrokenBarrierError
 
 import pytest
 
 from search.candidate import Candidate
-from search.crash import alive, this_worker
+from search.crash import JournalLock, alive, this_worker
 from search.space import Space
 from search.starts import Start, average
 from search.study import Study
@@ -35,6 +36,26 @@ def storage(folder, kind, request):
     """Return the URL of an empty study of this kind."""
     places = {"journal": f"journal://{folder}/s.log", "sqlite": f"sqlite:///{folder}/s.db"}
     return places.get(kind) or request.getfixturevalue("postgres_url")
+
+
+def test_a_killed_writer_frees_the_journal(tmp_path):
+    """A process killed while it holds the lock keeps nobody waiting; one that lives does."""
+    lock, (held, told) = JournalLock(tmp_path / "s.log"), os.pipe()
+    child = os.fork()
+    if child == 0:
+        lock.acquire()
+        os.write(told, b"!")
+        time.sleep(60)
+        os._exit(0)
+    os.read(held, 1)
+    with (tmp_path / "s.log").open() as file, pytest.raises(BlockingIOError):
+        flock(file, LOCK_EX | LOCK_NB)
+    os.kill(child, signal.SIGKILL)
+    begin = time.monotonic()
+    assert lock.acquire()
+    assert time.monotonic() - begin < 10
+    lock.release()
+    os.waitpid(child, 0)
 
 
 def waited(child):

@@ -130,7 +130,7 @@ def _whole(folder: Path, shard: Shard) -> bool:
     file, marker = folder / shard.name, folder / f"{_DONE}{shard.name}"
     if not (marker.is_file() and file.is_file()) or file.is_symlink():
         return False
-    return file.stat().st_size == shard.size and marker.read_text() == _written(file)
+    return file.stat().st_size == shard.size and marker.read_bytes() == _written(file).encode()
 
 
 def _written(file: Path) -> str:
