@@ -7,6 +7,8 @@ tensors in any order and get the same masks; a generator with a state could not 
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 from torch import Tensor
 
@@ -25,10 +27,7 @@ def stream_key(seed: int, key: int) -> int:
 
 def uniform(shape: tuple[int, ...], key: int, start: int, device: torch.device) -> Tensor:
     """Return draws in [0, 1), float64, for the entries from flat index `start` on."""
-    count = 1
-    for n in shape:
-        count *= n
-    bits = torch.arange(start, start + count, dtype=torch.int64, device=device)
+    bits = torch.arange(start, start + prod(shape), dtype=torch.int64, device=device)
     bits.mul_(_signed(_GOLDEN)).add_(key)
     for shift, factor in ((30, _FIRST), (27, _SECOND)):
         bits = bits.bitwise_xor_(_shifted(bits, shift)).mul_(_signed(factor))

@@ -134,7 +134,7 @@ def sparse(
     mask: Callable[..., Tensor],
     doc: str,
     *,
-    elect: bool,
+    elect: bool = False,
     cuts: Callable[..., Survey] | None = None,
     **told: Any,
 ) -> None:
@@ -197,30 +197,12 @@ _CRUMBS: dict[str, Any] = {
     "defaults": {"rescale": False},
     "paper": "https://arxiv.org/abs/2312.06795",
 }
-for _name, _mask, _elect, _doc, _told in (
-    ("dare_linear", bernoulli, False, "Add the changes left after dropping at random.", _DARE),
-    (
-        "dare_ties",
-        bernoulli,
-        True,
-        "Add those changes left after dropping at random that share the elected sign.",
-        _DARE,
-    ),
-    ("della_linear", by_rank, False, "Add the changes left after dropping by rank.", _DELLA),
-    (
-        "della",
-        by_rank,
-        True,
-        "Average those changes left after dropping by rank that share the elected sign.",
-        _DELLA | {"defaults": {"normalize": True}},
-    ),
-    ("breadcrumbs", between, False, "Add the changes of middling size.", _CRUMBS),
-    (
-        "breadcrumbs_ties",
-        between,
-        True,
-        "Add those changes of middling size that share the elected sign.",
-        _CRUMBS,
-    ),
-):
-    sparse(_name, _mask, _doc, elect=_elect, **_told)
+_LEFT = "Add those changes left after dropping at random that share the elected sign."
+_RANKED = "Average those changes left after dropping by rank that share the elected sign."
+_MIDDLING = "Add those changes of middling size that share the elected sign."
+sparse("dare_linear", bernoulli, "Add the changes left after dropping at random.", **_DARE)
+sparse("dare_ties", bernoulli, _LEFT, elect=True, **_DARE)
+sparse("della_linear", by_rank, "Add the changes left after dropping by rank.", **_DELLA)
+sparse("della", by_rank, _RANKED, elect=True, defaults={"normalize": True}, **_DELLA)
+sparse("breadcrumbs", between, "Add the changes of middling size.", **_CRUMBS)
+sparse("breadcrumbs_ties", between, _MIDDLING, elect=True, **_CRUMBS)

@@ -28,7 +28,7 @@ from torch import Tensor
 from merger.errors import MismatchError
 from merger.operators.base import Knob, Laws, Weight, operator
 from merger.operators.changes import normal, weighted_sum
-from merger.operators.sums import Gram, Matrix, Sums, gram_survey, norms, row_sums
+from merger.operators.sums import Matrix, Sums, gram_survey, inner_products, norms, row_sums
 from merger.operators.survey import Block, Size, Survey
 
 Flatten = Annotated[bool, Knob(default=True, help="take the whole tensor as one vector")]
@@ -45,9 +45,7 @@ _ROWS = 16  # rows folded together: columns need one running sum each
 
 def ends_survey(size: Size) -> Survey:
     """Survey the inner products of base and expert as they are."""
-    gram = Gram(lambda b: b.experts if b.base is None else torch.cat([b.base[None], b.experts]))
-    yield gram
-    return gram.result
+    return inner_products(lambda b: torch.stack([t for t in (b.base, *b.experts) if t is not None]))
 
 
 def slerp_weights(gram: Matrix, t: float) -> tuple[float, float]:
@@ -96,7 +94,7 @@ def turn_survey(size: Size, nuslerp_flatten: bool, nuslerp_row_wise: bool) -> Su
     return sums.result if nuslerp_flatten else sums.result.view(3, -1)
 
 
-def turned(inner: Tensor, t: float) -> tuple[Tensor, Tensor]:
+def turned(inner: Tensor, t: float) -> tuple[Tensor, ...]:
     """Return the factors of both vectors, from ‖a‖², ‖b‖², ⟨a, b⟩ along the first axis."""
     lengths = inner[0].sqrt().clamp(min=1e-7) * inner[1].sqrt().clamp(min=1e-7)
     angle = (inner[2] / lengths).clamp(-1, 1).acos()
@@ -104,10 +102,7 @@ def turned(inner: Tensor, t: float) -> tuple[Tensor, Tensor]:
     # Vectors on one line have no plane to turn in: interpolate between them.
     flat = turn.abs() < 1e-8
     turn = turn.masked_fill(flat, 1.0)
-    first, second = (
-        ((share * angle).sin() / turn).masked_fill(flat, share) for share in (1 - t, t)
-    )
-    return first, second
+    return tuple(((s * angle).sin() / turn).masked_fill(flat, s) for s in (1 - t, t))
 
 
 @operator(
@@ -130,7 +125,7 @@ def nuslerp(
     """Turn one expert towards another by their weights."""
     changes = experts if base is None else experts - base
     inner = facts if facts is not None else row_sums(products(changes))[..., None]
-    total = weight[0] + weight[1]
+    total = sum(weight)
     t = 0.5 if abs(total) < 1e-6 else weight[1] / total
     first, second = turned(inner.to(experts.device), t)
     made = changes[0].double() * first + changes[1].double() * second
@@ -199,8 +194,8 @@ def _tangent(mean: list[float], unit: Matrix, tol: float) -> list[float]:
     """Return the mean of the unit vectors' logarithms at the present mean, as coefficients."""
     k = len(mean)
     step = [0.0] * k
-    for i in range(k):
-        along = max(-1.0, min(1.0, sum(mean[j] * unit[j][i] for j in range(k))))
+    for i, row in enumerate(unit):
+        along = max(-1.0, min(1.0, sum(m * u for m, u in zip(mean, row, strict=True))))
         angle = acos(along)
         if angle < tol:
             continue
@@ -235,9 +230,8 @@ def karcher(
 
 def angles_survey(size: Size, filter_wise: bool) -> Survey:
     """Survey the task vectors' inner products, unless each row has its own."""
-    return (
-        None if filter_wise else torch.tensor((yield from gram_survey(size)), dtype=torch.float64)
-    )
+    gram = None if filter_wise else (yield from gram_survey(size))
+    return None if gram is None else torch.tensor(gram, dtype=torch.float64)
 
 
 def ratio(gram: Tensor) -> Tensor:

@@ -24,35 +24,42 @@ TILE = 65_536
 Matrix = list[list[float]]
 
 
-class TileSums:
-    """Sums of m streams of entries, independent of how the streams were cut into blocks."""
+class Sums:
+    """Measure: the totals of m streams that a function derives from each block.
 
-    def __init__(self, tile: int = TILE) -> None:
-        self._tile = tile  # a power of two
+    They do not depend on how the tensor was cut into blocks.
+    """
+
+    def __init__(self, streams: Streams, tile: int = TILE) -> None:
+        self._streams, self._tile = streams, tile  # a power of two
         self._sums: Tensor | float = 0.0  # (m,) float64
         self._carry: Tensor | None = None  # (m, fewer than a tile): the tile begun
 
-    def add(self, entries: Tensor) -> None:
+    def add(self, block: Block) -> None:
+        """Add this block's entries to the totals."""
+        self.take(self._streams(block).flatten(1))
+
+    def take(self, entries: Tensor) -> None:
         """Take the next entries (m, n), in the order of their flat index."""
         if self._carry is not None:
             wanted = -self._carry.shape[1] % self._tile
-            begun = torch.cat([self._carry, entries[:, :wanted]], 1)
-            self._take(begun)
+            self._add_up(torch.cat([self._carry, entries[:, :wanted]], 1))
             entries = entries[:, wanted:]
         if self._carry is None or entries.shape[1]:
-            self._take(entries)
+            self._add_up(entries)
 
-    def _take(self, entries: Tensor) -> None:
+    def _add_up(self, entries: Tensor) -> None:
         """Add up whole tiles and keep the rest for the next call."""
         whole = entries.shape[1] // self._tile * self._tile
         for tile in _fold(entries[:, :whole].reshape(len(entries), -1, self._tile)).unbind(1):
             self._sums = self._sums + tile
         self._carry = entries[:, whole:].clone()
 
-    def totals(self) -> Tensor:
-        """Return the m sums, float64; the last tile is filled up with zeros. Ask once."""
+    @property
+    def result(self) -> Tensor:
+        """The m totals, float64, the last tile filled up with zeros; ask once, at the end."""
         if self._carry is not None and self._carry.shape[1]:
-            self.add(self._carry.new_zeros(len(self._carry), self._tile - self._carry.shape[1]))
+            self.take(self._carry.new_zeros(len(self._carry), self._tile - self._carry.shape[1]))
         return torch.as_tensor(self._sums)
 
 
@@ -70,49 +77,32 @@ def row_sums(entries: Tensor) -> Tensor:
     return _fold(torch.nn.functional.pad(entries, (0, wide - entries.shape[-1]))).double()
 
 
-class Sums:
-    """Measure: the totals of m streams that a function derives from each block."""
-
-    def __init__(self, streams: Streams, tile: int = TILE) -> None:
-        self._streams = streams
-        self._sums = TileSums(tile)
-
-    def add(self, block: Block) -> None:
-        """Add this block's entries to the totals."""
-        self._sums.add(self._streams(block).flatten(1))
-
-    @property
-    def result(self) -> Tensor:
-        """The m totals, float64; ask once, after the last block."""
-        return self._sums.totals()
-
-
 class Gram:
     """Measure: all inner products of the k vectors that a function derives from each block."""
 
-    def __init__(self, vectors: Streams = lambda block: block.changes) -> None:
+    def __init__(self, vectors: Streams) -> None:
         self._vectors = vectors
-        self._sums: defaultdict[tuple[int, int], TileSums] = defaultdict(TileSums)
+        self.sums = defaultdict[tuple[int, int], Sums](lambda: Sums(vectors))
 
     def add(self, block: Block) -> None:
-        """Add this block's products; products of float32 are exact in float64."""
+        """Add this block's products, pair by pair; products of float32 are exact in float64."""
         flat = self._vectors(block).flatten(1).double()
         for i, j in combinations_with_replacement(range(len(flat)), 2):
-            self._sums[i, j].add((flat[i] * flat[j])[None])
-
-    @property
-    def result(self) -> Matrix:
-        """The symmetric matrix of inner products; ask once, after the last block."""
-        half = {at: float(sums.totals()) for at, sums in self._sums.items()}
-        span = range(1 + max(j for _, j in half))
-        return [[half[min(i, j), max(i, j)] for j in span] for i in span]
+            self.sums[i, j].take((flat[i] * flat[j])[None])
 
 
 def gram_survey(size: Size) -> Survey:
-    """Survey the Gram matrix of the task vectors (of the experts, where there is no base)."""
-    gram = Gram()
+    """Survey the inner products of the task vectors (of the experts, where there is no base)."""
+    return inner_products(lambda block: block.changes)
+
+
+def inner_products(vectors: Streams) -> Survey:
+    """Survey the Gram matrix of some vectors."""
+    gram = Gram(vectors)
     yield gram
-    return gram.result
+    half = {at: float(sums.result) for at, sums in gram.sums.items()}
+    span = range(1 + max(j for _, j in half))
+    return [[half[min(i, j), max(i, j)] for j in span] for i in span]
 
 
 def norms(gram: Matrix) -> list[float]:
