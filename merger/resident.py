@@ -22,7 +22,7 @@ from merger.checkpoint import (
 )
 from merger.checkpoint.align import align
 from merger.device import free_memory
-from merger.engine import Budget, run_plan
+from merger.engine import Budget, Sink, run_plan
 from merger.engine.run import Facts
 from merger.errors import MismatchError
 from merger.experts import resolve
@@ -137,7 +137,7 @@ class Resident:
             MismatchError: the module lacks a tensor, or would have to round one.
         """
         plan = make_plan(spec, self._checkpoints)
-        sink = ModuleSink(self.module, plan)
+        sink = module_sink(self.module, plan)
         budget = Budget(4 * _ROOM) if self.device == "cpu" else Budget(4 * _ROOM, 1 << 24)
         run_plan(
             plan, self._checkpoints, sink, budget=budget, device=self.device, facts=self._facts
@@ -173,36 +173,34 @@ class Resident:
         )
 
 
-class ModuleSink:
-    """Rows copied into the parameters of a live module."""
+def module_sink(module: nn.Module, plan: Plan) -> Sink:
+    """Return what copies rows into the parameters of a live module, once all are seen to fit."""
+    state = _state(module)
+    _check(state, plan)
 
-    def __init__(self, module: nn.Module, plan: Plan) -> None:
-        self.finished: frozenset[str] = frozenset()
-        self._state = _state(module)
-        self._check(plan)
+    def put(name: str, row: int, block: Tensor) -> None:
+        state[name].view(-1, block.shape[1])[row : row + block.shape[0]].copy_(block)
 
-    def put(self, step: Step, row: int, block: Tensor) -> None:
-        """Copy the rows into their parameter."""
-        rows = self._state[step.name].view(-1, block.shape[1])
-        rows[row : row + block.shape[0]].copy_(block)
+    return put
 
-    def _check(self, plan: Plan) -> None:
-        for step in plan.steps:
-            live, law = self._state.get(step.name), ""
-            if live is None:
-                law = f"the model has no tensor named {step.name}"
-            elif tuple(live.shape) != step.shape:
-                law = f"{step.name} is {list(live.shape)} in the model, {list(step.shape)} merged"
-            elif not _holds(live.dtype, step.dtype):
-                law = f"{step.name} is {live.dtype} in the model, and merged as {step.dtype}"
-                raise MismatchError(law, "Load the module in the dtype that merges are written in.")
-            if law:
-                raise MismatchError(law, "Load the module from the base's own folder.")
-        made = {self._state[s.name].data_ptr() for s in plan.steps}
-        stale = [n for n, t in self._state.items() if t.numel() and t.data_ptr() not in made]
-        if stale:
-            law = f"the merge leaves {len(stale)} tensors of the model unfilled: {stale[0]} …"
-            raise MismatchError(law, "Load the module from the base's own folder.")
+
+def _check(state: dict[str, Tensor], plan: Plan) -> None:
+    remedy = "Load the module from the base's own folder."
+    for step in plan.steps:
+        live, law = state.get(step.name), ""
+        if live is None:
+            law = f"the model has no tensor named {step.name}"
+        elif tuple(live.shape) != step.shape:
+            law = f"{step.name} is {list(live.shape)} in the model, {list(step.shape)} merged"
+        elif not _holds(live.dtype, step.dtype):
+            law = f"{step.name} is {live.dtype} in the model, and merged as {step.dtype}"
+            remedy = "Load the module in the dtype that merges are written in."
+        if law:
+            raise MismatchError(law, remedy)
+    made = {state[s.name].data_ptr() for s in plan.steps}
+    if stale := [n for n, t in state.items() if t.numel() and t.data_ptr() not in made]:
+        law = f"the merge leaves {len(stale)} tensors of the model unfilled: {stale[0]} …"
+        raise MismatchError(law, remedy)
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

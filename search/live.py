@@ -154,10 +154,9 @@ class LiveMerge:
         """Compare some tensors of the live model, bit for bit, with the engine's from files."""
         with opened_spec(spec) as models:
             steps = models.plan.steps
-            chosen = {s.name for s in steps[:: max(1, len(steps) // 8)][:8]}
-            sink = DictSink()
-            sink.finished = frozenset(s.name for s in steps) - chosen
-            run_plan(models.plan, models.checkpoints, sink, device=self._resident.device)
+            plan = replace(models.plan, steps=steps[:: max(1, len(steps) // 8)][:8])
+            sink = DictSink(plan)
+            run_plan(plan, models.checkpoints, sink, device=self._resident.device)
         live = self._resident.module.state_dict()
         for name, tensor in sink.tensors.items():
             # Of a base alone the file has no rows for tokens of others.

@@ -27,7 +27,7 @@ def peer(shared_data, monkeypatch) -> Path:
 def merged(spec):
     """Return the tensors of a merge."""
     with opened(spec) as models:
-        sink = DictSink()
+        sink = DictSink(models.plan)
         run_plan(models.plan, models.checkpoints, sink)
     return sink.tensors
 

@@ -36,7 +36,7 @@ def family(tmp_path, monkeypatch):
 def made(spec, budget=None, **options):
     """Return a merge's tensors."""
     with opened(spec) as models:
-        sink = DictSink()
+        sink = DictSink(models.plan)
         run_plan(models.plan, models.checkpoints, sink, budget=budget, **options)
     return sink.tensors
 
@@ -136,7 +136,9 @@ def test_a_bad_number_is_named(family, value):
     with opened(spec_of("linear")) as models, pytest.raises(CheckpointError, match=told):
         merge_to_folder(models, family / "out")
     with opened(spec_of("linear")) as models, pytest.raises(CheckpointError, match=told):
-        run_plan(models.plan, models.checkpoints, DictSink(), budget=Budget(1 << 16, block=4))
+        run_plan(
+            models.plan, models.checkpoints, DictSink(models.plan), budget=Budget(1 << 16, block=4)
+        )
     assert not list(family.glob("out*"))
     merged = made(spec_of("linear"), allow_nan=True)
     assert int((~merged["model.layers.1.mlp.up_proj.weight"].isfinite()).sum()) == 1

@@ -94,7 +94,7 @@ def merge(
         MergerError: a child for each kind of mistake; nothing is left but OUT.partial.
     """
     check_least(merge, locals())
-    from merger.engine import DiscardSink, merge_to_folder, opened, run_plan
+    from merger.engine import discard, merge_to_folder, opened, run_plan
     from merger.engine.team import Team
 
     limit = size(memory, "--memory") if memory is not None else None
@@ -113,7 +113,7 @@ def merge(
         with screen.progress(f"merge ({plan.spec.method})", len(plan.steps)) as bar:
             walk |= {"device": device, "progress": lambda step: bar.step(note=step.name)}
             if out is None:
-                run_plan(plan, models.checkpoints, DiscardSink(), **walk)
+                run_plan(plan, models.checkpoints, discard, **walk)
                 notes = models.notes
             else:
                 how: dict[str, Any] = {"shard_size": shards, "resume": resume, "force": force}

@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -65,11 +66,13 @@ class Writer:
         self.shards = layout.layout(planned, shard_size, self.folder)
         self._of = {info.name: (shard, info) for shard in self.shards for info in shard.tensors}
         self._key = layout.key_of(spec_hash, self.shards)
-        self._written: dict[str, list[tuple[int, int]]] = {}
+        self._written = defaultdict[str, list[tuple[int, int]]](list)
         self._fds: dict[str, tuple[int, int]] = {}  # and a handle that passes by the page cache
+        self._missing: dict[str, int] = {}  # bytes of each shard that is ours to write
         self._made: list[Path] = []
         self.notes: list[str] = []
         self._held: list[int] = []
+        self.resumed = True  # until the folder is one of our own
         self._lock, self._pool = threading.Lock(), ThreadPoolExecutor(2, "write")
         self._refused: OSError | None = None
         self._pieces = SimpleQueue[np.ndarray]()
@@ -78,21 +81,13 @@ class Writer:
         try:
             with said(self.out):
                 kept = self._begin(force, resume, joins=share[0] > 0)
-        except BaseException:
-            self.close()
-            raise
-        mine = [s for s in self.shards[share[0] :: share[1]] if s.name not in kept]
-        self._missing = {s.name: sum(i.nbytes for i in s.tensors) for s in mine}
-        self.finished = frozenset(
-            n for n, (s, _) in self._of.items() if s.name not in self._missing
-        )
-        try:
-            with said(self.out):
-                for shard in mine:
-                    self._open(shard)
+                for shard in self.shards[share[0] :: share[1]]:
+                    if shard.name not in kept:
+                        self._open(shard)
         except BaseException:
             self.abort()
             raise
+        self.finished = {n for n, (s, _) in self._of.items() if s.name not in self._missing}
 
     def _begin(self, force: bool, resume: bool, *, joins: bool) -> set[str]:
         """Make the folder, or go on in it; return the shards that are finished."""
@@ -100,21 +95,20 @@ class Writer:
             if self.folder.is_dir() and not self.folder.is_symlink():
                 self._held.append(hold(self.folder))
             self.notes = check_place(self.out, force=force, resume=resume)
-        left = self.folder.exists() and layout.begun(self.folder)
-        self.resumed = joins or (resume and left)
-        if self.resumed:
+        if joins or (resume and self.folder.exists() and layout.begun(self.folder)):
             return layout.finished(self.folder, self._key, self.shards)
         if self.folder.exists():
             shutil.rmtree(self.folder)
         parents = [p for p in self.folder.parents if not p.exists()]
         self.folder.mkdir(parents=True)
-        self._made = parents
+        self._made, self.resumed = parents, False
         self._held.append(hold(self.folder))
         layout.begin(self.folder, self._key)
         return set()
 
     def _open(self, shard: Shard) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        self._missing[shard.name] = sum(info.nbytes for info in shard.tensors)
         fd = os.open(self.folder / shard.name, flags, 0o666)
         self._fds[shard.name] = fd, _direct(self.folder / shard.name)
         if sys.platform == "linux":  # a disk too small is found now
@@ -142,11 +136,11 @@ class Writer:
         if not block.numel():
             return
         with self._lock:
-            _claim(self._written.setdefault(name, []), name, start, end)
+            _claim(self._written[name], name, start, end)
         raw: np.ndarray = np.frombuffer(bytes_of(block.detach().contiguous()), np.uint8)
         offset = info.offset + start * ITEMSIZE[info.dtype]
         while len(raw):
-            self._check()
+            self._complain()
             into = offset % _PAGE
             piece = self._pieces.get()
             part = piece[into : into + len(raw)]
@@ -173,7 +167,7 @@ class Writer:
         finally:
             self._pieces.put(piece)
 
-    def _check(self) -> None:
+    def _complain(self) -> None:
         """Raise what the disk has refused behind the work."""
         with said(self.out):
             if self._refused:
@@ -190,7 +184,7 @@ class Writer:
     def commit(self) -> Path:
         """Write the index, sync everything and give the folder its name; return that name."""
         self._pool.shutdown()
-        self._check()
+        self._complain()
         if any(self._missing.values()):
             lacking = [n for n, rows in self._missing.items() if rows]
             raise ValueError(f"{self.out}: rows are missing in {', '.join(lacking)}")

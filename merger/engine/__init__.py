@@ -2,15 +2,14 @@
 
 from merger.engine.budget import Budget
 from merger.engine.folder import Opened, merge_to_folder, opened
-from merger.engine.run import DictSink, DiscardSink, Sink, WriterSink, run_plan
+from merger.engine.run import DictSink, Sink, discard, run_plan
 
 __all__ = [
     "Budget",
     "DictSink",
-    "DiscardSink",
     "Opened",
     "Sink",
-    "WriterSink",
+    "discard",
     "merge_to_folder",
     "opened",
     "run_plan",

@@ -17,7 +17,7 @@ from merger.checkpoint.sidecar import copy_sidecar, dominant, write_template
 from merger.checkpoint.vocab import check_vocabularies
 from merger.checkpoint.writer import SHARD_SIZE
 from merger.device import check_device
-from merger.engine.run import WriterSink, run_plan
+from merger.engine.run import run_plan
 from merger.engine.team import Team
 from merger.experts import resolve
 from merger.plan import Plan, Step, make_plan
@@ -118,9 +118,8 @@ def merge_to_folder(
             # Shard by shard, and large tensors first, that no thread ends alone with one.
             shards = {t.name: n for n, shard in enumerate(writer.shards) for t in shard.tensors}
             steps = sorted(plan.steps, key=lambda s: (shards[s.name], -s.nbytes))
-            run_plan(
-                replace(plan, steps=tuple(steps)), models.checkpoints, WriterSink(writer), **walk
-            )
+            left = tuple(s for s in steps if s.name not in writer.finished)
+            run_plan(replace(plan, steps=left), models.checkpoints, writer.write, **walk)
             if team.rank:
                 team.tell(f"done {team.rank}", known())
                 return notes

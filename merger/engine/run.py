@@ -10,16 +10,16 @@ they are numbers is checked on the first pass.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from merger.checkpoint import Checkpoint, Writer, torch_dtype
+from merger.checkpoint import Checkpoint, torch_dtype
 from merger.engine.budget import Budget
 from merger.errors import CheckpointError, MergerError, MismatchError
 from merger.operators import OPERATORS, Block, Pick, Place, Size, run_survey
@@ -29,57 +29,27 @@ Facts = MutableMapping[tuple[Any, ...], Any]
 _HANDED_ON = 1 << 19  # entries that go to the sink at once: small writes cost more
 
 
-class Sink(Protocol):
-    """Where rows go, in the dtype the plan states, each row once, in any order of tensors.
-
-    `finished` names the tensors that it has already.
-    """
-
-    finished: frozenset[str]
-
-    def put(self, step: Step, row: int, block: Tensor) -> None:
-        """Take rows (rows, cols) of a tensor, from `row` on; their memory is used again.
-
-        Of a row too long for memory come pieces: entries (n, 1), and `row` counts entries.
-        """
+# Where rows go: called with a tensor's name, the first row, and rows (rows, cols) in the dtype that
+# the plan states, each row once, in any order of tensors; their memory is used again. Of a row too
+# long for memory come pieces: entries (n, 1), and the row counts entries.
+Sink = Callable[[str, int, Tensor], None]
 
 
-class WriterSink:
-    """Rows written to their place in a checkpoint folder."""
-
-    def __init__(self, writer: Writer) -> None:
-        self._writer = writer
-        self.finished = writer.finished
-
-    def put(self, step: Step, row: int, block: Tensor) -> None:
-        """Write the rows."""
-        self._writer.write(step.name, row, block)
-
-
-class DiscardSink:
-    """Nothing is kept: for sizes that no disk at hand can hold."""
-
-    finished: frozenset[str] = frozenset()
-
-    def put(self, step: Step, row: int, block: Tensor) -> None:
-        """Forget the rows."""
+def discard(name: str, row: int, block: Tensor) -> None:
+    """Be the sink that keeps nothing: for sizes that no disk at hand can hold."""
 
 
 class DictSink:
     """Whole tensors in memory, by name: for tests and for small models."""
 
-    def __init__(self, steps: Iterable[Step] = ()) -> None:
-        self.tensors: dict[str, Tensor] = {s.name: _empty(s) for s in steps}
-        self.finished: frozenset[str] = frozenset()
+    def __init__(self, plan: Plan) -> None:
+        self.tensors = {
+            step.name: torch.empty(step.shape, dtype=torch_dtype(step.dtype)) for step in plan.steps
+        }
 
-    def put(self, step: Step, row: int, block: Tensor) -> None:
+    def __call__(self, name: str, row: int, block: Tensor) -> None:
         """Copy the rows into their tensor."""
-        whole = self.tensors.setdefault(step.name, _empty(step))
-        whole.view(-1, block.shape[1])[row : row + block.shape[0]] = block
-
-
-def _empty(step: Step) -> Tensor:
-    return torch.empty(step.shape, dtype=torch_dtype(step.dtype))
+        self.tensors[name].view(-1, block.shape[1])[row : row + block.shape[0]] = block
 
 
 def run_plan(
@@ -100,7 +70,7 @@ def run_plan(
     Args:
         plan: what to make.
         checkpoints: the models, by the names that the plan gives them.
-        sink: takes the rows; tensors it has finished are left out.
+        sink: takes the rows.
         memory: bytes that the whole process may hold; by default a gigabyte, and half a one more
             than a process that holds much already.
         budget: overrides `memory` by rows and shares worked out already.
@@ -120,14 +90,13 @@ def run_plan(
         _keep_freed()
     elif threads:
         budget = replace(budget, workers=threads)
-    wanted = [s for s in plan.steps if s.name not in sink.finished]
-    works = [_Work(s, checkpoints, budget, device, allow_nan) for s in wanted]
+    works = [_Work(s, checkpoints, budget, device, allow_nan) for s in plan.steps]
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     with ThreadPoolExecutor(budget.workers, "merge") as pool:
         made = [pool.submit(work.run, sink, facts) for work in works]
         try:
-            for step, done in zip(wanted, made, strict=True):
+            for step, done in zip(plan.steps, made, strict=True):
                 done.result()
                 if progress:
                     progress(step)
@@ -147,7 +116,7 @@ class _Work:
         device: str,
         allow_nan: bool,
     ) -> None:
-        self.whole, self.step = step, budget.cut(step)
+        self.step = budget.cut(step)
         self.rows, self._device = budget.block_rows(self.step), device
         self._checkpoints, self._allow_nan = checkpoints, allow_nan
         self._unchecked = not allow_nan
@@ -180,7 +149,7 @@ class _Work:
         if step.operator is None:
             for row in range(0, step.rows, self.rows):
                 end = min(row + self.rows, step.rows)
-                sink.put(self.whole, row, self._read(step.sources[0], row, end))
+                sink(step.name, row, self._read(step.sources[0], row, end))
             return
         known, operator = self._facts(facts), OPERATORS[step.operator]
         rows = self.rows * max(1, _HANDED_ON // max(1, self.rows * step.cols))
@@ -199,7 +168,7 @@ class _Work:
                 if step.dtype == "F16" and not self._allow_nan and not torch.isfinite(out).all():
                     law = f"{step.name} has entries beyond ±65504, which float16 cannot hold"
                     raise MismatchError(law, "Write bfloat16 or float32: --dtype bf16.")
-                sink.put(self.whole, first * rows, out)
+                sink(step.name, first * rows, out)
 
     def _facts(self, cache: Facts | None) -> Any:
         step, operator = self.step, OPERATORS[self.step.operator or ""]
