@@ -21,7 +21,7 @@ import numpy as np
 
 from evals.runner import Progress
 from search.candidate import BASE, Candidate
-from search.effects import BETTER, SAME, WORSE, Comparison, corrected, versus
+from search.effects import BETTER, SAME, WORSE, Rows, corrected, versus
 from search.objective import Objective, Scores, means
 from search.posterior import Posterior, fit
 from search.run import Run
@@ -123,7 +123,7 @@ def confirm(
     rivals: Mapping[str, Candidate],
     objective: Objective,
     progress: Progress | None = None,
-) -> list[Comparison]:
+) -> Rows:
     """Compare the winner with each reference that is not the same model, on confirm items."""
 
     def on_confirm(candidate: Candidate) -> Scores:
@@ -134,23 +134,23 @@ def confirm(
     return corrected([versus(n, ours, on_confirm(rival), objective) for n, rival in others.items()])
 
 
-def overall(family: Sequence[Comparison], same: Collection[str] = ()) -> str:
+def overall(family: Rows, same: Collection[str] = ()) -> str:
     """Return the verdict of all: worse than any is worse, better than every one is better.
 
     A winner that is one of the references (`same` names it) has beaten it in nothing.
     """
-    verdicts = {c.verdict for c in family} | ({SAME} if same else set())
+    verdicts = {c["verdict"] for c in family} | ({SAME} if same else set())
     if WORSE in verdicts:
         return WORSE
     return BETTER if verdicts == {BETTER} else SAME
 
 
-def kept(family: Sequence[Comparison], same: Collection[str] = (), prefer: str = "simple") -> str:
+def kept(family: Rows, same: Collection[str] = (), prefer: str = "simple") -> str:
     """Return which recipe stands: "winner", or the first simple reference it does not beat.
 
     `same` names the references that are the winner itself: nothing simpler is looked for behind it.
     """
-    verdicts = {c.reference: c.verdict for c in family}
+    verdicts = {c["reference"]: c["verdict"] for c in family}
     for name in (STAGE_1,) if prefer == "best" else (*SIMPLE, STAGE_1):
         if name in same:
             return "winner"
@@ -159,14 +159,14 @@ def kept(family: Sequence[Comparison], same: Collection[str] = (), prefer: str =
     return "winner"
 
 
-def in_words(family: Sequence[Comparison], stands: str, same: Collection[str] = ()) -> str:
+def in_words(family: Rows, stands: str, same: Collection[str] = ()) -> str:
     """Return the verdict as a sentence or two for people."""
-    groups = {v: [c.reference for c in family if c.verdict == v] for v in (BETTER, SAME, WORSE)}
-    link = {BETTER: "better than", SAME: "not distinguishable from", WORSE: "worse than"}
     parts = [f"the same model as {', '.join(sorted(same))}"] if same else []
-    parts += [f"{link[v]} {', '.join(names)}" for v, names in groups.items() if names]
-    blind = max((c.mde or 0.0 for c in family if c.verdict == SAME), default=0.0)
-    n = family[0].n if family else 0
+    for verdict, link in ((BETTER, "than"), (SAME, "from"), (WORSE, "than")):
+        names = [c["reference"] for c in family if c["verdict"] == verdict]
+        parts += [f"{verdict} {link} {', '.join(names)}"] if names else []
+    blind = max((c["mde"] or 0.0 for c in family if c["verdict"] == SAME), default=0.0)
+    n = family[0]["n"] if family else 0
     seen = f" (n={n} sees differences of {100 * blind:.1f} points)" if blind else ""
     text = f"The frozen winner is {'; '.join(parts)}{seen}."
     if stands != "winner":
@@ -185,7 +185,7 @@ def conclude(search: Search) -> dict[str, Any]:
     total = (1 + len(rivals)) * search.options.n_confirm * len(search.world.tasks)
     with search.screen.progress("confirm", total) as steps:
         family = confirm(search.world, winner, rivals, search.objective, steps.step)
-    same = rivals.keys() - {c.reference for c in family}
+    same = rivals.keys() - {c["reference"] for c in family}
     stands = kept(family, same, search.options.prefer)
     final = rivals.get(stands, winner)
     document = {
@@ -198,7 +198,7 @@ def conclude(search: Search) -> dict[str, Any]:
         "references": {name: stated(c, search.world) for name, c in rivals.items()},
         "best_expert": frozen["best_expert"],
         "objective": str(search.objective),
-        "confirm": [c.to_mapping() for c in family],
+        "confirm": family,
         "guard": guard(search, {"winner": winner} | rivals),
     }
     search.run.write("confirm.json", document)

@@ -10,7 +10,6 @@ the bootstrap's. In a report "no difference" is claimed only where the 90 % inte
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,66 +27,44 @@ EFFECT = columns(
     "name:merge, n::count*, score::points*, difference:Δ:signed, ci95:95 % paired:between, "
     "won:won/lost:won, p::p*, p_holm:p Holm:p, mde:sees:points*, verdict"
 )
-Rows = list[dict[str, Any]]
+Row = dict[str, Any]
+Rows = list[Row]
 Pairs = Mapping[str, tuple[Scores, Scores]]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """`score` against `reference_score` on the same n items; differences are in [−1, 1]."""
-
-    reference: str
-    n: int
-    score: float
-    reference_score: float
-    difference: float
-    ci95: list[float]
-    wins: int
-    losses: int
-    p: float
-    p_holm: float
-    mde: float | None
-    tasks: dict[str, dict[str, Any]]
-
-    @property
-    def verdict(self) -> str:
-        """What Holm's p says of the difference; of a test alone, its own p."""
-        if self.p_holm >= ALPHA or self.difference == 0:
-            return SAME
-        return BETTER if self.difference > 0 else WORSE
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Return plain data."""
-        return asdict(self) | {"verdict": self.verdict}
 
 
 def versus(
     reference: str, scores: Scores, rival: Scores, objective: Objective, *, seed: int = 0
-) -> Comparison:
-    """Compare scores with a reference's on the same items; the verdict is of this test alone."""
+) -> Row:
+    """Compare scores with a reference's on the same n items: one row, which `corrected` judges.
+
+    Differences are in [−1, 1]; `won` and `lost` items count as wins and losses.
+    """
     ours, theirs = objective.of(scores), objective.of(rival)
     counts, draws = tally(scores, rival), resampled(scores, rival, objective, seed=seed)
-    p = _p_of_min(draws) if objective.kind == "min" else _exact(counts, objective.weights)
-    return Comparison(
-        reference=reference,
-        n=sum(map(len, scores.values())),
-        score=ours,
-        reference_score=theirs,
-        difference=ours - theirs,
-        ci95=spread(draws),
-        wins=sum(t.wins for t in counts.values()),
-        losses=sum(t.losses for t in counts.values()),
-        p=p,
-        p_holm=p,
-        mde=mde(1, float(draws.std())) if draws.std() > 0 else None,
-        tasks={t: _by_task(scores[t], rival[t], seed) for t in scores},
-    )
+    return {
+        "reference": reference,
+        "n": sum(map(len, scores.values())),
+        "score": ours,
+        "reference_score": theirs,
+        "difference": ours - theirs,
+        "ci95": spread(draws),
+        "wins": sum(t.wins for t in counts.values()),
+        "losses": sum(t.losses for t in counts.values()),
+        "p": _p_of_min(draws) if objective.kind == "min" else _exact(counts, objective.weights),
+        "mde": mde(1, float(draws.std())) if draws.std() > 0 else None,
+        "tasks": {t: _by_task(scores[t], rival[t], seed) for t in scores},
+    }
 
 
-def corrected(family: Sequence[Comparison]) -> list[Comparison]:
-    """Return the comparisons with Holm's p over the family, which verdicts go by."""
-    adjusted = holm([c.p for c in family])
-    return [replace(c, p_holm=p) for c, p in zip(family, adjusted, strict=True)]
+def corrected(family: Rows) -> Rows:
+    """Return the comparisons with Holm's p over the family, and the verdict that goes by it."""
+    return [row | {"verdict": _judged(row)} for row in holmed(family)]
+
+
+def _judged(row: Row) -> str:
+    if row["p_holm"] >= ALPHA or row["difference"] == 0:
+        return SAME
+    return BETTER if row["difference"] > 0 else WORSE
 
 
 def bootstrapped(marks: Scores, objective: Objective, *, n: int = DRAWS, seed: int = 0) -> Marks:
@@ -135,15 +112,13 @@ def _by_task(marks: Marks, rival: Marks, seed: int) -> dict[str, Any]:
 
 def effects(pairs: Pairs, objective: Objective, *, margin: float, seed: int = 0) -> Rows:
     """Return a row for each name: the first scores minus the second, on the same items."""
-    rows = []
-    for found in corrected([versus(n, *pair, objective, seed=seed) for n, pair in pairs.items()]):
-        low, high = spread(resampled(*pairs[found.reference], objective, seed=seed), 0.9)
-        # Rule of three: what none of n items has shown may still be a share of 3 / n.
-        within = max(-low, high, 3 / found.n) < margin
-        same = "equal" if within else "unclear"
-        told = {"name": found.reference, "won": [found.wins, found.losses], "ci90": [low, high]}
-        verdict = same if found.verdict == SAME else found.verdict
-        rows.append(found.to_mapping() | told | {"verdict": verdict})
+    rows = corrected([versus(n, *pair, objective, seed=seed) for n, pair in pairs.items()])
+    for row in rows:
+        low, high = spread(resampled(*pairs[row["reference"]], objective, seed=seed), 0.9)
+        row |= {"name": row["reference"], "won": [row["wins"], row["losses"]], "ci90": [low, high]}
+        if row["verdict"] == SAME:
+            # Rule of three: what none of n items has shown may still be a share of 3 / n.
+            row["verdict"] = "equal" if max(-low, high, 3 / row["n"]) < margin else "unclear"
     return rows
 
 

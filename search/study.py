@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -55,6 +57,8 @@ class Study:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        # So are called the heartbeat's callback, since 2021, and what CMA-ES does about noise.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         self.space, self.budget, self.name = space, trials, name
         self._seed, self._sampler, self._directions = f"{seed}/{worker}", sampler, directions
         self._failures, self._made = 0, ""
@@ -76,25 +80,22 @@ class Study:
 
     def enqueue(self, starts: Sequence[Start], points: Sequence[Params] = ()) -> None:
         """Queue warm starts, then further points; what is known already is passed over."""
-        queue: list[tuple[Params, dict[str, Any]]] = []
         for start in starts:
-            facts = {"source": start.source, "raced": start.raced}
+            facts: dict[str, Any] = {"source": start.source, "raced": start.raced}
             facts["candidate"] = start.candidate.to_mapping()
-            queue.append((self.space.params(start.candidate), facts))
-        queue += [(dict(point), {"source": "sobol"}) for point in points]
-        for point, facts in queue:
+            point = self.space.params(start.candidate)
             self._study.enqueue_trial(point, facts, skip_if_exists=True)
+        for point in points:
+            self._study.enqueue_trial(point, {"source": "sobol"}, skip_if_exists=True)
 
     def recover(self) -> int:
         """Fail the trials whose process is gone and enqueue them again; return how many."""
         count = 0
         for trial in self._in("RUNNING"):
             if not alive(trial.user_attrs.get("worker", ""), trial.datetime_start):
-                try:
+                with suppress(ValueError, RuntimeError):  # another worker was quicker
                     self._study.tell(trial.number, state=_state("FAIL"))
-                except (ValueError, RuntimeError):  # another worker was quicker
-                    continue
-                count += self._again(trial)
+                    count += self._again(trial)
         return count
 
     def _again(self, trial: optuna.trial.FrozenTrial) -> bool:
@@ -140,31 +141,27 @@ class Study:
             used = max(self.finished(), len(self._refused)) >= self.budget
             return not used and more()
 
-        def objective(trial: optuna.Trial) -> tuple[float, ...]:
-            try:
-                return self._evaluate(trial, evaluate)
-            except KeyboardInterrupt:  # others may go on, and one of them takes it
-                self._again(self._frozen(trial))
-                raise
-
         def after(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
             told(self._read(trial))
-            failed = trial.state.name == "FAIL"
-            if trial.number not in self._refused:
-                self._failures = self._failures + 1 if failed else 0
-            if self._failures >= MAX_FAILURES:
-                raise SearchError(
-                    f"{MAX_FAILURES} trials in a row failed; the last: "
-                    f"{trial.user_attrs.get('error', 'its score is no number')}",
-                    "Mend the cause and resume the run: every score made so far is kept.",
-                )
+            self._count_failures(trial)
             if not goes_on():
                 study.stop()
 
         if goes_on():
-            self._study.optimize(objective, callbacks=[after], catch=(Exception,))
+            evaluated = partial(self._evaluate, evaluate)
+            self._study.optimize(evaluated, callbacks=[after], catch=(Exception,))
 
-    def _evaluate(self, trial: optuna.Trial, evaluate: Evaluate) -> tuple[float, ...]:
+    def _count_failures(self, trial: optuna.trial.FrozenTrial) -> None:
+        """End the run where too many trials in a row failed; one that was refused is no failure."""
+        if trial.number not in self._refused:
+            self._failures = self._failures + 1 if trial.state.name == "FAIL" else 0
+        if self._failures >= MAX_FAILURES:
+            why = trial.user_attrs.get("error", "its score is no number")
+            law = f"{MAX_FAILURES} trials in a row failed; the last: {why}"
+            remedy = "Mend the cause and resume the run: every score made so far is kept."
+            raise SearchError(law, remedy)
+
+    def _evaluate(self, evaluate: Evaluate, trial: optuna.Trial) -> tuple[float, ...]:
         for name, knob in self.space.knobs().items():
             if isinstance(knob, Choice):
                 trial.suggest_categorical(name, knob.words)
@@ -179,6 +176,9 @@ class Study:
             for name, value in facts.items():  # told at once: a killed trial keeps them
                 trial.set_user_attr(name, value)
             values, found = evaluate(proposal)
+        except KeyboardInterrupt:  # others may go on, and one of them takes it
+            self._again(self._frozen(trial))
+            raise
         except Exception as error:
             why = getattr(error, "law", error)
             trial.set_user_attr("error", f"{type(error).__name__}: {why}"[:500])
@@ -191,7 +191,7 @@ class Study:
         return values
 
     def _in(self, state: str) -> list[optuna.trial.FrozenTrial]:
-        return self._study.get_trials(False, (_state(state),))
+        return self._study.get_trials(deepcopy=False, states=(_state(state),))
 
     def _frozen(self, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
         return self._study.get_trials(deepcopy=False)[trial.number]
@@ -227,9 +227,7 @@ class Study:
 
         kind, told = sampler_of(name, self._directions)
         seed = derive_seed(self._seed, self.finished())
-        with warnings.catch_warnings():  # what CMA-ES does about noise is called experimental
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            self._study.sampler = getattr(optuna.samplers, kind)(seed=seed, **told)
+        self._study.sampler = getattr(optuna.samplers, kind)(seed=seed, **told)
         self._made = name
 
 
@@ -254,23 +252,20 @@ def _open(place: str) -> Any:
         mend_journal(Path(path), lock)
         return optuna.storages.JournalStorage(JournalFileBackend(path, lock_obj=cast(Any, lock)))
     try:
-        with warnings.catch_warnings():  # the retry callback is called experimental since 2021
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
-            storage = optuna.storages.RDBStorage(
-                place.replace("postgresql://", "postgresql+psycopg://", 1),
-                heartbeat_interval=60,
-                grace_period=180,
-                heartbeat_stale_trial_callback=again,
-            )
-            if storage.engine.dialect.name == "sqlite":
-                _take_turns(storage.engine)
-            return storage
+        again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
+        storage = optuna.storages.RDBStorage(
+            place.replace("postgresql://", "postgresql+psycopg://", 1),
+            heartbeat_interval=60,
+            grace_period=180,
+            heartbeat_stale_trial_callback=again,
+        )
+        if storage.engine.dialect.name == "sqlite":
+            _take_turns(storage.engine)
     except Exception as error:
-        raise SearchError(
-            f"the storage {place!r} cannot be opened: {str(error).splitlines()[0]}",
-            "Give journal:///folder/study.log, sqlite:////folder/study.db or postgresql+psycopg://….",
-        ) from error
+        law = f"the storage {place!r} cannot be opened: {str(error).splitlines()[0]}"
+        known = "journal:///folder/study.log, sqlite:////folder/study.db or postgresql+psycopg://…."
+        raise SearchError(law, f"Give {known}") from error
+    return storage
 
 
 def _take_turns(engine: Any) -> None:
