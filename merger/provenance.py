@@ -98,7 +98,7 @@ def _renamed(value: Any, places: Mapping[str, str], key: str = "") -> Any:
         return {k: _renamed(v, places, str(k)) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_renamed(v, places) for v in value]
-    models = ("model", "base_model", "tokenizer_source")
+    models = ("model", "base_model", "tokenizer_source", "source")
     return places.get(value, value) if key in models and isinstance(value, str) else value
 
 

@@ -1,7 +1,6 @@
 """A live model as a merge: bit for bit the written one, again and again."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from merger.engine import merge_to_folder, opened
 from merger.engine.extract import extract_lora, save_adapter
 from merger.errors import MismatchError
 from merger.resident import Resident
-from merger.spec import merge_spec
+from merger.spec import merge_spec, spec_from_mapping
 from tests.checkpoints import llama_tensors, write_model
 
 WEIGHTS = {"ded": 0.7, "ind": 0.3}
@@ -137,7 +136,8 @@ def test_other_vocabularies_are_brought_to_the_bases(tmp_path, monkeypatch, mode
         table = {"added_tokens": extra, "model": {"vocab": words}}
         (tmp_path / name / "tokenizer.json").write_text(json.dumps(table))
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype="auto")
-    spec = replace(merge_spec("linear", WEIGHTS, base="base"), tokenizer_source=mode)
+    told = merge_spec("linear", WEIGHTS, base="base").to_mapping()
+    spec = spec_from_mapping(told | {"tokenizer_source": mode})
     live = Resident(model, ["base", "ded", "ind"], vocab=mode)
     fingerprint = live.apply(spec)
     with opened(spec) as models:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from merger.errors import SpecError
 from merger.names import depth, layer_of, matches, module_of, stacks, with_layer
 from merger.operators import OPERATORS
-from merger.spec import Setting, load_spec, merge_spec, spec_from_mapping
+from merger.spec import Rule, Setting, load_spec, merge_spec, spec_from_mapping
 from tests.strategies import value
 
 LINEAR = "merge_method: linear\nmodels:\n- model: a\n  parameters:\n    weight: 1\n"
@@ -133,7 +133,7 @@ def test_rules_are_tried_in_order_and_gradients_are_linear():
 
 def test_a_gradient_reaches_both_ends():
     """At depth 0 and 1 a gradient is its first and last value exactly."""
-    setting = Setting.of(0.1, 0.5, 0.9)
+    setting = Setting((Rule((0.1, 0.5, 0.9)),))
     assert (setting.at("x", 0.0), setting.at("x", 1.0)) == (0.1, 0.9)
 
 

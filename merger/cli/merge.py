@@ -47,7 +47,7 @@ def spec_of(
     """
     from dataclasses import replace
 
-    from merger.spec import Setting, load_spec
+    from merger.spec import load_spec, spec_from_mapping
     from merger.spec.parse import dtype_of
 
     if config is None:
@@ -60,14 +60,15 @@ def spec_of(
         spec = load_spec(config)
     if vocab not in ("error", "base", "union"):
         raise UsageError(f"--vocab is {vocab!r}", "One of error, base, union.")
-    changes: dict[str, Any] = {}
+    told = spec.to_mapping()
     if vocab != "error":
-        changes["tokenizer_source"] = vocab
+        told.pop("tokenizer", None)
+        told["tokenizer_source"] = vocab
     if seed is not None and "seed" in spec.operator.knobs:
-        changes["knobs"] = {**spec.knobs, "seed": Setting.of(seed)}
+        told["parameters"] = (told.get("parameters") or {}) | {"seed": seed}
     if dtype:
-        changes["out_dtype"] = dtype_of(dtype, "--dtype")
-    return replace(spec, **changes)
+        told["out_dtype"] = dtype_of(dtype, "--dtype")
+    return replace(spec_from_mapping(told), notes=spec.notes, provenance=spec.provenance)
 
 
 def _spec_of_flags(

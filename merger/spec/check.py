@@ -21,8 +21,6 @@ def check_spec(spec: MergeSpec, top: Node) -> None:
 def _check_words(spec: MergeSpec, top: Node) -> None:
     """Check what tokenizer and chat template are to be: those of a model, or a template's text."""
     source, template = spec.tokenizer_source, spec.chat_template
-    if source == "base" and not spec.base:
-        raise top["tokenizer_source"].error("there is no base", "Name a model.")
     if source not in (None, "base", "union", *spec.models):
         law = f"tokenizer_source {source} is none of the models"
         remedy = f"base, union, or one of {', '.join(spec.models)}."

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,7 @@ class MergeSpec:
     tokenizer_source: str | None = None
     chat_template: str | None = None
     notes: tuple[str, ...] = field(default=(), compare=False)
+    text: str = field(default="{}", compare=False, repr=False)  # what it was read from, as JSON
     # What a merger.yaml recorded of the merge it rebuilds: no part of the spec itself.
     provenance: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
@@ -113,33 +114,10 @@ class MergeSpec:
         return [table[knob] for table in tables if knob in table]
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the spec as mergekit's YAML states it."""
-        told: dict[str, Any] = {"merge_method": self.method}
-        told |= {"base_model": self.base} if self.base else {}
-        bodies = {module: _body(parts) for module, parts in self.modules.items()}
-        told |= bodies.get("") or {"modules": bodies}
-        rest = ("dtype", "out_dtype", "tokenizer_source", "chat_template")
-        stated = {name: getattr(self, name) for name in rest if getattr(self, name)}
-        return told | _parameters(self.knobs) | stated
+        """Return the merge as mergekit's YAML states it, without a record of where it was made."""
+        told: dict[str, Any] = json.loads(self.text)
+        return told
 
     def hash(self) -> str:
         """Return a sha256 of what the spec says."""
-        return hashlib.sha256(json.dumps(self.to_mapping()).encode()).hexdigest()
-
-
-def _parameters(knobs: Knobs) -> dict[str, Any]:
-    return {"parameters": {n: s.plain() for n, s in knobs.items()}} if knobs else {}
-
-
-def _source(expert: ExpertSpec) -> dict[str, Any]:
-    layers = {"layer_range": list(expert.layers)} if expert.layers else {}
-    return {"model": expert.model, **layers, **_parameters(expert.knobs)}
-
-
-def _body(parts: Sequence[PartSpec]) -> dict[str, Any]:
-    told = [([_source(s) for s in p.sources], _parameters(p.knobs)) for p in parts]
-    if parts[0].whole:
-        return {"models": told[0][0], **told[0][1]}
-    bases = [{"base_model": p.base} if p.base else {} for p in parts]
-    slices = zip(told, bases, strict=True)
-    return {"slices": [{"sources": own, **base, **knobs} for (own, knobs), base in slices]}
+        return hashlib.sha256(self.text.encode()).hexdigest()

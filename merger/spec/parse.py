@@ -6,6 +6,7 @@ do not support are refused by name.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -108,6 +109,7 @@ class _Parser:
             tokenizer_source=source or top["tokenizer_source"].text(),
             chat_template=None if template == "auto" else template,
             notes=tuple(self.notes),
+            text=json.dumps({k: v for k, v in top.value.items() if k != "provenance"}),
             provenance=_table(top["provenance"]).value if top["provenance"].value else None,
         )
         check_spec(spec, top)

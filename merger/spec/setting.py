@@ -7,7 +7,6 @@ values, spread evenly over the depth of the stack (or of the slice).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from merger.names import matches
 
@@ -31,11 +30,6 @@ class Rule:
         share = along - low
         return left * (1 - share) + right * share
 
-    def plain(self) -> Any:
-        """Return the rule as YAML states it."""
-        value = self.values[0] if len(self.values) == 1 else list(self.values)
-        return value if self.filter is None else {"filter": self.filter, "value": value}
-
 
 @dataclass(frozen=True)
 class Setting:
@@ -43,20 +37,9 @@ class Setting:
 
     rules: tuple[Rule, ...]
 
-    @classmethod
-    def of(cls, *values: Value) -> Setting:
-        """Return a setting without filters: one value, or a gradient of several."""
-        return cls((Rule(values),))
-
     def at(self, name: str, depth: float) -> Value | None:
         """Return the value for a tensor, or None if no filter takes it."""
         for rule in self.rules:
             if matches(rule.filter, name):
                 return rule.at(depth)
         return None
-
-    def plain(self) -> Any:
-        """Return the setting as YAML states it."""
-        if len(self.rules) == 1 and self.rules[0].filter is None:
-            return self.rules[0].plain()
-        return [{"value": r.plain()} if r.filter is None else r.plain() for r in self.rules]
