@@ -157,7 +157,7 @@ def ablate(*, of: str, seed: int, sections: list[str] | None = None, quick: bool
 
     def run(here: Here) -> Facts:
         from search.ablation_run import ablate as taken_apart
-        from search.wanted import Wanted
+        from search.asked import Wanted
 
         found = here.run / of
         taken_apart(found, Wanted(",".join(names), quick=quick, seed=seed), here.screen)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from evals.generate import Settings
 from merger.registry import unknown
+from search.asked import Wanted
 from search.candidate import BASE
 from search.confirm import best_expert
 from search.effects import EFFECT, Pairs, Rows, against, blind, effects, forest, gain
@@ -27,7 +28,6 @@ from search.tables import ORDER, Section, grid, section
 from search.template import one_turn
 from search.trial import Trial
 from search.variant import Merge
-from search.wanted import Wanted
 from search.world import Answers, World, scores
 
 FILES = ("experts", "curves", "parts", "items")

@@ -12,12 +12,11 @@ import numpy as np
 from merger.names import layer_of, module_of
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
 from search.candidate import OWN, Candidate
-from search.designs import by_operator, scaled, variant
 from search.effects import against, blind, bootstrapped, spread
 from search.objective import Scores
 from search.starts import average
 from search.tables import Section, figure, grid, section
-from search.variant import Merge
+from search.variant import Merge, by_operator, scaled, variant
 from search.world import scores
 
 BANDS, FOLDS = 4, 5

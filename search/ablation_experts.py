@@ -10,10 +10,10 @@ import numpy as np
 
 from search.ablation import Ablation, Absent, Found, Need, Needs, part
 from search.complement import agreement, joined, oracle, who_solves
-from search.designs import averages, coalition, renormalised, renormalises, without
 from search.effects import ALPHA, BETTER, SAME, WORSE, Rows, by_sample, forest, holmed, per_task
 from search.shapley import MAX_EXACT, arrivals, orders, sampled, shapley, subsets, synergy
 from search.tables import Section, columns, figure, grid, section
+from search.variant import averages, coalition, renormalised, renormalises, without
 from search.world import scores
 
 Players = tuple[str, ...]

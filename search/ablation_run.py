@@ -24,7 +24,7 @@ from merger.screen import Screen
 from merger.spec import load_spec, spec_from_mapping
 from search.ablation import Ablation, Facts, affordable, section_names
 from search.ask import options_of, short_names
-from search.asked import Asked
+from search.asked import Asked, Wanted
 from search.candidate import BASE, Candidate
 from search.likelihood import Likelihood
 from search.prepare import clock, prepare
@@ -35,7 +35,6 @@ from search.scorers import Scorer
 from search.setup import create, open_search
 from search.starts import references
 from search.variant import AT_BASE, Merge, Variant
-from search.wanted import Wanted
 
 READING = 0.2  # of the time of an answer that reading one takes
 

@@ -13,8 +13,16 @@ from typing import Any
 
 from search.candidate import Candidate
 from search.objective import Objective, Scores, means
-from search.order import Order, arrange, reordered
-from search.racing import hopeless, looks, paired_error, paired_estimate, worse
+from search.racing import (
+    Order,
+    arrange,
+    hopeless,
+    looks,
+    paired_error,
+    paired_estimate,
+    reordered,
+    worse,
+)
 from search.trial import Outcome, Trial, best_of
 from search.world import Answers, World, health, scores
 

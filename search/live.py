@@ -33,8 +33,7 @@ from merger.geometry import lineage, measure
 from merger.resident import Resident
 from merger.spec import MergeSpec, spec_from_mapping
 from search.export import merge_config
-from search.known import Fingerprints
-from search.run import Options, Run
+from search.run import Fingerprints, Options, Run
 from search.scorers import Opened, Scorer, deal, open_task
 from search.variant import Merge, Variant
 from search.world import Holder, Pools, World

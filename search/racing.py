@@ -8,12 +8,19 @@ any stopping time (uniform mixture over win rates below ½: E = 2^(b+c+1) · B(b
 c+1)). Optuna's WilcoxonPruner is not used: it splits the many ties between the signs and fades as
 items are added. A stopped candidate is told its paired estimate, rival's mean + mean difference
 so far, whose noise is far below that of its own partial mean.
+
+In which order items are asked: those that tell candidates apart first, without bias. An item that
+all warm starts solve, or none, seldom tells two candidates apart. Items are split by that into two
+strata, live and dull; four live ones are asked for every dull one, each stratum in its drawn order,
+so what was asked is a random part of each, and estimates weigh the strata by their true sizes. The
+order only says when an item is asked: full scores are the same in any order.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,8 +29,7 @@ from scipy.special import betainc, betaln, ndtr
 
 from merger.errors import SearchError
 from merger.registry import unknown
-from search.objective import Scores, means
-from search.order import Order, plain
+from search.objective import Marks, Scores, means
 
 RULES = {"sign": 0.05, "strict": 20.0, "none": 0.0}
 HOPE = 0.1  # the least chance of ending above the best with which a trial goes on
@@ -31,6 +37,10 @@ FIRST_LOOK = 50
 GROWTH = 1.3
 # Weights of tasks are rounded to this many steps of the largest, so that sums lie on a grid.
 GRID = 64
+# Live items before each dull one.
+PACE = 4
+# Fewer models than these cannot say which items are dull.
+MODELS = 4
 
 
 class Tally(NamedTuple):
@@ -40,13 +50,15 @@ class Tally(NamedTuple):
     losses: int
 
 
+def gaps(candidate: Scores, rival: Scores) -> Scores:
+    """Return candidate − rival on the items the candidate has; the rival may have more."""
+    return {task: marks - rival[task][: len(marks)] for task, marks in candidate.items()}
+
+
 def tally(candidate: Scores, rival: Scores) -> dict[str, Tally]:
-    """Count wins and losses per task on the items the candidate has; the rival may have more."""
-    table = {}
-    for task, marks in candidate.items():
-        gap = marks - rival[task][: len(marks)]
-        table[task] = Tally(int((gap > 0).sum()), int((gap < 0).sum()))
-    return table
+    """Count wins and losses per task on the items the candidate has."""
+    found = gaps(candidate, rival).items()
+    return {task: Tally(int((gap > 0).sum()), int((gap < 0).sum())) for task, gap in found}
 
 
 def flip_test(counts: Mapping[str, Tally], weights: Mapping[str, float]) -> float:
@@ -110,6 +122,47 @@ def worse(
     return e if e >= RULES[rule] else None
 
 
+@dataclass(frozen=True)
+class Order:
+    """Places of one task's items in the order asked, and which of these are live."""
+
+    places: NDArray[np.intp]
+    live: NDArray[np.bool_]
+
+    def mean(self, seen: Marks) -> float:
+        """Estimate the mean over all items from the first ones in this order."""
+        parts = []
+        for mask in (self.live, ~self.live):
+            known = seen[mask[: len(seen)]]
+            if mask.any() and not known.size:  # a stratum not met yet: nothing can weigh it
+                return float(seen.mean())
+            parts.append(known.mean() * mask.mean() if known.size else 0.0)
+        return float(sum(parts))
+
+
+def plain(n: int) -> Order:
+    """Return n items as they were drawn."""
+    return Order(np.arange(n), np.ones(n, dtype=bool))
+
+
+def arrange(seen: Sequence[Marks]) -> Order:
+    """Return the order of items that these models' marks suggest."""
+    n = len(seen[0])
+    if len(seen) < MODELS:
+        return plain(n)
+    table = np.stack(seen)
+    live = table.min(0) != table.max(0)
+    # A live item's turn is its rank, a dull one's PACE times its rank: sorting interleaves them.
+    rank = np.where(live, np.cumsum(live), PACE * np.cumsum(~live) + 0.5)
+    places = np.argsort(rank, kind="stable")
+    return Order(places, live[places])
+
+
+def reordered(marks: Scores, orders: dict[str, Order]) -> Scores:
+    """Return full marks in the order asked."""
+    return {task: found[orders[task].places] for task, found in marks.items()}
+
+
 def hopeless(
     candidate: Scores, rival: Scores, orders: Mapping[str, Order], weights: Mapping[str, float]
 ) -> float | None:
@@ -119,9 +172,9 @@ def hopeless(
     They are taken to be won and lost alike, as often as those of their stratum that were seen.
     """
     ahead = spread = 0.0
+    found = gaps(candidate, rival)
     for task, weight in weights.items():
-        n, live = len(rival[task]), orders[task].live
-        gap = candidate[task] - rival[task][: len(candidate[task])]
+        n, live, gap = len(rival[task]), orders[task].live, found[task]
         ahead += weight * float(gap.sum()) / n
         for stratum in (live, ~live):
             seen = gap[stratum[: len(gap)]]
@@ -132,23 +185,14 @@ def hopeless(
 
 
 def paired_estimate(
-    candidate: Scores, rival: Scores, orders: Mapping[str, Order] | None = None
+    candidate: Scores, rival: Scores, orders: Mapping[str, Order]
 ) -> dict[str, float]:
     """Return the mean of each task on all items, as estimated from those the candidate has."""
-    full = means(rival)
-    return {
-        task: full[task]
-        + (orders[task] if orders else plain(len(rival[task]))).mean(
-            marks - rival[task][: len(marks)]
-        )
-        for task, marks in candidate.items()
-    }
+    full, found = means(rival), gaps(candidate, rival)
+    return {task: full[task] + orders[task].mean(gap) for task, gap in found.items()}
 
 
 def paired_error(candidate: Scores, rival: Scores, weights: Mapping[str, float]) -> float:
     """Return the standard error of the weighted mean difference on the items seen."""
-    total = 0.0
-    for task, weight in weights.items():
-        gap = candidate[task] - rival[task][: len(candidate[task])]
-        total += weight**2 * float(gap.var()) / len(gap)
-    return math.sqrt(total)
+    found = gaps(candidate, rival)
+    return math.sqrt(sum(w**2 * float(found[t].var()) / len(found[t]) for t, w in weights.items()))

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections import UserDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,8 @@ from merger.checkpoint.place import check_new
 from merger.errors import OutputError, SearchError
 from search.asked import Common
 
-MADE_ANEW = ("fingerprints.json", "likelihoods.json")
-
-
+FINGERPRINTS = "fingerprints.json"
+MADE_ANEW = (FINGERPRINTS, "likelihoods.json")
 MANY = 10_000  # trials, where only the time is limited
 
 
@@ -154,3 +155,28 @@ class Run:
             os.fsync(file.fileno())
         draft.replace(place)
         return place
+
+
+class Fingerprints(UserDict[str, str]):
+    """Fingerprints by the key of a merge: what was merged once is known again without merging.
+
+    A recipe decides its weights, given the models (the manifest holds their hashes), the device and
+    the code. So a run keeps the fingerprint of each merge it has made, a resumed run or a report
+    looks its answers up by it, and what a report costs is told without making a merge.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        made_by = (version("merger"), version("torch"), run.options.device)
+        self._head = " ".join([*made_by, ""])
+        super().__init__()
+        self.data = {
+            k.removeprefix(self._head): mark
+            for k, mark in (run.read(FINGERPRINTS) or {}).items()
+            if k.startswith(self._head) and isinstance(mark, str)
+        }
+
+    def __setitem__(self, key: str, mark: str) -> None:
+        """Keep a fingerprint, beside those that other processes have added."""
+        self.data[key] = mark
+        self.run.write(FINGERPRINTS, (self.run.read(FINGERPRINTS) or {}) | {self._head + key: mark})

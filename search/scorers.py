@@ -34,24 +34,9 @@ if TYPE_CHECKING:
 
 LM_EVAL = "lm_eval:"
 # Names by which files of well-known benchmarks go.
-BENCHMARKS = (
-    "gsm8k",
-    "math500",
-    "aime",
-    "amc23",
-    "mmlu",
-    "humaneval",
-    "mbpp",
-    "livecodebench",
-    "gpqa",
-    "arcchallenge",
-    "hellaswag",
-    "ifeval",
-    "olympiad",
-    "minerva",
-    "truthfulqa",
-    "winogrande",
-    "bbh",
+BENCHMARKS = re.compile(
+    "gsm8k|math500|aime|amc23|mmlu|humaneval|mbpp|livecodebench|gpqa|arcchallenge|hellaswag|ifeval|"
+    "olympiad|minerva|truthfulqa|winogrande|bbh"
 )
 
 
@@ -148,7 +133,7 @@ def refuse_benchmark(name: str, include_path: str | None) -> None:
     inside = name.removeprefix(LM_EVAL)
     public = name.startswith(LM_EVAL) and not own_task(inside, include_path)
     stem = re.sub(r"[^a-z0-9]", "", Path(name).stem.lower()) if name.endswith(".jsonl") else ""
-    if public or any(word in stem for word in BENCHMARKS):
+    if public or BENCHMARKS.search(stem):
         raise UsageError(
             f"{inside} is a public benchmark, and a search would fit the merge to it",
             "Keep it for --guard or merger eval, or search on it with --allow-benchmark.",

@@ -27,7 +27,7 @@ from evals.summary import summarize
 from evals.task import Item, Task, items
 from merger.errors import SearchError
 from search.objective import Scores
-from search.order import Order
+from search.racing import Order
 from search.scorers import Scorer
 from search.variant import Merge
 

@@ -11,15 +11,15 @@ from search.ablation import QUICK, Ablation, Absent, Facts, affordable, section_
 from search.ablation import parts as every_part
 from search.ablation_curves import barrier, tune
 from search.ablation_items import read_curve
+from search.asked import Wanted
 from search.candidate import BASE, Candidate
 from search.complement import agreement, oracle, who_solves
-from search.designs import averages, by_operator, coalition, renormalised, scaled, variant, without
 from search.objective import parse
 from search.shapley import subsets
 from search.starts import warm_starts
 from search.tables import ORDER
 from search.template import one_turn
-from search.wanted import Wanted
+from search.variant import averages, by_operator, coalition, renormalised, scaled, variant, without
 from tests import synthetic
 from tests.synthetic import EXPERTS
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 import merger
 from merger.screen import Screen
 from search.ablation_run import ablate
-from search.wanted import Wanted
+from search.asked import Wanted
 from tests.toys import save_model
 
 TASK = "lm_eval:toy_choice@acc"

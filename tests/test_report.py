@@ -10,6 +10,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from search.ablation import Ablation, Facts, section_names
+from search.asked import Wanted
 from search.candidate import Candidate
 from search.draw import DRAWERS, draw, figures, save_figures, svg, ticks
 from search.effects import effects
@@ -27,7 +28,6 @@ from search.tables import (
     signed,
     tables,
 )
-from search.wanted import Wanted
 from tests import synthetic
 from tests.blocks import ROOT
 from tests.synthetic import EXPERTS

@@ -108,7 +108,7 @@ def ablate(run: Place, *, screen: "Screen" = QUIET, **asked: Any) -> dict[str, A
     Args:
         run: the folder of the search, or a merge config (mergekit YAML).
         screen: shows the cost and progress; by default nothing.
-        asked: the options of `merger ablate`, by name (fields of `search.wanted.Wanted`):
+        asked: the options of `merger ablate`, by name (fields of `search.asked.Wanted`):
             sections, quick, samples, temperature, margin, max_evals, plan, seed, device, ….
 
     Returns:
@@ -120,6 +120,6 @@ def ablate(run: Place, *, screen: "Screen" = QUIET, **asked: Any) -> dict[str, A
         UsageError: the config is no merge of whole models on one base.
     """
     from search.ablation_run import ablate as taken_apart
-    from search.wanted import Wanted
+    from search.asked import Wanted
 
     return taken_apart(Path(run), _read(Wanted, asked), screen)

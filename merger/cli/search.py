@@ -1,6 +1,6 @@
 """merger search, worker, ablate: find the weights of a merge; say whether and whence the gain.
 
-Their options stand in search/asked.py and wanted.py, tables for these commands, recipes and Python.
+Their options stand in search/asked.py, tables for these commands, recipes and Python.
 """
 
 import os
@@ -18,8 +18,7 @@ from merger.api.search import ablate as ablate_by_call
 from merger.api.search import search as search_by_call
 from merger.cli.app import pausing
 from merger.cli.options import Json, Verbose, command
-from search.asked import Asked
-from search.wanted import Wanted
+from search.asked import Asked, Wanted
 
 
 @command("search", Asked)

@@ -4,8 +4,7 @@ import pytest
 
 from merger.errors import SearchError
 from search.candidate import Candidate
-from search.known import Fingerprints
-from search.run import Options, Run
+from search.run import Fingerprints, Options, Run
 from search.world import Holder
 from tests.synthetic import Merged
 
