@@ -97,6 +97,7 @@ def test_wheel_and_sdist_hold_what_is_needed(built):
         sources = [name.partition("/")[2] for name in archive.getnames()]
     shipped = [f"{package}/py.typed" for package in PACKAGES]
     shipped += ["recipes/tiny.yaml", "recipes/tiny/family.yaml", "search/page.html"]
+    shipped.append("merger/checkpoint/forms.yaml")
     shipped += [f"recipes/tiny/{m}/model.safetensors" for m in ("base", "ded", "ind", "abd")]
     for name in shipped:
         assert name in names

@@ -123,6 +123,7 @@ def merge(
     """
     from merger.cli.console import data, say
     from merger.cli.screen import Terminal
+    from merger.plan import plan_document
     from merger.plan.text import conservation, drops_text
 
     config, out = _places(places or [], asked["method"], optional=dry_run or discard)
@@ -142,9 +143,8 @@ def merge(
     if os.environ.get("RANK", "0") != "0":  # of several processes, the first one tells
         return
     if as_json:
-        told = {"out": str(made.out), "bytes": plan.nbytes, "inputs": dict(plan.fates)}
-        told |= {"merged": len(plan.merged), "copied": len(plan.copied)}
-        told |= {"dropped": [vars(d) for d in plan.dropped], "notes": made.notes}
+        told = {key: value for key, value in plan_document(plan).items() if key != "steps"}
+        told |= {"out": str(made.out), "notes": made.notes}
         data(told | {"lineage": made.lineage, "models": made.models})
         return
     for line in (*drops_text(plan), *made.notes):
