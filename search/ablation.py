@@ -1,14 +1,15 @@
 """Where a gain comes from: the sections that `merger ablate` adds to a report.
 
 An ablation is a search over a designed list of merges, scored after the winner was frozen through
-the same ledger, so what is known is free. A section is a plan (the merges it needs, by label) and a
-pure function from their answers to a record of tables and figures; sections register themselves,
-and files named ablation_*.py hold them. Families of tests are corrected by Holm inside a section.
+the same ledger, so what is known is free. A section is a generator: it yields the merges it needs,
+by label, is sent their answers, and yields a record of tables and figures. Sections register
+themselves; files named ablation_*.py hold them. Families of tests are corrected by Holm inside a
+section.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
@@ -208,12 +209,13 @@ class Ablation:
 
     def section(self, name: str) -> Section:
         """Compute a section; where it cannot be made, it says why."""
-        part = parts()[name]
+        title, make = parts()[name]
+        steps = make(self)
         try:
-            found = {label: self.answers(need) for label, need in part.plan(self).items()}
-            return part.make(self, found) | {"title": part.title}
+            found = {label: self.answers(need) for label, need in next(steps).items()}
+            return dict(steps.send(found), title=title)
         except Absent as reason:
-            return section(str(reason), title=part.title, missing=True)
+            return section(str(reason), title=title, missing=True)
 
     def gain(self, gains: Scores, extra: float = 0.0) -> dict[str, Any]:
         """Return a gain by task and together, with interval and p; `extra` is a second error."""
@@ -237,32 +239,29 @@ class Ablation:
 
     def _plan(self, name: str) -> Needs:
         try:
-            return parts()[name].plan(self)
+            return dict(next(parts()[name].make(self)))
         except Absent:
             return {}
 
 
-Plan = Callable[[Ablation], Needs]
-Make = Callable[[Ablation, Found], Section]
+Steps = Generator[dict[Any, Any], Found, None]  # of a section: its needs, then its record
 
 
 class Part(NamedTuple):
-    """A section: its title, plan, and what makes it."""
+    """A section: its title, and what makes it."""
 
     title: str
-    plan: Plan
-    make: Make
+    make: Callable[[Ablation], Steps]
 
 
 _PARTS: dict[str, Part] = {}
 
 
-def part(title: str, plan: Plan = lambda _: {}) -> Callable[[Make], Make]:
+def part(title: str) -> Callable[[Callable[[Ablation], Steps]], None]:
     """Register a function as the section of its name."""
 
-    def register(make: Make) -> Make:
-        _PARTS[make.__name__.removesuffix("_")] = Part(title, plan, make)
-        return make
+    def register(make: Callable[[Ablation], Steps]) -> None:
+        _PARTS[make.__name__.removesuffix("_")] = Part(title, make)
 
     return register
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from merger.names import layer_of, module_of
-from search.ablation import Ablation, Absent, Found, Need, Needs, part
+from search.ablation import Ablation, Absent, Need, Steps, part
 from search.candidate import OWN, Candidate
 from search.effects import against, blind, bootstrapped, spread
 from search.objective import Scores
@@ -25,15 +25,11 @@ RULES = ("mean", "sign")
 Curve = Mapping[float, Scores]
 
 
-def _plan_operators(a: Ablation) -> Needs:
-    table = by_operator(a.experts, a.effort.operators)
-    return {(n, s): Need(scaled(m, s)) for n, m in table.items() for s in a.effort.scales}
-
-
-@part("Operators at equal shares, and at their own tuned scale", _plan_operators)
-def operators(a: Ablation, found: Found) -> Section:
+@part("Operators at equal shares, and at their own tuned scale")
+def operators(a: Ablation) -> Steps:
     """Compare operators with the plain average, each at scale 1 and at the scale that suits it."""
     table, scales = by_operator(a.experts, a.effort.operators), a.effort.scales
+    found = yield {(n, s): Need(scaled(m, s)) for n, m in table.items() for s in scales}
     marks = {n: {s: scores(found[n, s]) for s in scales} for n in table}
     best = {n: max(c, key=lambda s: (a.objective.of(c[s]), -s)) for n, c in marks.items()}
     reference = marks[REFERENCE][1.0]
@@ -60,7 +56,7 @@ def operators(a: Ablation, found: Found) -> Section:
         shown += "bf16_survive:bf16 kept:share, bf16_error:lost:share"
         costs = [{"name": n} | dict(a.facts.change(merge)) for n, merge in table.items()]
         made["tables"].append(grid(shown, costs, "What each costs, and what a cast leaves of it"))
-    return made
+    yield made
 
 
 def tune(curve: Curve, a: Ablation) -> Scores:
@@ -78,19 +74,13 @@ def tune(curve: Curve, a: Ablation) -> Scores:
     return out
 
 
-def _plan_density(a: Ablation) -> Needs:
-    w = a.winner
-    whole = w if isinstance(w, Candidate) and w.method == OWN else average(a.experts)
-    return {
-        (rule, d): Need(replace(whole, consensus=rule, density=d))
-        for rule in RULES
-        for d in a.effort.density
-    }
-
-
-@part("Density: the share of each expert's changes that is kept", _plan_density)
-def density(a: Ablation, found: Found) -> Section:
+@part("Density: the share of each expert's changes that is kept")
+def density(a: Ablation) -> Steps:
     """Follow the density, relative to each task vector's own changed entries."""
+    w, kept = a.winner, a.effort.density
+    whole = w if isinstance(w, Candidate) and w.method == OWN else average(a.experts)
+    cut = {(r, d): replace(whole, consensus=r, density=d) for r in RULES for d in kept}
+    found = yield {at: Need(merge) for at, merge in cut.items()}
     marks = {(rule, d): scores(rows) for (rule, d), rows in found.items()}
     (rule, d), first = next(iter(marks.items()))
     made = a.compared(
@@ -101,54 +91,47 @@ def density(a: Ablation, found: Found) -> Section:
         "counts each expert's changed entries, largest first (sign: of those, the experts that "
         "agree with the elected sign).",
     )
-    series = {r: {x: marks[r, x] for x in sorted(a.effort.density)} for r in RULES}
+    series = {r: {x: marks[r, x] for x in sorted(kept)} for r in RULES}
     made["figures"].append(_curves("density", "Score over relative density", "density", a, series))
-    return made
+    yield made
 
 
 Ways = dict[str, dict[float, Merge]]
 
 
-def _scales(a: Ablation) -> Ways:
+@part("Scale: base → winner → beyond")
+def scale(a: Ablation) -> Steps:
+    """Follow the winner's whole change from nothing to more than it is."""
     points = sorted({0.0, 1.0, *a.effort.curve})
-    return {"base→winner": {x: scaled(a.winner, x) for x in points}}
+    return _along(a, {"base→winner": {x: scaled(a.winner, x) for x in points}}, "scale")
 
 
-def _between(a: Ablation) -> Ways:
-    """Return the straight ways base → expert, and expert ↔ expert (from the first, above four)."""
+@part("Paths between models, and their barriers")
+def paths(a: Ablation) -> Steps:
+    """Follow the straight lines base → expert, and expert ↔ expert: is there a barrier?
+
+    Above four experts, those from the first to each other alone.
+    """
     along = (0.0, *a.effort.between, 1.0)
     ways: Ways = {f"base→{e}": {x: scaled(average([e]), x) for x in along} for e in a.experts}
     first, *others = a.experts
     few = len(a.experts) <= 4
     for one, other in combinations(a.experts, 2) if few else ((first, n) for n in others):
         ways[f"{one}↔{other}"] = {x: Candidate.of({one: 1 - x, other: x}) for x in along}
-    return ways
+    return _along(a, ways, "paths")
 
 
-def _plan_ways(a: Ablation, ways: Ways) -> Needs:
+def _along(a: Ablation, ways: Ways, name: str) -> Steps:
+    """Return the section of merges along ways: accuracy and, where it can be read, likelihood."""
     worlds = ("greedy", "nll") if a.likelihoods else ("greedy",)
     texts = a.alone("text of ") if a.likelihoods else {}  # what is read are the experts' answers
-    return texts | {
+    found = yield texts | {
         (world, way, x): Need(merge, world=world)
         for way, points in ways.items()
         for x, merge in points.items()
         for world in worlds
     }
 
-
-@part("Scale: base → winner → beyond", lambda a: _plan_ways(a, _scales(a)))
-def scale(a: Ablation, found: Found) -> Section:
-    """Follow the winner's whole change from nothing to more than it is."""
-    return _ways(a, found, _scales(a), "scale")
-
-
-@part("Paths between models, and their barriers", lambda a: _plan_ways(a, _between(a)))
-def paths(a: Ablation, found: Found) -> Section:
-    """Follow the straight lines between models: is there a barrier, in accuracy or likelihood."""
-    return _ways(a, found, _between(a), "paths")
-
-
-def _ways(a: Ablation, found: Found, ways: Ways, name: str) -> Section:
     def curves_in(world: str) -> dict[str, Curve]:
         return {w: {x: scores(found[world, w, x]) for x in points} for w, points in ways.items()}
 
@@ -170,7 +153,7 @@ def _ways(a: Ablation, found: Found, ways: Ways, name: str) -> Section:
     barriers = [_barrier(way, marks[way], read.get(way), a) for way in ways]
     drawn = [_curves(name, "Score along the way", "position", a, marks)]
     drawn += [_curves(f"{name}_nll", "NLL (nats a token)", "position", a, read, -1)] if read else []
-    return section(
+    yield section(
         f"Each point against the start of its way. {told if read else ''}",
         "Barrier: the largest fall below the straight line between the ends; its interval is "
         "widened for the number of points looked at, so above 0 means that it is there.",
@@ -220,20 +203,19 @@ def _curves(
     return figure("curves", name, title, x=x, unit="points" if sign > 0 else "number", lines=lines)
 
 
-def _parts(a: Ablation) -> Needs:
-    """Return the winner with each band of layers, and each kind of module, put back to the base."""
+@part("Resets: parts of the winner put back to the base")
+def resets(a: Ablation) -> Steps:
+    """Say where in the network the gain lies: what is lost when a part is the base's again.
+
+    A part is a band of layers, or a kind of module.
+    """
     if not a.facts.tensors:
         raise Absent("The names of the model's tensors are not known.")
-    layers = sorted({found.number for n in a.facts.tensors if (found := layer_of(n))})
+    layers = sorted({layer.number for n in a.facts.tensors if (layer := layer_of(n))})
     cuts: Sequence[Any] = np.array_split(layers, min(BANDS, len(layers)) or 1)
     bands = [f"layers {'-'.join(map(str, sorted({c[0], c[-1]})))}" for c in cuts if len(c)]
     modules, whole = sorted({module_of(n) for n in a.facts.tensors}), variant(a.winner)
     undone = {f"− {p}": Need(replace(whole, label=f"− {p}", reset=p)) for p in [*bands, *modules]}
-    return {"winner": Need(a.winner)} | undone
-
-
-@part("Resets: parts of the winner put back to the base", _parts)
-def resets(a: Ablation, found: Found) -> Section:
-    """Say where in the network the gain lies: what is lost when a part is the base's again."""
+    found = yield {"winner": Need(a.winner)} | undone
     title = "What the winner loses without a part's change"
-    return a.from_winner("resets", title, found, "Δ below 0: the gain needs this part's change.")
+    yield a.from_winner("resets", title, found, "Δ below 0: the gain needs this part's change.")

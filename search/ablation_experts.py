@@ -8,36 +8,50 @@ from typing import Any
 
 import numpy as np
 
-from search.ablation import Ablation, Absent, Found, Need, Needs, part
+from search.ablation import Ablation, Absent, Need, Steps, part
 from search.complement import agreement, joined, oracle, who_solves
 from search.effects import ALPHA, BETTER, SAME, WORSE, Rows, by_sample, forest, holmed, per_task
 from search.shapley import MAX_EXACT, arrivals, orders, sampled, shapley, subsets, synergy
-from search.tables import Section, columns, figure, grid, section
-from search.variant import averages, coalition, renormalised, renormalises, without
+from search.tables import columns, figure, grid, section
+from search.variant import Merge, averages, coalition, renormalised, renormalises, without
 from search.world import scores
 
 Players = tuple[str, ...]
 
 
-def _dropped(a: Ablation) -> Needs:
+@part("Leave one out")
+def leave_one_out(a: Ablation) -> Steps:
+    """Return what each expert's absence costs, under both readings of absence."""
     ways = {"to base": without} | ({"rest to 1": renormalised} if renormalises(a.winner) else {})
-    return {"winner": Need(a.winner)} | {
+    found = yield {"winner": Need(a.winner)} | {
         f"− {name}, {how}": Need(drop(a.winner, name))
         for how, drop in ways.items()
         for name in a.winner.experts
     }
-
-
-@part("Leave one out", _dropped)
-def leave_one_out(a: Ablation, found: Found) -> Section:
-    """Return what each expert's absence costs, under both readings of absence."""
-    return a.from_winner(
+    yield a.from_winner(
         "leave_one_out",
         "What each expert's absence changes",
         found,
         f"Winner: {a.winner.describe()}. Δ below 0: the expert is missed. To base: the "
         "others' coefficients stay; rest to 1: their shares grow to 1 (renormalised).",
     )
+
+
+@part("Shapley: who gave what of winner − base")
+def shapley_(a: Ablation) -> Steps:
+    """Return every expert's fair share of the winner's gain, and the synergy of every pair."""
+    players = a.winner.experts
+    table = {s: coalition(a.winner, s) for s in _sets(a, players)}
+    return _shares(a, table, "confirm", players, "shapley")
+
+
+@part("Shapley of plain averages (search items, from the warm starts)")
+def shapley_uniform(a: Ablation) -> Steps:
+    """Return the shares of plain averages, which the warm starts gave for nothing."""
+    if not a.facts.trials:
+        raise Absent("There was no search, so its warm starts were not scored.")
+    table = averages(_sets(a, a.experts), a.experts)
+    return _shares(a, table, "search", a.experts, "shapley_uniform")
 
 
 def _sets(a: Ablation, players: Players) -> list[frozenset[str]]:
@@ -48,30 +62,11 @@ def _sets(a: Ablation, players: Players) -> list[frozenset[str]]:
     return list(dict.fromkeys(s for order in drawn for s in arrivals(order)))
 
 
-def _plan_uniform(a: Ablation) -> Needs:
-    if not a.facts.trials:
-        raise Absent("There was no search, so its warm starts were not scored.")
-    table = averages(_sets(a, a.experts), a.experts)
-    return {s: Need(merge, "search") for s, merge in table.items()}
-
-
-@part(
-    "Shapley: who gave what of winner − base",
-    lambda a: {s: Need(coalition(a.winner, s)) for s in _sets(a, a.winner.experts)},
-)
-def shapley_(a: Ablation, found: Found) -> Section:
-    """Return every expert's fair share of the winner's gain, and the synergy of every pair."""
-    return _shares(a, found, a.winner.experts, "shapley")
-
-
-@part("Shapley of plain averages (search items, from the warm starts)", _plan_uniform)
-def shapley_uniform(a: Ablation, found: Found) -> Section:
-    """Return the shares of plain averages, which the warm starts gave for nothing."""
-    return _shares(a, found, a.experts, "shapley_uniform")
-
-
-def _shares(a: Ablation, found: Found, players: Players, name: str) -> Section:
-    marks = {s: scores(found[s]) for s in _sets(a, players)}
+def _shares(
+    a: Ablation, table: Mapping[frozenset[str], Merge], pool: str, players: Players, name: str
+) -> Steps:
+    found = yield {s: Need(merge, pool) for s, merge in table.items()}
+    marks = {s: scores(rows) for s, rows in found.items()}
     values = {t: {s: m[t] for s, m in marks.items()} for t in a.objective.tasks}
     exact, errors = len(players) <= MAX_EXACT, dict[str, float]()
     if exact:
@@ -95,7 +90,7 @@ def _shares(a: Ablation, found: Found, players: Players, name: str) -> Section:
         tables.append(grid(shown, linked, "Synergy of pairs"))
         notes.append("Synergy above 0: the pair gives more together than the sum of both.")
     drawn = forest(name, "Fair shares of the gain over the base", rows, "value")
-    return section(*notes, tables=tables, figures=[drawn])
+    yield section(*notes, tables=tables, figures=[drawn])
 
 
 def _of(gains: Mapping[str, Mapping[Any, Any]], who: Any) -> dict[str, Any]:
@@ -117,9 +112,10 @@ def _sampled(
     return shares, errors
 
 
-@part("Who solves what", lambda a: {"winner": Need(a.winner)} | a.alone())
-def who_solves_(a: Ablation, found: Found) -> Section:
+@part("Who solves what")
+def who_solves_(a: Ablation) -> Steps:
     """Return who solves what, how far experts agree, and what the merge keeps."""
+    found = yield {"winner": Need(a.winner)} | a.alone()
     alone, merged = {n: scores(found[n]) for n in a.experts}, scores(found["winner"])
     *solved, none = cells = who_solves(alone, merged)
     kept, lost = (sum(row[key] for row in solved) for key in ("merged", "lost"))
@@ -129,7 +125,7 @@ def who_solves_(a: Ablation, found: Found) -> Section:
     pairs += "q_ci95:95 %:numbers"
     bars: Rows = [{"label": r["name"], "value": r["items"], "part": r["merged"]} for r in cells]
     title = "Items by who solves them; filled: the merge solves them too"
-    return section(
+    yield section(
         f"n={len(joined(merged))}: the merge keeps {kept} items that an expert solves, loses "
         f"{lost}, and solves {none['merged']} new ones. 95 %: Wilson's interval of the share kept.",
         "Yule's Q: +1 the same items, 0 independent, −1 each what the other does not.",
@@ -138,16 +134,13 @@ def who_solves_(a: Ablation, found: Found) -> Section:
     )
 
 
-def _plan_oracle(a: Ablation) -> Needs:
+@part("Honest oracle: all experts, against as many tries of one")
+def oracle_(a: Ablation) -> Steps:
+    """Return the oracle's excess over pass@k of the best expert; k is the number of experts."""
     a.ask_drawn()
     if a.wanted.samples == 0:
         raise Absent("No sampled answers were asked for: --samples pays for them.")
-    return a.alone("search ", pool="search") | a.alone(world="oracle")
-
-
-@part("Honest oracle: all experts, against as many tries of one", _plan_oracle)
-def oracle_(a: Ablation, found: Found) -> Section:
-    """Return the oracle's excess over pass@k of the best expert; k is the number of experts."""
+    found = yield a.alone("search ", pool="search") | a.alone(world="oracle")
     tables = {n: by_sample(found[n]) for n in a.experts}
     ours, theirs = oracle(tables, a.best)
     k, m = len(a.experts), next(iter(tables[a.best].values())).shape[1]
@@ -156,7 +149,7 @@ def oracle_(a: Ablation, found: Found) -> Section:
     side = BETTER if row["value"] > 0 else WORSE
     row |= {"p_holm": row["p"], "verdict": side if row["p"] < ALPHA else SAME}
     shown = f"name:comparison, oracle::points, pass:pass@{k}:points, value:excess:signed, "
-    return section(
+    yield section(
         f"{m} samples of each expert at temperature {a.wanted.temperature:g}. An oracle over {k} "
         f"experts has {k} tries, and so has {a.best}, the best expert on search items: only the "
         f"excess says that experts know different things. n={row['n']}, p: sign-flip test, the "

@@ -12,21 +12,22 @@ import numpy as np
 
 from evals.stats import mcnemar_exact
 from merger.errors import SearchError
-from search.ablation import Ablation, Absent, Found, Need, Needs, part
+from search.ablation import Ablation, Absent, Need, Steps, part
 from search.effects import EFFECT, Rows, blind, by_sample, holmed, interval
 from search.objective import Scores
 from search.report import score_table
 from search.scorers import Scorer
-from search.tables import Section, box, figure, grid, section
+from search.tables import box, figure, grid, section
 from search.world import Answers, health, scores
 
 SHOWN = 10  # items won, and as many lost, with their texts
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of a training's length at which curves are compared
 
 
-@part("Scores on confirm items", lambda a: {n: Need(m) for n, m in a.contenders().items()})
-def scoreboard(a: Ablation, found: Found) -> Section:
+@part("Scores on confirm items")
+def scoreboard(a: Ablation) -> Steps:
     """Return the winner beside the base, every expert and the simple recipes, and Δ to each."""
+    found = yield {name: Need(merge) for name, merge in a.contenders().items()}
     about = {name: merge.describe() for name, merge in a.contenders().items()}
     marks = {name: scores(rows) for name, rows in found.items()}
     whole = marks.pop("winner")
@@ -36,15 +37,14 @@ def scoreboard(a: Ablation, found: Found) -> Section:
     made = a.compared("scoreboard", title := "The winner minus each", pairs, note)
     board = score_table(found, about, a.objective, a.world.tasks, a.wanted.seed)
     made["tables"] = [board, *(table | {"title": title} for table in made["tables"])]
-    return made
+    yield made
 
 
-@part(
-    "Items won and lost against the best single expert",
-    lambda a: {**a.alone("search ", pool="search"), **a.alone("expert "), "winner": Need(a.winner)},
-)
-def items(a: Ablation, found: Found) -> Section:
+@part("Items won and lost against the best single expert")
+def items(a: Ablation) -> Steps:
     """Return how many items the merge wins and loses, and some of them with all texts."""
+    alone = a.alone("search ", pool="search") | a.alone("expert ")
+    found = yield alone | {"winner": Need(a.winner)}
     best, rows, shown = f"expert {a.best}", list[dict[str, Any]](), list[dict[str, Any]]()
     flips: dict[str, list[list[dict[str, Any]]]] = {"won": [], "lost": []}  # by task
     for task in a.world.tasks:
@@ -65,7 +65,7 @@ def items(a: Ablation, found: Found) -> Section:
     for by_task in flips.values():
         shown += [item for turn in zip_longest(*by_task) for item in turn if item][:SHOWN]
     told = "name:task, n::count, won::count, lost::count, p::p, p_holm:p Holm:p"
-    return section(
+    yield section(
         f"Against {a.best}, the best expert on search items. The texts of up to {SHOWN} items won "
         f"and {SHOWN} lost, tasks in turn, are in report.html and .json.",
         tables=[grid(told, holmed(rows))],
@@ -73,31 +73,21 @@ def items(a: Ablation, found: Found) -> Section:
     )
 
 
-def _settings(a: Ablation) -> dict[str, str]:
-    """Return what is varied, by the world it happens in."""
-    a.ask_drawn()
-    drawn = {} if a.world.pools.dealt else {"fresh": "new items"}
-    temperature = f"temperature {a.wanted.temperature:g}"
-    warm = {f"warm-{s}": f"{temperature}, seed {s}" for s in range(a.effort.seeds)}
-    return drawn | {"template": "another template"} | warm
-
-
-def _plan_robustness(a: Ablation) -> Needs:
-    worlds = ("greedy", *_settings(a))
-    return {(w, n): Need(m, world=w) for w in worlds for n, m in a.contenders().items()}
-
-
-@part("Robustness: other items, another template, sampling, another seed", _plan_robustness)
-def robustness(a: Ablation, found: Found) -> Section:
+@part("Robustness: other items, another template, sampling, another seed")
+def robustness(a: Ablation) -> Steps:
     """Ask whether ranking and signs hold when items, template, temperature or seed are others."""
     from scipy.stats import kendalltau
 
-    settings, (first, *others) = _settings(a), a.contenders()
+    a.ask_drawn()
+    settings = {} if a.world.pools.dealt else {"fresh": "new items"}  # by world: what is varied
+    settings["template"] = "another template"
+    for seed in range(a.effort.seeds):
+        settings[f"warm-{seed}"] = f"temperature {a.wanted.temperature:g}, seed {seed}"
+    first, *others = contenders = a.contenders()
+    worlds = ("greedy", *settings)
+    found = yield {(w, n): Need(m, world=w) for w in worlds for n, m in contenders.items()}
     marks = {at: _means(answers) for at, answers in found.items()}
-    worth = {
-        w: np.array([a.objective.of(marks[w, n]) for n in (first, *others)])
-        for w in ("greedy", *settings)
-    }
+    worth = {w: np.array([a.objective.of(marks[w, n]) for n in contenders]) for w in worlds}
     ranks: Rows = []
     for world, words in settings.items():
         row = {"name": words, "score": float(worth[world][0]), "held": "–"}
@@ -115,7 +105,7 @@ def robustness(a: Ablation, found: Found) -> Section:
         own = [r | {"name": n} for r, n in zip(rows[i * len(others) :], others, strict=False)]
         tables.append(grid(EFFECT, own, f"The winner minus each: {settings[world]}"))
     blank = [words for world, words in settings.items() if world not in told]
-    return section(
+    yield section(
         "Δ: the winner minus each, asked again. Kendall's τ of the ranking with that on confirm "
         "items, and signs of the winner's Δ that are the same. Another template: the system prompt "
         "stands in the question, and there is one turn.",
@@ -131,8 +121,9 @@ def _means(answers: Answers) -> Scores:
 
 
 @part("Training that starts from the merge")
-def domain(a: Ablation, found: Found) -> Section:
+def domain(a: Ablation) -> Steps:
     """Compare learning curves at equal steps; the seeds of one start are its clusters."""
+    yield {}
     if len(a.facts.logs) < 2:
         raise Absent("No learning curves: --log NAME=curve.jsonl for two starts or more.")
     logs = {name: [read_curve(Path(p)) for p in paths] for name, paths in a.facts.logs.items()}
@@ -158,7 +149,7 @@ def domain(a: Ablation, found: Found) -> Section:
     single = any(len(runs) == 1 for runs in logs.values())
     shown = "name:starts, step::count, ours:first:points, theirs:other:points, difference:Δ:signed"
     title = "Right answers in training"
-    return section(
+    yield section(
         f"Share of right answers in training, means of a tenth of the {steps} steps before the "
         "step named; intervals over seeds (Welch).",
         "One seed: no claim about the variance of training is made." if single else "",
@@ -200,9 +191,10 @@ def _clusters(ours: Sequence[float], theirs: Sequence[float]) -> list[float] | N
     return ends if np.isfinite(ends).all() else alike
 
 
-@part("Method", lambda a: {"winner": Need(a.winner)})
-def method(a: Ablation, found: Found) -> Section:
+@part("Method")
+def method(a: Ablation) -> Steps:
     """Return what another person needs to judge the rest, and every look at confirm items."""
+    found = yield {"winner": Need(a.winner)}
     seen, w = _looks(a), a.wanted
     tokens = health(found["winner"])["tokens"]
     facts = dict(a.facts.run) | {
@@ -212,7 +204,7 @@ def method(a: Ablation, found: Found) -> Section:
     }
     title = "Every evaluation ever made on confirm items"
     looks = grid("name:weights, about:merge, answers::count", seen, title) | {"wide": True}
-    return section(
+    yield section(
         f"Confirm items have been answered {sum(r['answers'] for r in seen)} times by {len(seen)} "
         "models in all, in this and every other run on this ledger. The more looks, the more of "
         "what is best on them is luck.",

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.ablation import Ablation, Absent, Found, part
+from search.ablation import Ablation, Absent, Steps, part
 from search.candidate import OWN, Candidate
 from search.posterior import FEWEST, Posterior, fit
 from search.space import Space
@@ -34,8 +34,9 @@ Array = NDArray[np.float64]
 
 
 @part("Geometry of the experts, and what a cast to bfloat16 keeps")
-def geometry(a: Ablation, found: Found) -> Section:
+def geometry(a: Ablation) -> Steps:
     """Return norms, overlap and cast loss per expert, per pair and per layer; exact, no sample."""
+    yield {}
     if a.facts.geometry is None:
         raise Absent("There are no checkpoints to measure.")
     measured = a.facts.geometry()
@@ -56,7 +57,7 @@ def geometry(a: Ablation, found: Found) -> Section:
     k, m = len(a.experts), len(pairs) // len(places)
     layers = [name.removesuffix(": ") for name in places if name]
     drawn = [_heat(key, title, layers, alone[k:]) for key, title in FIGURES.items()]
-    return section(
+    yield section(
         "Read from the weights, so without error. Relative: length of the change over that of the "
         "base. bf16 kept: changed entries that still differ after base and expert are cast; error: "
         "what the cast takes of the change's length.",
@@ -101,8 +102,9 @@ def _surface(a: Ablation, space: Space, trials: Sequence[Trial]) -> Posterior:
 
 
 @part("Map of the shares")
-def simplex(a: Ablation, found: Found) -> Section:
+def simplex(a: Ablation) -> Steps:
     """Return the process over the shares, and where it cannot tell them from the best."""
+    yield {}
     if len(a.experts) != 3:
         raise Absent("A map is drawn for three experts.")
     space, trials = _known(a)
@@ -128,7 +130,7 @@ def simplex(a: Ablation, found: Found) -> Section:
     )
     data = {"corners": [*a.experts], "cells": rows, "marks": places, "range": ends, "steps": STEPS}
     title = "Expected score over the shares"
-    return section(
+    yield section(
         f"Mean of a Gaussian process through {len(trials)} trials on search items, at scale "
         f"{rest[0]:g}, density {rest[1]:g}, {rest[2]}. Highest: {best} with "
         f"{100 * mean[top]:.1f} ± {100 * sd[top]:.1f}. {int(near.sum())} of {len(rows)} places of "
@@ -164,8 +166,9 @@ def _sketch(
 
 
 @part("Which knobs mattered")
-def importance(a: Ablation, found: Found) -> Section:
+def importance(a: Ablation) -> Steps:
     """Return how much of the score's variation over the space each knob has a part in."""
+    yield {}
     space, trials = _known(a)
     whole = _indices(_surface(a, space, trials), space, a.wanted.seed)
     rng, drawn = np.random.default_rng(a.wanted.seed), []
@@ -177,7 +180,7 @@ def importance(a: Ablation, found: Found) -> Section:
         {"name": n, "label": n, "value": float(v), "ci95": e, "n": len(trials)}
         for n, v, e in zip(space.knobs(), whole, ends, strict=True)
     ]
-    return section(
+    yield section(
         f"Total-effect index: the share of the variation over the whole space that is gone when a "
         f"knob is known, from a Gaussian process through n={len(trials)} trials on search items; "
         "intervals from trials drawn anew. With few trials they are wide, and that is the finding.",
