@@ -65,4 +65,4 @@ def _request(answerer: Answerer, ask: Ask, sample: int, tokens: list[int]) -> Re
     budget = ask.settings.max_new_tokens or 1
     if not ask.whole and budget < answerer.context:
         tokens = tokens[budget - answerer.context :]
-    return answerer.fit(ask.context, sample, tokens, budget, ask.stops)
+    return answerer.fit(Request(ask.context, sample, tuple(tokens), budget, ask.stops))

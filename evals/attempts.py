@@ -8,53 +8,30 @@ or not, meets numbers of another.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from evals.kept import keep, kept, name_of
+
 Attempts = dict[str, list[int]]  # by level, in the order of the items' indices
-
-
-def cache_folder() -> Path:
-    """Return our folder in the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "merger"
 
 
 @contextmanager
 def remembered(draw: Callable[..., Any], address: str) -> Iterator[Attempts]:
-    """Give what is known of a pool; what the block adds is kept (where the disk lets, for ours)."""
-    ours = getattr(draw, "__module__", "").startswith("evals.tasks.")
-    name = sha256(f"{address}\n{_generators()}".encode()).hexdigest()[:24]
-    file = cache_folder() / "items" / f"{name}.json"
-    known = _read(file) if ours else {}
+    """Give what is known of a pool; what the block adds is kept, where the generator is ours."""
+    if not getattr(draw, "__module__", "").startswith("evals.tasks."):
+        yield {}
+        return
+    name = f"items/{name_of(address, _generators())}"
+    known: Attempts = dict(kept(name) or {})
     before = sum(map(len, known.values()))
     yield known
-    if ours and sum(map(len, known.values())) > before:
-        text = json.dumps(known)
-        partial = file.with_suffix(f".{os.getpid()}")
-        with suppress(OSError):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(f"{_sum(text)}\n{text}")
-            partial.replace(file)
-
-
-def _read(file: Path) -> Attempts:
-    """Read a file that is whole; any other is as good as none."""
-    with suppress(OSError, ValueError):
-        check, _, text = file.read_text().partition("\n")
-        if check == _sum(text):
-            return dict(json.loads(text))
-    return {}
-
-
-def _sum(text: str) -> str:
-    return sha256(text.encode()).hexdigest()
+    if sum(map(len, known.values())) > before:
+        keep(name, known)
 
 
 @cache

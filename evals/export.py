@@ -15,9 +15,9 @@ from typing import Any
 import yaml
 
 from evals.asking import Ask
-from evals.attempts import cache_folder
 from evals.generate import Answerer, Settings
 from evals.itemfile import item_at
+from evals.kept import cache_folder
 from evals.task import TASKS, Task, get_task, items
 
 _METRICS = {"correct": True, "format": True, "no_answer": False}
@@ -92,7 +92,9 @@ def ask_exported(answerer: Answerer, config: Any, doc: dict[str, Any]) -> Ask | 
         return None
     item = item_at(doc["id"])
     task = get_task(item.task)
-    budget = answerer.budget(Settings(config.dataset_kwargs.get("budget")), task.max_new_tokens)
+    budget = answerer.voice.budget(
+        Settings(config.dataset_kwargs.get("budget")), task.max_new_tokens
+    )
     return Ask(answerer.prompt(task, item), Settings(budget), (), whole=True)
 
 

@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
-import torch
-
-from evals.cache import Memory
 from evals.drafts import Drafts
 from evals.task import Item, Task
-from evals.threads import cores
 from merger.device import check_device
 from merger.errors import EvalError
 from merger.registry import unknown
@@ -43,17 +39,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.temperature < float("inf") or not 0 < self.top_p <= 1:
-            raise EvalError(
-                f"temperature {self.temperature}, top-p {self.top_p}: out of range",
-                "A temperature is 0 (greedy) or more; top-p lies in (0, 1].",
-            )
+            law = f"temperature {self.temperature}, top-p {self.top_p}: out of range"
+            raise EvalError(law, "A temperature is 0 (greedy) or more; top-p lies in (0, 1].")
         if self.samples < 1 or (self.max_new_tokens is not None and self.max_new_tokens < 1):
             raise EvalError("samples and max_new_tokens must be at least 1", "Ask for 1 or more.")
         if self.samples > 1 and self.temperature == 0:
-            raise EvalError(
-                f"{self.samples} samples at temperature 0 are all the same",
-                "Set a temperature (1.0, say) or ask for one sample.",
-            )
+            law = f"{self.samples} samples at temperature 0 are all the same"
+            raise EvalError(law, "Set a temperature (1.0, say) or ask for one sample.")
 
 
 @dataclass(frozen=True)
@@ -84,6 +76,33 @@ class Completion:
 Answered = tuple[Request, list[int], Finish]
 
 
+@dataclass(frozen=True)
+class Voice:
+    """All that changes a model's answers besides its weights, the prompt and what is asked.
+
+    `digest` is a hash of what turns messages into tokens, `tokens` the token budget that the model
+    states, if any, `chat` whether it has a chat template.
+    """
+
+    engine: str
+    dtype: str
+    device: str
+    digest: str
+    tokens: int | None
+    chat: bool
+
+    def budget(self, settings: Settings, default: int) -> int:
+        """Return the token budget before the context's limit: option, else model's, else task's."""
+        return int(settings.max_new_tokens or self.tokens or default)
+
+    def key(self, settings: Settings, default: int) -> str:
+        """Return a hash of all that may change an answer besides weights, prompt and item."""
+        drawn = (settings.temperature, settings.top_p, settings.seed)
+        facts = (self.engine, self.dtype, self.device, self.digest, self.budget(settings, default))
+        text = repr((*facts, *(drawn if settings.temperature else ())))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 class Answerer:
     """A live model with its tokenizer, ready to answer."""
 
@@ -106,16 +125,16 @@ class Answerer:
         before.
         """
         from evals import fastloop
+        from evals.cache import Memory
+        from evals.threads import cores
 
         if engine not in get_args(Engine):
             raise unknown("engine", engine, get_args(Engine))
         self.model, self.tokenizer = model, tokenizer
         known = fastloop.supported(model)
         if engine == "fast" and not known:
-            raise EvalError(
-                f"the fast engine does not know {type(model).__name__} with this config",
-                "Use the engine hf.",
-            )
+            law = f"the fast engine does not know {type(model).__name__} with this config"
+            raise EvalError(law, "Use the engine hf.")
         device = next(model.parameters()).device.type
         usual = {"cpu": "fast" if known else "hf", "cuda": "paged"}.get(device, "hf")
         self.engine = usual if engine == "auto" else engine
@@ -148,54 +167,42 @@ class Answerer:
         messages = task.messages(item)
         if self.tokenizer.chat_template is None:  # a base model: the bare texts
             return "\n\n".join(m["content"] for m in messages) + f"\n\n{task.prefill}"
-        chat = self.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True
-        )
+        how = {"tokenize": False, "add_generation_prompt": True}
+        try:
+            chat = str(self.tokenizer.apply_chat_template(messages, **how))
+        except Exception as error:  # a template is a program that came with the model
+            law = f"the model's chat template fails on a prompt of {task.name}: {error}"
+            raise EvalError(law, "Mend its chat_template, or take another model.") from error
         # Some templates open the reasoning themselves.
-        return str(
+        return (
             chat if task.prefill and chat.rstrip().endswith(task.prefill) else chat + task.prefill
         )
 
-    def budget(self, settings: Settings, default: int) -> int:
-        """Return the token budget before the context's limit: option, else model's, else task's."""
-        own = getattr(self.model.generation_config, "max_new_tokens", None)
-        return int(settings.max_new_tokens or own or default)
-
-    def key(self, settings: Settings, default: int) -> str:
-        """Return a hash of all that may change an answer besides weights, prompt and item."""
-        dtype = str(next(self.model.parameters()).dtype).removeprefix("torch.")
-        device = next(self.model.parameters()).device.type
-        drawn = (
-            (settings.temperature, settings.top_p, settings.seed) if settings.temperature else ()
+    @property
+    def voice(self) -> Voice:
+        """What decides the answers besides weights and prompts, as it is now."""
+        first, own = next(self.model.parameters()), self.model.generation_config
+        return Voice(
+            engine=self.engine,
+            dtype=str(first.dtype).removeprefix("torch."),
+            device=first.device.type,
+            digest=self.digest,
+            tokens=getattr(own, "max_new_tokens", None),
+            chat=self.tokenizer.chat_template is not None,
         )
-        facts = (self.engine, dtype, device, self.digest, self.budget(settings, default), *drawn)
-        return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
-    def request(
-        self, name: str, sample: int, prompt: str, budget: int, *, asker: int = 0
-    ) -> Request:
-        """Encode a prompt and cut the budget to what the context leaves."""
-        tokens = self.tokenizer.encode(prompt, add_special_tokens=False)
-        return self.fit(name, sample, tokens, budget, asker=asker)
+    def encode(self, prompt: str) -> tuple[int, ...]:
+        """Return a rendered prompt's tokens."""
+        return tuple(self.tokenizer.encode(prompt, add_special_tokens=False))
 
-    def fit(
-        self,
-        name: str,
-        sample: int,
-        tokens: Sequence[int],
-        budget: int,
-        stops: tuple[str, ...] = (),
-        *,
-        asker: int = 0,
-    ) -> Request:
-        """Ask encoded tokens, the budget cut to what they leave; `EvalError` if that is nothing."""
-        left = self.context - len(tokens)
-        if left < 1:
-            raise EvalError(
-                f"the prompt of {name} has {len(tokens)} tokens; the model reads {self.context}",
-                "Leave the item out (lower --levels), or take a model with a longer context.",
-            )
-        return Request(name, sample, tuple(tokens), min(budget, left), stops, asker)
+    def fit(self, request: Request) -> Request:
+        """Cut a request's budget to what the context leaves; `EvalError` if that is nothing."""
+        count, context = len(request.tokens), self.context
+        if count >= context:
+            law = f"the prompt of {request.name} has {count} tokens; the model reads {context}"
+            remedy = "Leave the item out (lower --levels), or take a model with a longer context."
+            raise EvalError(law, remedy)
+        return replace(request, budget=min(request.budget, context - count))
 
     def run(
         self, requests: Sequence[Request], settings: Settings
@@ -220,9 +227,9 @@ class Answerer:
         streams are keyed by the prompts' texts.
         """
         settings = settings or Settings()
-        budget = self.budget(settings, default)
+        budget = self.voice.budget(settings, default)
         wanted = [
-            self.request(prompt, sample, prompt, budget)
+            self.fit(Request(prompt, sample, self.encode(prompt), budget))
             for prompt in prompts
             for sample in range(settings.samples)
         ]
@@ -231,11 +238,8 @@ class Answerer:
 
     def text(self, tokens: list[int]) -> str:
         """Decode tokens; special ones are kept, as <think> or </answer> may be such."""
-        return str(
-            self.tokenizer.decode(
-                tokens, skip_special_tokens=False, clean_up_tokenization_spaces=False
-            )
-        )
+        how = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
+        return str(self.tokenizer.decode(tokens, **how))
 
     def _completion(self, request: Request, tokens: list[int], finish: Finish) -> Completion:
         text = self.text(tokens[:-1] if tokens[-1] in self.ends else tokens)
@@ -261,6 +265,7 @@ def load_model(path: Path | str, *, device: str = "cpu", dtype: str = "auto") ->
     Raises `EvalError` where the folder cannot be loaded or the tokenizer does not give back a text
     (transformers 5 replaces custom tokenizers of some model types without a word).
     """
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
@@ -270,24 +275,23 @@ def load_model(path: Path | str, *, device: str = "cpu", dtype: str = "auto") ->
         raise EvalError(f"no dtype named {dtype!r}", "Use auto, float32, bfloat16 or float16.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError) as error:
-        raise EvalError(
-            f"the model {str(path)!r} cannot be loaded: {str(error).splitlines()[0]}",
-            "Name a folder with config.json, safetensors weights and a tokenizer.",
-        ) from error
+        law = f"the model {str(path)!r} cannot be loaded: {str(error).splitlines()[0]}"
+        remedy = "Name a folder with config.json, safetensors weights and a tokenizer."
+        raise EvalError(law, remedy) from error
     check_round_trip(tokenizer, str(path))
-    return cast("torch.nn.Module", model).to(device).eval(), tokenizer
+    return model.to(device).eval(), tokenizer
 
 
 def check_round_trip(tokenizer: Any, where: str) -> None:
     """Raise `EvalError` unless a text survives encoding and decoding, spaces included."""
     text = "The answer to 12 + 30 is 42.\nIf A is true then B is false."
-    back = tokenizer.decode(
-        tokenizer.encode(text, add_special_tokens=False), clean_up_tokenization_spaces=False
-    )
+    tokens = tokenizer.encode(text, add_special_tokens=False)
+    back = tokenizer.decode(tokens, clean_up_tokenization_spaces=False)
     if back.strip() != text:
-        raise EvalError(
-            f"the tokenizer of {where} turns {text!r} into {back!r}",
-            "Use a Llama or Qwen3 config (transformers 5 overrides tokenizers of qwen2 configs).",
+        law = f"the tokenizer of {where} turns {text!r} into {back!r}"
+        remedy = (
+            "Use a Llama or Qwen3 config (transformers 5 overrides tokenizers of qwen2 configs)."
         )
+        raise EvalError(law, remedy)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import io
 import json
 import logging
-import os
 import re
 import warnings
 from collections import UserDict
@@ -27,10 +26,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evals.asking import Ask, answer_all, ask_of
-from evals.attempts import cache_folder
 from evals.export import ask_exported
 from evals.generate import Answerer, Completion, Settings
 from evals.hub import hub_or_cache
+from evals.kept import keep, kept, name_of
 from evals.ledger import Cell, Ledger, Row
 from evals.runner import Progress
 from evals.samples import asked_of, metric_of, sample_row
@@ -39,6 +38,7 @@ from merger.registry import unknown
 
 _ASKED = "2"  # how contexts and budgets are read: another number, and old answers are not reused
 _CHUNK = 256  # documents between two commits
+_BUILDERS = frozenset({"json", "csv", "parquet", "text", "arrow"})  # they read local files
 _ROWS = 64  # rows of lm-eval's own batches
 
 
@@ -125,11 +125,11 @@ def cells_of(
     wanted, found = parse_name(name), {}
     for prefix, task in _load(wanted.task, include_path).items():
         config = re.sub(r" at 0x[0-9a-f]+", "", repr(task.dump_config()))  # where functions lie
-        facts = [config, str(bool(answerer.tokenizer.chat_template)), _ASKED]
+        facts = [config, str(answerer.voice.chat), _ASKED]
         facts += [wanted.metric or "", wanted.filter or "", version("lm-eval")]
         contract = sha256("\x00".join(facts).encode()).hexdigest()[:12]
         place = (f"lm_eval:{task.task_name}", str(task.VERSION), contract)
-        found[prefix] = Cell(fingerprint, *place, answerer.key(Settings(), 0))
+        found[prefix] = Cell(fingerprint, *place, answerer.voice.key(Settings(), 0))
     return found
 
 
@@ -151,12 +151,14 @@ def _load(name: str, include_path: str | None) -> dict[str, Any]:
     if include_path and not Path(include_path).is_dir():
         raise EvalError(f"there is no folder {include_path!r}", "Name the folder of task YAML.")
     manager = _manager(include_path)
-    if builtin := name not in manager.task_index:
+    hub = any(map(_of_hub, manager.task_index.values()))
+    if name not in manager.task_index:
+        hub = True
         manager._index = _Index(_builtin() | manager.task_index)
     if name not in manager.task_index:
         raise unknown("lm-eval task", name, manager.task_index)
     try:
-        with hub_or_cache(needed=builtin):
+        with hub_or_cache(needed=hub):
             tasks: dict[str, Any] = manager.load(name)["tasks"]
     except Exception as error:
         told = (str(error) or repr(error)).splitlines()[0]
@@ -166,6 +168,12 @@ def _load(name: str, include_path: str | None) -> dict[str, Any]:
         task.set_config("num_fewshot", task.get_config("num_fewshot") or 0)
         task.set_fewshot_seed(1234)
     return {f"{n}/" if len(tasks) > 1 else "": task for n, task in tasks.items()}
+
+
+def _of_hub(entry: Any) -> bool:
+    """Say whether an entry of the user's own folder names data that may have to be fetched."""
+    place = str((entry.cfg or {}).get("dataset_path") or "json")
+    return place not in _BUILDERS and not Path(place).exists()
 
 
 @_quiet()
@@ -199,16 +207,13 @@ def _builtin() -> dict[str, Any]:
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    place = sha256(lm_eval.__file__.encode()).hexdigest()[:8]
-    file = cache_folder() / f"lm_eval-{version('lm-eval')}-{place}.json"
-    if not file.is_file():
+    name = f"lm_eval-{name_of(version('lm-eval'), lm_eval.__file__)}"
+    table: dict[str, Any] | None = kept(name)
+    if table is None:
         index = TaskManager().task_index
         table = {n: [e.kind.name, str(e.yaml_path or ""), sorted(e.tags)] for n, e in index.items()}
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(table))
-        partial.replace(file)
-    return dict(json.loads(file.read_text()))
+        keep(name, table)
+    return table
 
 
 @_quiet()
@@ -261,15 +266,14 @@ def _run(
     from lm_eval import evaluate
 
     lm.told, name = task.config, task.task_name
-    templated = answerer.tokenizer.chat_template is not None
     result = evaluate(
         lm=lm,
         task_dict={"tasks": {name: task}, "groups": {}, "group_map": {}},
         samples={name: sorted(numbers)},
         bootstrap_iters=0,
         log_samples=True,
-        apply_chat_template=templated,
-        fewshot_as_multiturn=templated,
+        apply_chat_template=answerer.voice.chat,
+        fewshot_as_multiturn=answerer.voice.chat,
     )
     rows: dict[str, Row] = {}
     asked: dict[str, dict[str, Any]] = {}

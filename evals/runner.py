@@ -25,7 +25,7 @@ def cell_of(
     answerer: Answerer, fingerprint: str, task: Task, settings: Settings | None = None
 ) -> Cell:
     """Return the ledger cell of a model under a task and settings."""
-    key = answerer.key(settings or Settings(), task.max_new_tokens)
+    key = answerer.voice.key(settings or Settings(), task.max_new_tokens)
     return Cell(fingerprint, task.name, task.version, task.contract, key)
 
 
@@ -92,9 +92,12 @@ class _Part:
         if missing:
             facts = {i.id: _facts(i) for i in self.items}
             self.ledger.put_items(task.name, task.version, facts)
-        budget = answerer.budget(settings, task.max_new_tokens)
-        prompts = {i: answerer.prompt(task, by_id[i]) for i in dict.fromkeys(i for i, _ in missing)}
-        return [answerer.request(i, s, prompts[i], budget, asker=self.place) for i, s in missing]
+        budget = answerer.voice.budget(settings, task.max_new_tokens)
+        asked = dict.fromkeys(item for item, _ in missing)
+        tokens = {i: answerer.encode(answerer.prompt(task, by_id[i])) for i in asked}
+        return [
+            answerer.fit(Request(i, s, tokens[i], budget, asker=self.place)) for i, s in missing
+        ]
 
     def keep(self, answers: Sequence[tuple[Request, Completion]]) -> None:
         """Score answers and commit them."""

@@ -15,7 +15,7 @@ from functools import cache, partial
 import numpy as np
 
 from evals.answers import Verdict
-from evals.generate import Completion, Request, Settings
+from evals.generate import Completion, Settings, Voice
 from evals.ledger import Ledger
 from evals.task import Draft, Task
 from merger.screen import QUIET
@@ -101,17 +101,16 @@ class Answerer:
     def __init__(self, merged, height=0.8, stop=None):
         self.merged, self.height, self.asked, self.stop = merged, height, [], stop
 
-    def key(self, settings, default):
-        return f"{settings.temperature} {settings.seed}" if settings.temperature else "greedy"
-
-    def budget(self, settings, default):
-        return 64
+    voice = Voice("toy", "float32", "cpu", "words", 64, chat=True)
 
     def prompt(self, task, item):
         return f"{item.id}\x00{item.answer}"
 
-    def request(self, name, sample, prompt, budget, asker=0):
-        return Request(prompt, sample, (), budget, asker=asker)
+    def encode(self, prompt):
+        return prompt
+
+    def fit(self, request):
+        return replace(request, name=request.tokens)
 
     def run(self, requests, settings):
         for i in range(0, len(requests), 10):

@@ -1,10 +1,9 @@
 """Laws of remembered attempts: the same items, sooner, and no trust in what lies on the disk."""
 
-import json
-
 import pytest
 
-from evals.attempts import _sum, cache_folder, remembered
+from evals.attempts import remembered
+from evals.kept import cache_folder, keep, kept
 from evals.task import draw_item, get_task, items
 from tests.toy_models import toy_task
 
@@ -47,9 +46,8 @@ def test_a_wrong_number_is_found_out():
     """An attempt that leads into another split is not taken."""
     first = items(TASK, n=3, **POOL)
     (file,) = files()
-    right = json.loads(file.read_text().partition("\n")[2])["1"]
-    text = json.dumps({"1": [number + 1 for number in right]})
-    file.write_text(f"{_sum(text)}\n{text}")
+    name = f"items/{file.stem}"
+    keep(name, {"1": [number + 1 for number in kept(name)["1"]]})
     assert [item.split for item in items(TASK, n=3, **POOL)] == ["search"] * 3
     assert [item.id for item in items(TASK, n=3, **POOL)] == [item.id for item in first]
 

@@ -1,6 +1,7 @@
 """`merger eval` and `merger compare` as users type them."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -52,6 +53,20 @@ def test_the_second_run_is_free(toy_folders, here, monkeypatch):  # noqa: F811
     assert run(*words).stdout == first.stdout
     assert "truncated" in first.stdout
     assert "against one" in first.stdout
+
+
+def test_what_is_in_the_ledger_is_shown_without_torch(here, monkeypatch):
+    """A model that was asked before is not loaded again, nor is any model library."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))
+    words = ["eval", "tiny:ded", "--tasks", "arith", *FEW]
+    first = run(*words)
+    code = (
+        "import sys\nfrom merger.cli import app\n"
+        f"app({words!r}, standalone_mode=False)\n"
+        "print([m for m in ('torch', 'transformers', 'scipy.stats') if m in sys.modules])"
+    )
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert again.stdout == first.stdout + "[]\n"
 
 
 def test_an_interrupted_run_says_how_to_go_on(toy_folders, here, monkeypatch):  # noqa: F811

@@ -8,7 +8,7 @@ import torch
 from evals import batching, drafts
 from evals.drafts import Drafts
 from evals.fastloop import Decoder
-from evals.generate import Answerer, Settings
+from evals.generate import Answerer, Request, Settings
 from search.candidate import BASE
 from tests import synthetic
 from tests.toy_models import CONFIGS, toy_model, toy_tokenizer
@@ -68,7 +68,7 @@ def test_sampled_answers_and_stop_strings_take_no_draft(monkeypatch):
     live.answer(PROMPTS, GREEDY)
     monkeypatch.setattr(Decoder, "verify", None)
     live.answer(PROMPTS, Settings(max_new_tokens=9, temperature=1.0))
-    wanted = [live.fit(p, 0, live.tokenizer.encode(p), 9, ("zz",)) for p in PROMPTS]
+    wanted = [live.fit(Request(p, 0, live.encode(p), 9, ("zz",))) for p in PROMPTS]
     assert sum(map(len, live.run(wanted, GREEDY))) == len(PROMPTS)
 
 

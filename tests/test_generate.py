@@ -144,10 +144,10 @@ def test_the_context_limits_prompt_and_answer(engine):
 def test_budget_comes_from_option_then_model_then_task():
     """The first of option, generation config and task that states a budget decides."""
     model = answerer()
-    assert model.budget(Settings(), 24) == 24
+    assert model.voice.budget(Settings(), 24) == 24
     model.model.generation_config.max_new_tokens = 9
-    assert model.budget(Settings(), 24) == 9
-    assert model.budget(Settings(max_new_tokens=3), 24) == 3
+    assert model.voice.budget(Settings(), 24) == 9
+    assert model.voice.budget(Settings(max_new_tokens=3), 24) == 3
 
 
 def test_a_shipped_generation_config_does_not_change_answers():
@@ -200,12 +200,14 @@ def test_samples_differ_by_sample_and_by_seed():
 def test_the_key_names_what_changes_answers():
     """The key moves with the budget, the engine and the tokenizer, and not with an unused seed."""
     model = answerer()
-    assert model.key(Settings(seed=1), 24) == model.key(Settings(seed=2), 24)
-    assert model.key(Settings(temperature=1, seed=1), 24) != model.key(Settings(temperature=1), 24)
-    assert model.key(Settings(), 24) != model.key(Settings(), 25)
+    assert model.voice.key(Settings(seed=1), 24) == model.voice.key(Settings(seed=2), 24)
+    assert model.voice.key(Settings(temperature=1, seed=1), 24) != model.voice.key(
+        Settings(temperature=1), 24
+    )
+    assert model.voice.key(Settings(), 24) != model.voice.key(Settings(), 25)
     other = Answerer(model.model, toy_tokenizer("{{ messages[0]['content'] }}"))
-    assert model.key(Settings(), 24) != other.key(Settings(), 24)
-    assert model.key(Settings(), 24) != answerer(engine="hf").key(Settings(), 24)
+    assert model.voice.key(Settings(), 24) != other.voice.key(Settings(), 24)
+    assert model.voice.key(Settings(), 24) != answerer(engine="hf").voice.key(Settings(), 24)
 
 
 def test_prompt_is_the_template_then_the_prefill():
@@ -248,13 +250,25 @@ def test_settings_that_make_no_sense_are_refused(wrong):
         Settings(**wrong)
 
 
+def test_a_chat_template_that_fails_is_told():
+    """A template is a program of the model's; what it raises is two lines, not a traceback."""
+    for template in (
+        "{% if %}",
+        "{{ messages[0].content.nothing() }}",
+        "{{ raise_exception('no') }}",
+    ):
+        broken = Answerer(toy_model(), toy_tokenizer(template))
+        with pytest.raises(EvalError, match="chat template fails on a prompt of"):
+            broken.prompt(toy_task(), items(toy_task(), n=1, split="test")[0])
+
+
 def test_what_continuous_batching_leaves_out_is_answered(monkeypatch):
     """Answers go to their prompts; one that is missing or failed is generated, as samples are."""
     plain = Answerer(toy_model(), toy_tokenizer(), engine="hf")
     paged = Answerer(plain.model, plain.tokenizer, engine="paged")
     prompts = ["1 + 2 =", "3 + 4 =", "5 + 6 ="]
     expected = plain.answer(prompts, Settings(max_new_tokens=6))
-    asked = [plain.request(p, 0, p, 6) for p in prompts]
+    asked = [Request(p, 0, plain.encode(p), 6) for p in prompts]
     full = {
         r.tokens: said for group in hfloop.run(plain, asked, Settings()) for r, said, _ in group
     }

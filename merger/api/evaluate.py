@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -12,10 +13,12 @@ from merger.screen import QUIET, Screen
 
 if TYPE_CHECKING:
     from evals.drafts import Drafts
-    from evals.generate import Settings
+    from evals.generate import Answerer, Settings
     from evals.ledger import Ledger, Row
     from evals.paired import Comparison
+    from evals.resting import Notes
     from evals.suite import Entry, Subject
+    from merger.checkpoint import Checkpoint
 
 
 class Evaluated(NamedTuple):
@@ -92,7 +95,10 @@ def evaluate(
 
     settings = Settings(max_new_tokens, samples, temperature, top_p, seed)
     names = [models] if isinstance(models, str) else [str(m) for m in models]
-    found = _found(names, family, device, engine, screen)
+    loading = _Loading(device, dtype, engine, batch_tokens, threads)
+    # A new ledger is made when the first model is loaded: a mistake leaves no file behind.
+    fresh = _may_be_made(store)
+    found = _found(names, family, loading, screen, noted=not fresh)
     trained = None if levels else trained_levels(names, family)
     wanted = parse_levels(levels) or trained
     told: dict[str, Any] = {"include_path": include_path, "data": data, "command": objective_cmd}
@@ -100,37 +106,88 @@ def evaluate(
     for entry in entries:
         entry.check()
     _say_which(tasks, trained or {}, entries, screen)
-    parts = None if objective_cmd else (device, dtype, engine, batch_tokens)
-    # A new ledger is made when the first model is loaded: a mistake leaves no file behind.
-    ledger = None if _may_be_made(store) else Ledger(store)
+    ledger = None if fresh else Ledger(store)
     made, drafts = list[Evaluated](), Drafts()
-    for name, path in found.items():
-        subject = _subject(name, path, parts, drafts, screen)
+    for name, notes in found.items():
+        asked = _asked(name, notes, None if objective_cmd else loading, drafts, screen)
         ledger = ledger or Ledger(store)
-        if not made:
-            _use_threads(threads)
-        made.append(_evaluated(name, subject, entries, ledger, settings, screen))
+        made.append(_evaluated(name, asked, entries, ledger, settings, screen))
     return made
 
 
+@dataclass(frozen=True)
+class _Loading:
+    """How models are loaded."""
+
+    device: str
+    dtype: str
+    engine: Any
+    batch_tokens: int
+    threads: int
+
+    def load(self, drafts: "Drafts", path: Path) -> "Answerer":
+        """Load a model's folder."""
+        import torch
+
+        from evals.generate import Answerer, load_model
+        from evals.threads import best_threads
+
+        torch.set_num_threads(self.threads or best_threads())
+        model, tokenizer = load_model(path, device=self.device, dtype=self.dtype)
+        how: dict[str, Any] = {"engine": self.engine, "batch_tokens": self.batch_tokens}
+        return Answerer(model, tokenizer, drafts=drafts, **how)
+
+
 def _found(
-    models: Sequence[str], family: str | None, device: str, engine: str, screen: Screen
-) -> dict[str, Path]:
-    """Return where each model lies, which is opened once; say how it was found."""
-    from merger.checkpoint import open_checkpoint
+    models: Sequence[str], family: str | None, loading: _Loading, screen: Screen, *, noted: bool
+) -> "dict[str, Notes]":
+    """Return where each model lies and what is noted of it; one that is not noted is opened once.
+
+    Says how each was found.
+    """
+    from evals.resting import Notes
     from merger.device import check_device
     from merger.experts import resolve
 
     if not models:
         raise UsageError("no model is named", "Name a folder, an alias or a Hub id.")
-    check_device(device)
-    if engine == "paged" and not device.startswith("cuda"):
-        raise UsageError(f"engine 'paged' needs CUDA, and the device is {device}", "Use auto.")
+    check_device(loading.device)
+    if loading.engine == "paged" and not loading.device.startswith("cuda"):
+        law = f"engine 'paged' needs CUDA, and the device is {loading.device}"
+        raise UsageError(law, "Use auto.")
     found = {name: resolve(name, family=family) for name in models}
     for one in found.values():
         screen.say(one.choice)
-        open_checkpoint(one.path).close()
-    return {name: one.path for name, one in found.items()}
+    table = {name: Notes(one.path, astuple(loading), trusted=noted) for name, one in found.items()}
+    for notes in table.values():
+        if not notes.found:
+            _open(notes.folder).close()
+    return table
+
+
+def _asked(
+    name: str, notes: "Notes", loading: _Loading | None, drafts: "Drafts", screen: Screen
+) -> "Subject":
+    """Return what is evaluated of a folder: no live model where there is no `loading`."""
+    from evals.suite import Subject
+
+    if loading is None:
+        return Subject(_fingerprint(notes.folder), None, notes.folder)
+    mark, answerer = notes.wake(_fingerprint, partial(loading.load, drafts))
+    if not answerer.voice.chat:
+        screen.say(f"{name} has no chat template: it is asked with the bare texts of the prompt.")
+    return Subject(mark, answerer, notes.folder)
+
+
+def _open(path: Path) -> "Checkpoint":
+    from merger.checkpoint import open_checkpoint
+
+    return open_checkpoint(path)
+
+
+def _fingerprint(path: Path) -> str:
+    with closing(_open(path)) as checkpoint:
+        return checkpoint.fingerprint()
 
 
 def _say_which(
@@ -167,14 +224,6 @@ def _may_be_made(store: str) -> bool:
     return "://" not in store and not file.exists() and file.parent.is_dir()
 
 
-def _use_threads(count: int) -> None:
-    import torch
-
-    from evals.threads import best_threads
-
-    torch.set_num_threads(count or best_threads())
-
-
 def trained_levels(models: Sequence[str], family: str | None) -> dict[str, tuple[int, ...]] | None:
     """Return the levels of the one bundled family that all models are of, by task; else None."""
     from evals.task import get_task
@@ -184,28 +233,3 @@ def trained_levels(models: Sequence[str], family: str | None) -> dict[str, tuple
     if first is None or not first.levels or any(one != first for one in others):
         return None
     return {get_task(t).name: tuple(levels) for t, levels in first.levels.items()}
-
-
-def _subject(
-    name: str,
-    path: Path,
-    how: tuple[str, str, Any, int] | None,
-    drafts: "Drafts",
-    screen: Screen,
-) -> "Subject":
-    """Fingerprint a model, and load it where `how` is told."""
-    from evals.generate import Answerer, load_model
-    from evals.suite import Subject
-    from merger.checkpoint import open_checkpoint
-
-    with closing(open_checkpoint(path)) as checkpoint:
-        fingerprint = checkpoint.fingerprint()
-    if how is None:
-        return Subject(fingerprint, None, path)
-    device, dtype, engine, batch_tokens = how
-    model, tokenizer = load_model(path, device=device, dtype=dtype)
-    if tokenizer.chat_template is None:
-        screen.say(f"{name} has no chat template: it is asked with the bare texts of the prompt.")
-    more: dict[str, Any] = {"batch_tokens": batch_tokens, "drafts": drafts}
-    answerer = Answerer(model, tokenizer, engine=engine, **more)
-    return Subject(fingerprint, answerer, path)

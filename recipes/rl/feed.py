@@ -130,8 +130,7 @@ class Feed:
         Text is decoded here as in every evaluation: special tokens kept, the last one cut.
         """
         said = ids[:-1] if ids and ids[-1] in self.answerer.ends else ids
-        how = {"skip_special_tokens": False, "clean_up_tokenization_spaces": False}
-        text = self.answerer.tokenizer.decode(said, **how)
+        text = self.answerer.text(list(said))
         score = self.source.tasks[item.task].check(text, item)
         reward = get_reward(self.settings.reward)(score, f"{item.id}/{tuple(ids)}")
         worked = bool(text.split("</think>")[0].strip())
