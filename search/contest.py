@@ -11,18 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from search import racing
 from search.candidate import Candidate
 from search.objective import Objective, Scores, means
-from search.racing import (
-    Order,
-    arrange,
-    hopeless,
-    looks,
-    paired_error,
-    paired_estimate,
-    reordered,
-    worse,
-)
 from search.trial import Outcome, Trial, best_of
 from search.world import Answers, World, health, scores
 
@@ -50,22 +41,26 @@ class Contest:
         raced = open_to and trial.facts.get("raced", True)
         orders = self.orders() if raced else {}
         rivals = self.rivals(candidate) if raced else {}
-        rivals = {name: reordered(marks, orders) for name, marks in rivals.items()}
-        for end in looks(per_task, len(self.world.tasks))[:-1] if rivals else ():
+        rivals = {name: racing.reordered(marks, orders) for name, marks in rivals.items()}
+        for end in racing.looks(per_task, len(self.world.tasks))[:-1] if rivals else ():
             answers = self.world.answers(candidate, "search", end, orders=orders)
             seen = scores(answers)
             self._show(trial, seen, next(iter(rivals.values())), orders)
             if lost := self._lost(seen, rivals, orders):
                 rival = rivals[lost[0]]
-                found = paired_estimate(seen, rival, orders)
+                found = racing.paired_estimate(seen, rival, orders)
                 return self._outcome(candidate, answers, found, rival, lost)
         answers = self.world.answers(candidate, "search")
         reference = self._marks(self.reference) if self.rule != "none" else scores(answers)
         return self._outcome(candidate, answers, means(scores(answers)), reference)
 
-    def _show(self, trial: Trial, seen: Scores, rival: Scores, orders: dict[str, Order]) -> None:
+    def _show(
+        self, trial: Trial, seen: Scores, rival: Scores, orders: dict[str, racing.Order]
+    ) -> None:
         """Tell who watches how far a trial is, and by how much it leads its rival so far."""
-        gap = self.objective.value(paired_estimate(seen, rival, orders)) - self.objective.of(rival)
+        gap = self.objective.value(racing.paired_estimate(seen, rival, orders)) - self.objective.of(
+            rival
+        )
         facts = {"items": sum(map(len, seen.values())), "of": sum(map(len, rival.values()))}
         self.watch(replace(trial, facts=facts | {"gap": gap}))
 
@@ -82,7 +77,7 @@ class Contest:
             "fingerprint": self.world.fingerprint(candidate),
             "items": sum(map(len, answers.values())),
             "means": found,
-            "error_of_mean": paired_error(scores(answers), rival, self.objective.weights),
+            "error_of_mean": racing.paired_error(scores(answers), rival, self.objective.weights),
             "health": health(answers),
             "raced_out": lost is not None,
         }
@@ -90,11 +85,13 @@ class Contest:
         facts |= {"lost_to": lost[0], "evidence": lost[1]} if lost else {}
         return self.objective.values(found), facts
 
-    def orders(self) -> dict[str, Order]:
+    def orders(self) -> dict[str, racing.Order]:
         """Return the order of the items of each task, as the warm starts suggest it."""
         warm = [t for t in self.trials() if t.full and not t.facts.get("raced", True)]
         table = [self._marks(t.candidate) for t in warm] or [self._marks(self.reference)]
-        return {task.name: arrange([m[task.name] for m in table]) for task in self.world.tasks}
+        return {
+            task.name: racing.arrange([m[task.name] for m in table]) for task in self.world.tasks
+        }
 
     def rivals(self, candidate: Candidate) -> dict[str, Scores]:
         """Return the full marks of incumbent and reference, without the candidate itself."""
@@ -113,13 +110,13 @@ class Contest:
         return self._full[candidate.key]
 
     def _lost(
-        self, marks: Scores, rivals: dict[str, Scores], orders: dict[str, Order]
+        self, marks: Scores, rivals: dict[str, Scores], orders: dict[str, racing.Order]
     ) -> tuple[str, float] | None:
         for name, rival in rivals.items():
             weights = self.objective.race_weights(means(rival))
-            evidence = worse(self.rule, marks, rival, weights)
+            evidence = racing.worse(self.rule, marks, rival, weights)
             if evidence is None and self.rule == "sign" and name == "incumbent":
-                evidence = hopeless(marks, rival, orders, weights)
+                evidence = racing.hopeless(marks, rival, orders, weights)
             if evidence is not None:
                 return name, evidence
         return None

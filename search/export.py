@@ -16,7 +16,7 @@ import yaml
 from merger.names import MODULES
 from merger.operators import OPERATORS
 from search.candidate import OWN, Candidate
-from search.spaces import PARTS
+from search.space import PARTS
 
 Config = dict[str, Any]
 DEPTHS = 9  # at which a bent share is stated

@@ -24,8 +24,7 @@ from search.posterior import fit
 from search.prepare import announce, cost, prepare
 from search.run import Options, Run
 from search.samplers import derive_seed
-from search.space import Space
-from search.spaces import Box, Depth, Operators
+from search.space import Box, Depth, Operators, Space
 from search.starts import Start, fill, references, warm_starts
 from search.study import NAME, Study
 from search.trial import Trial, best_of, busy

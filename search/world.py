@@ -8,7 +8,7 @@ the order of the protocol is kept by construction and not by care.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
@@ -155,14 +155,9 @@ class World:
         own = [(task, wanted) for task, wanted in asked if not isinstance(task, Scorer)]
         if own:
             mark, how = self.fingerprint(merge), self.settings
-            missing = sum(
-                len(ledger.missing(cell, ids, how.samples))
-                for task, wanted in own
-                for cell, ids in self.cells(mark, task, [item.id for item in wanted])
-            )
-            if missing:
+            if missing := self._missing(mark, own, ledger):
                 self.holder.hold(merge)
-            self.paid += missing
+                self.paid += missing
             rows = evaluate_all(
                 self.answerer, mark, own, ledger=ledger, settings=how, progress=progress
             )
@@ -187,12 +182,17 @@ class World:
 
         Nothing is merged to find out: for a merge that was never made it is all of them.
         """
-        mark, samples, total = self.holder.known.get(merge.key, ""), self.settings.samples, 0
-        for task in self.tasks:
-            ids = [item.id for item in self.pools.items(pool, task)[:n]]
-            held = self.cells(mark, task, ids)
-            total += sum(len(self.ledger.missing(cell, own, samples)) for cell, own in held)
-        return total
+        asked = [(task, self.pools.items(pool, task)[:n]) for task in self.tasks]
+        return self._missing(self.holder.known.get(merge.key, ""), asked, self.ledger)
+
+    def _missing(
+        self, mark: str, asked: Iterable[tuple[Task | Scorer, Sequence[Item]]], ledger: Ledger
+    ) -> int:
+        return sum(
+            len(ledger.missing(cell, ids, self.settings.samples))
+            for task, wanted in asked
+            for cell, ids in self.cells(mark, task, [item.id for item in wanted])
+        )
 
     def cells(
         self, mark: str, task: Task | Scorer, ids: Sequence[str]
