@@ -95,7 +95,9 @@ def known_aliases(
     if chosen not in known:
         raise unknown("family", chosen, known)
     own = {a: Alias("the recipe", target) for a, target in (aliases or {}).items()}
-    local = {a: Alias(LOCAL, target) for a, target in local_aliases().items()}
+    file = Path(LOCAL)
+    stated = _aliases(read_yaml(file)) if file.is_file() else {}
+    local = {a: Alias(LOCAL, target) for a, target in stated.items()}
     bundled = {
         one.name: {a: Alias(f"family {one.name}", t, one.root) for a, t in one.members.items()}
         for one in known.values()
@@ -111,11 +113,6 @@ def family_of(name: str, family: str | None = None) -> Family | None:
     """Return the bundled family that a model is an alias of; None for a folder or a Hub id."""
     alias = None if Path(name).exists() else known_aliases(family=family).get(name)
     return next((one for one in families().values() if alias and one.root == alias.root), None)
-
-
-def local_aliases(file: Path = Path(LOCAL)) -> dict[str, str]:
-    """Read ./experts.yaml, a mapping alias -> folder or Hub id; empty where there is none."""
-    return _aliases(read_yaml(file)) if file.is_file() else {}
 
 
 @cache

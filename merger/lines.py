@@ -106,9 +106,8 @@ def read_yaml(file: Path) -> Node:
     except RecursionError as error:
         raise SpecError(f"{file.name} is nested too deeply", "Mend the YAML.") from error
     except ValueError as error:  # a date that is none, a number of thousands of digits
-        raise SpecError(
-            f"{file.name} holds a value that cannot be read: {error}", "Mend it."
-        ) from error
+        law = f"{file.name} holds a value that cannot be read: {error}"
+        raise SpecError(law, "Mend it.") from error
 
 
 def read_setting(text: str) -> tuple[str, Any]:

@@ -21,10 +21,8 @@ _FORMATS = {  # code: name in torch, bytes of an entry
 ITEMSIZE = {code: size for code, (_, size) in _FORMATS.items()}
 _CODES = {name: code for code, (name, _) in _FORMATS.items()}
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-UNREAD = frozenset(
-    {"F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2"}
-    | {"F4", "F4_E2M1", "C64"}
-)
+UNREAD = {"F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ", "F6_E2M3", "F6_E3M2"}
+UNREAD |= {"F4", "F4_E2M1", "C64"}
 
 
 def torch_dtype(code: str) -> torch.dtype:

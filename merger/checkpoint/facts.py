@@ -26,10 +26,9 @@ def facts_of(checkpoint: Checkpoint) -> dict[str, Any]:
     sizes, counts = Counter[str](), {by: Counter[str]() for by in ("dtype", "module", "layer")}
     for info in infos:
         sizes[info.dtype] += info.nbytes
-        for by, key in zip(
-            counts, (info.dtype, module_of(info.name), place(info.name)), strict=True
-        ):
-            counts[by][key] += info.numel
+        kinds = info.dtype, module_of(info.name), place(info.name)
+        for count, kind in zip(counts.values(), kinds, strict=True):
+            count[kind] += info.numel
     files = {info.file for info in infos}
     architectures = config.get("architectures") or [config.get("model_type")]
     return {

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from merger.checkpoint.dtypes import bytes_of
-from merger.checkpoint.header import TensorInfo
-from merger.errors import CheckpointError
+from merger.checkpoint.header import TensorInfo, fill
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,12 +95,9 @@ def _key(fd: int, info: TensorInfo) -> _Key:
 
 
 def _stream(fd: int, info: TensorInfo) -> str:
-    total, done, buffer = xxh3_128(), 0, memoryview(bytearray(min(_CHUNK, info.nbytes)))
-    while done < info.nbytes:
-        got = os.preadv(fd, [buffer[: info.nbytes - done]], info.offset + done)
-        if not got:
-            law = f"{info.file} ends inside {info.name!r}"
-            raise CheckpointError(law, "The file has changed since it was opened: fetch it again.")
-        total.update(buffer[:got])
-        done += got
+    total, buffer = xxh3_128(), memoryview(bytearray(min(_CHUNK, info.nbytes)))
+    for start in range(0, info.nbytes, _CHUNK):
+        part = buffer[: info.nbytes - start]
+        fill(fd, part, info.offset + start, info)
+        total.update(part)
     return total.hexdigest()

@@ -129,9 +129,8 @@ def _without_index(folder: Path) -> list[Path]:
         stem, total = shards[0][1], shards[0][3]
         if len(total) > 7 or int(total) > 100_000:
             raise CheckpointError(f"{folder} claims {total} shards", "Check the folder.")
-        wanted = [
-            f"{stem}-{i:0{len(total)}}-of-{total}.safetensors" for i in range(1, int(total) + 1)
-        ]
+        numbers = (f"{i:0{len(total)}}" for i in range(1, int(total) + 1))
+        wanted = [f"{stem}-{number}-of-{total}.safetensors" for number in numbers]
         return _present(folder, wanted, "the shards' own names")
     if len(names) == 1:
         return [inside(folder, names[0])]

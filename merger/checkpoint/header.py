@@ -88,6 +88,21 @@ def read_header(fd: int, file: Path) -> list[TensorInfo]:
     return infos
 
 
+def fill(fd: int, raw: memoryview, offset: int, info: TensorInfo) -> None:
+    """Read bytes of a tensor from their place in its file until `raw` is full."""
+    done = 0
+    while done < len(raw):
+        try:
+            got = os.preadv(fd, [raw[done:]], offset + done)
+        except OSError as error:
+            law = f"{info.file}: {info.name!r} cannot be read: {error.strerror}"
+            raise CheckpointError(law, "Check the disk, then run it again.") from error
+        if not got:
+            law = f"{info.file} ends at byte {offset + done:,}, inside {info.name!r}"
+            raise CheckpointError(law, "The file has changed since it was opened: fetch it again.")
+        done += got
+
+
 def load_json(text: bytes, file: Path) -> dict[str, Any]:
     """Parse a JSON object in which no key may stand twice; a CheckpointError names the file."""
     try:
@@ -164,9 +179,8 @@ def _refuse_dtype(file: Path, name: str, dtype: object) -> NoReturn:
     if isinstance(dtype, str) and dtype in UNREAD:
         from merger.checkpoint.refuse import dequantise
 
-        raise CheckpointError(
-            f"{file}: {name!r} is stored as {dtype}, which is not read", dequantise(file.parent)
-        )
+        law = f"{file}: {name!r} is stored as {dtype}, which is not read"
+        raise CheckpointError(law, dequantise(file.parent))
     _refuse(file, f"gives {name!r} the unknown dtype {str(dtype)[:40]!r}")
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, torch_dtype
 from merger.checkpoint.fingerprint import Follower, digest_of, fingerprint_of
 from merger.checkpoint.folder import inside, read_json, weight_files
-from merger.checkpoint.header import TensorInfo, read_header
+from merger.checkpoint.header import TensorInfo, fill, read_header
 from merger.checkpoint.refuse import refuse_quantised
 from merger.errors import CheckpointError
 
@@ -146,7 +146,7 @@ class FolderCheckpoint(Checkpoint):
         info = self.tensors[name]
         found = torch.empty(end - start, dtype=torch_dtype(info.dtype))
         raw, fd, first = bytes_of(found), self._fd(info.file), start * ITEMSIZE[info.dtype]
-        _fill(fd, raw, info.offset + first, info)
+        fill(fd, raw, info.offset + first, info)
         self._follower.see(fd, info, first, raw)
         return found
 
@@ -177,32 +177,14 @@ def allow_many_files() -> None:
 
 
 def _check_index(path: Path, tensors: Mapping[str, TensorInfo], index: Mapping[str, str]) -> None:
-    laws = [
-        f"the index places {name!r} in {file}, "
-        + (
-            f"but {tensors[name].file.name} holds it"
-            if name in tensors
-            else "which does not hold it"
-        )
-        for name, file in index.items()
-        if name not in tensors or tensors[name].file != path / file
-    ]
+    laws = []
+    for name, file in index.items():
+        found = tensors[name].file if name in tensors else None
+        if found != path / file:
+            what = f"but {found.name} holds it" if found else "which does not hold it"
+            laws.append(f"the index places {name!r} in {file}, {what}")
     lost = [info for name, info in tensors.items() if name not in index]
     laws += [f"the index does not name {info.name!r} of {info.file.name}" for info in lost]
     if laws:
         law = f"{path}: {laws[0]} ({len(laws)} such)"
         raise CheckpointError(law, "Fetch the shards and the index of one revision.")
-
-
-def _fill(fd: int, raw: memoryview, offset: int, info: TensorInfo) -> None:
-    done = 0
-    while done < len(raw):
-        try:
-            got = os.preadv(fd, [raw[done:]], offset + done)
-        except OSError as error:
-            law = f"{info.file}: {info.name!r} cannot be read: {error.strerror}"
-            raise CheckpointError(law, "Check the disk, then run it again.") from error
-        if not got:
-            law = f"{info.file} ends at byte {offset + done:,}, inside {info.name!r}"
-            raise CheckpointError(law, "The file has changed since it was opened: fetch it again.")
-        done += got

@@ -10,20 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from merger.checkpoint.fingerprint import tensor_digest
 from merger.checkpoint.folder import stating
 from merger.checkpoint.reader import Checkpoint
 from merger.errors import MismatchError
 
-_EMBED: tuple[str, ...] = (
-    "embed_tokens.weight",
-    "wte.weight",
-    "word_embeddings.weight",
-    "tok_embeddings.weight",
+_EMBED = (
+    *("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "tok_embeddings.weight"),
+    *("embed_in.weight", "token_embedding.weight"),
 )
-_EMBED += ("embed_in.weight", "token_embedding.weight")
-_TIE = "tie_word_embeddings"
 _HEAD = ("lm_head.weight", "embed_out.weight", "output.weight")
+_TIE = "tie_word_embeddings"
 
 
 class Ends(NamedTuple):
@@ -47,7 +43,7 @@ def ends_of(checkpoint: Checkpoint) -> Ends:
     said = said if isinstance(said, bool) else None
     if head is None or embed is None:
         return Ends(embed, head, tied=said is not False and head is None, copy=False)
-    if said and not _equal(checkpoint, embed, head):
+    if said and _content(checkpoint, embed) != _content(checkpoint, head):
         law = f"{checkpoint.path}: config.json ties {head} to {embed}, but they differ"
         remedy = f"Set {_TIE} to false in its config.json, or drop the wrong one."
         raise MismatchError(law, remedy)
@@ -85,21 +81,10 @@ def untie_command(model: str) -> str:
 
 
 def _find(checkpoint: Checkpoint, endings: tuple[str, ...]) -> str | None:
-    for ending in endings:
-        for name in checkpoint.tensors:
-            if name == ending or name.endswith("." + ending):
-                return name
-    return None
+    fitting = (n for e in endings for n in checkpoint.tensors if f".{n}".endswith(f".{e}"))
+    return next(fitting, None)
 
 
-def _equal(checkpoint: Checkpoint, one: str, two: str) -> bool:
-    a, b = checkpoint.tensors[one], checkpoint.tensors[two]
-    if (a.shape, a.dtype) != (b.shape, b.dtype):
-        return False
-    step = max(1, (8 << 20) // max(1, a.nbytes // max(1, a.rows)))
-    for row in range(0, a.rows, step):
-        end = min(row + step, a.rows)
-        blocks = (checkpoint.read(n, row, end) for n in (one, two))
-        if len({tensor_digest(block) for block in blocks}) > 1:
-            return False
-    return True
+def _content(checkpoint: Checkpoint, name: str) -> tuple[object, ...]:
+    info = checkpoint.tensors[name]
+    return info.dtype, info.shape, checkpoint.digest(name)

@@ -61,9 +61,8 @@ def difference(base: Vocabulary, other: Vocabulary, limit: int = 3) -> str:
     ids = sorted(i for i in ours.keys() | theirs.keys() if ours.get(i) != theirs.get(i))
     first = ", ".join(f"{i}: {_show(ours.get(i))} / {_show(theirs.get(i))}" for i in ids[:limit])
     # Two tokens of one id can hide each other, so the map's own size is told as well.
-    return (
-        f"{len(base.ids):,} and {len(other.ids):,} tokens, {len(ids):,} ids differ ({first or '-'})"
-    )
+    counts = f"{len(base.ids):,} and {len(other.ids):,} tokens"
+    return f"{counts}, {len(ids):,} ids differ ({first or '-'})"
 
 
 def check_vocabularies(folders: Mapping[str, Path]) -> list[str]:
@@ -100,14 +99,11 @@ def _fast(file: Path) -> Vocabulary:
 
 
 def _checked(table: object, file: Path) -> dict[str, int]:
-    good = isinstance(table, dict) and all(
-        isinstance(token, str) and type(i) is int for token, i in table.items()
-    )
-    if not good or not isinstance(table, dict):
-        raise CheckpointError(
-            f"{file} holds no map from tokens to whole numbers", "Fetch it again."
-        )
-    return dict(table)
+    pairs = table.items() if isinstance(table, dict) else [(None, None)]
+    if not all(isinstance(token, str) and type(i) is int for token, i in pairs):
+        law = f"{file} holds no map from tokens to whole numbers"
+        raise CheckpointError(law, "Fetch it again.")
+    return dict(pairs)
 
 
 def _show(token: str | None) -> str:
