@@ -15,7 +15,7 @@ import re
 import weakref
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,20 @@ class Row:
         return self.finish == "length"
 
 
+class _Packed(sa.TypeDecorator[str]):
+    """Compressed text: long reasoning shrinks about fourfold, and NULs survive PostgreSQL."""
+
+    impl, cache_ok = sa.LargeBinary, True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> bytes:
+        """Compress a text, lone surrogates included."""
+        return zlib.compress(value.encode("utf-8", "surrogatepass"))
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> str:
+        """Return the text again."""
+        return zlib.decompress(value).decode("utf-8", "surrogatepass")
+
+
 _schema = sa.MetaData()
 
 
@@ -74,10 +88,9 @@ def _table(name: str, keys: Sequence[str], **columns: Any) -> sa.Table:
 
 
 _ROW = (*_CELL, "item", "sample")
+_SAID = {"text": _Packed, "finish": sa.Text, "n_tokens": sa.Integer}
 _JUDGED = {"scorer": sa.Text, "format": sa.Boolean, "parsed": sa.Boolean, "correct": sa.Float}
-# Texts are compressed: long reasoning shrinks about fourfold, and NULs survive PostgreSQL.
-_answers = _table("answers", _ROW, text=sa.LargeBinary, finish=sa.Text, n_tokens=sa.Integer)
-_scores = _table("scores", _ROW, **_JUDGED)
+_answers, _scores = _table("answers", _ROW, **_SAID), _table("scores", _ROW, **_JUDGED)
 _items = _table("items", ("task", "version", "item"), facts=sa.Text)
 _models = _table("models", ("fingerprint", "name"))
 
@@ -104,40 +117,40 @@ class Ledger:
 
     def put(self, cell: Cell, rows: Sequence[Row]) -> None:
         """Commit answers with their scores; an answer that is there already stays."""
-        if not rows:
-            return
-        key = asdict(cell)
-        with self._engine.begin() as db:  # both or neither: a score belongs to the text beside it
-            for table, columns in ((_answers, _answer_columns), (_scores, _score_columns)):
-                made = [key | columns(row) for row in rows]
-                db.execute(self._insert(table).on_conflict_do_nothing(), made)
+        # Both or neither: a score belongs to the text beside it.
+        self._add({table: _written(table, cell, rows) for table in (_answers, _scores)})
+
+    def _add(self, rows: Mapping[sa.Table, Sequence[Mapping[str, Any]]]) -> None:
+        """Commit new rows of tables together; what is there already stays."""
+        with self._engine.begin() as db:
+            for table, made in rows.items():
+                if made:
+                    db.execute(self._insert(table).on_conflict_do_nothing(), made)
 
     def rescore(self, cell: Cell, rows: Sequence[Row]) -> None:
         """Commit the scores of rows whose answers are there, over what was there before."""
         if not rows:
             return
-        key = asdict(cell)
         insert = self._insert(_scores)
         values = {n: insert.excluded[n] for n in _JUDGED}
         upsert = insert.on_conflict_do_update(index_elements=_scores.primary_key, set_=values)
         with self._engine.begin() as db:
-            db.execute(upsert, [key | _score_columns(row) for row in rows])
+            db.execute(upsert, _written(_scores, cell, rows))
 
     def rows(self, cell: Cell, items: Iterable[str] | None = None) -> dict[tuple[str, int], Row]:
         """Return the rows of a cell (of these items, or all) by (item, sample)."""
         wanted = None if items is None else set(items)
-        pair = _answers.outerjoin(
-            _scores, sa.and_(*(a == _scores.c[a.name] for a in _answers.primary_key))
-        )
-        columns = (*_answers.c, *(_scores.c[n] for n in _JUDGED))
-        query = sa.select(*columns).select_from(pair).where(*_where(_answers, cell))
+        same = sa.and_(*(a == _scores.c[a.name] for a in _answers.primary_key))
+        columns = [_answers.c[n] for n in ("item", "sample", *_SAID)]
+        columns += [_scores.c[n] for n in _JUDGED]
+        query = sa.select(*columns).select_from(_answers.join(_scores, same))
         with self._engine.connect() as db:
-            found = [_read(r._mapping) for r in db.execute(query)]
+            found = [Row(**r) for r in db.execute(query.where(*_where(cell))).mappings()]
         return {(r.item, r.sample): r for r in found if wanted is None or r.item in wanted}
 
     def missing(self, cell: Cell, items: Sequence[str], samples: int = 1) -> list[tuple[str, int]]:
         """Return the (item, sample) pairs that nobody has paid for yet, in the order asked."""
-        query = sa.select(_answers.c.item, _answers.c.sample).where(*_where(_answers, cell))
+        query = sa.select(_answers.c.item, _answers.c.sample).where(*_where(cell))
         with self._engine.connect() as db:
             there = {(item, sample) for item, sample in db.execute(query)}
         return [(i, s) for i in items for s in range(samples) if (i, s) not in there]
@@ -152,13 +165,9 @@ class Ledger:
 
     def put_items(self, task: str, version: str, facts: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep what a report shows of items (level, prompt, answer), by item id."""
-        made = [
-            {"task": task, "version": version, "item": i, "facts": json.dumps(dict(f))}
-            for i, f in facts.items()
-        ]
-        if made:
-            with self._engine.begin() as db:
-                db.execute(self._insert(_items).on_conflict_do_nothing(), made)
+        place = {"task": task, "version": version}
+        made = [place | {"item": i, "facts": json.dumps(dict(f))} for i, f in facts.items()]
+        self._add({_items: made})
 
     def items(self, task: str, version: str) -> dict[str, dict[str, Any]]:
         """Return what is kept of a task's items, by item id."""
@@ -170,9 +179,7 @@ class Ledger:
 
     def name(self, fingerprint: str, name: str) -> None:
         """Remember a name people use for a fingerprint."""
-        insert = self._insert(_models).on_conflict_do_nothing()
-        with self._engine.begin() as db:
-            db.execute(insert, [{"fingerprint": fingerprint, "name": name}])
+        self._add({_models: [{"fingerprint": fingerprint, "name": name}]})
 
     def names(self) -> dict[str, list[str]]:
         """Return the names given to each fingerprint."""
@@ -182,10 +189,6 @@ class Ledger:
             for fingerprint, name in db.execute(query):
                 table.setdefault(fingerprint, []).append(name)
         return table
-
-    def close(self) -> None:
-        """Give back the connections."""
-        self._engine.dispose()
 
 
 def hidden(url: str) -> str:
@@ -220,27 +223,12 @@ def _make_durable(connection: Any, _: Any) -> None:
     cursor.close()
 
 
-def _where(table: sa.Table, cell: Cell) -> list[sa.ColumnElement[bool]]:
-    return [table.c[n] == v for n, v in zip(_CELL, astuple(cell), strict=True)]
+def _where(cell: Cell) -> list[sa.ColumnElement[bool]]:
+    return [_answers.c[n] == v for n, v in asdict(cell).items()]
 
 
-def _answer_columns(row: Row) -> dict[str, Any]:
-    facts = {n: getattr(row, n) for n in ("item", "sample", "finish", "n_tokens")}
-    return facts | {"text": zlib.compress(row.text.encode("utf-8", "surrogatepass"))}
-
-
-def _score_columns(row: Row) -> dict[str, Any]:
-    facts = {n: getattr(row, n) for n in ("item", "sample", *_JUDGED)}
-    return facts | {"correct": float(row.correct)}  # PostgreSQL takes no bool for a number
-
-
-def _read(found: Mapping[Any, Any]) -> Row:
-    own = {n: found[n] for n in ("item", "sample", "finish", "n_tokens")}
-    return Row(
-        **own,
-        text=zlib.decompress(found["text"]).decode("utf-8", "surrogatepass"),
-        format=bool(found["format"]),
-        parsed=bool(found["parsed"]),
-        correct=float(found["correct"] or 0.0),
-        scorer=found["scorer"] or "",
-    )
+def _written(table: sa.Table, cell: Cell, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Return rows as a table's columns; PostgreSQL takes no bool for a number."""
+    key = asdict(cell)
+    whole = (key | vars(row) | {"correct": float(row.correct)} for row in rows)
+    return [{name: facts[name] for name in table.columns.keys()} for facts in whole]  # noqa: SIM118
