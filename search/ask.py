@@ -39,8 +39,11 @@ def options_of(asked: Asked) -> Options:
     sources = short_names((asked.base, *experts))
     base, *labels = sources
     n_search, n_select, n_confirm = items_of(asked.items)
+    kept = {f.name: getattr(asked, f.name) for f in fields(Common)}
+    if asked.dtype:
+        kept["dtype"] = dtype_of(asked.dtype, "--dtype")
     made = Options(
-        **{f.name: getattr(asked, f.name) for f in fields(Common)} | _dtype(asked),
+        **kept,
         experts=tuple(labels),
         base=base,
         sources=sources,
@@ -81,10 +84,6 @@ def _check_words(asked: Asked) -> None:
     ):
         if name not in known:
             raise unknown(kind, name, known)
-
-
-def _dtype(asked: Asked) -> dict[str, str]:
-    return {"dtype": dtype_of(asked.dtype, "--dtype")} if asked.dtype else {}
 
 
 def _operators(text: str, experts: int) -> tuple[str, ...]:

@@ -197,7 +197,7 @@ def conclude(search: Search) -> dict[str, Any]:
         "frozen": stated(winner, search.world),
         "references": {name: stated(c, search.world) for name, c in rivals.items()},
         "best_expert": frozen["best_expert"],
-        "objective": str(search.objective),
+        "objective": search.objective.text,
         "confirm": family,
         "guard": guard(search, {"winner": winner} | rivals),
     }

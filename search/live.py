@@ -7,7 +7,7 @@ folder, `family:alias`, a Hub id), so that winner.yaml can be merged from any fo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from evals.generate import Answerer, Settings, load_model
 from evals.ledger import Ledger
-from evals.task import get_task
+from evals.task import Item, get_task
 from evals.threads import best_threads
 from merger.checkpoint import Checkpoint, dtype_name, open_models
 from merger.checkpoint.align import align
@@ -202,15 +202,19 @@ def open_world(run: Run, models: Models) -> World:
         tokenizer.add_tokens(entry["content"], special_tokens=bool(entry.get("special")))
     tasks, sizes = tasks_of(options), options.sizes
     seeds = {"search": options.seed, "select": options.seed, "confirm": options.confirm_seed}
-    dealt = {one.task.name: deal(one.items, sizes, one.task.name) for one in tasks if one.items}
     return World(
         Holder(LiveMerge(resident, models, options.dtype), Fingerprints(run)),
         Answerer(model, tokenizer),
         [one.task for one in tasks],
-        Pools(sizes, seeds, options.levels, dealt),
+        Pools(sizes, seeds, options.levels, _dealt(tasks, sizes)),
         Ledger(run.ledger),
         Settings(max_new_tokens=options.max_new_tokens),
     )
+
+
+def _dealt(tasks: Sequence[Opened], sizes: Mapping[str, int]) -> dict[str, dict[str, list[Item]]]:
+    """Return the items of the tasks that hold what they hold, by task and pool."""
+    return {task.name: deal(items, sizes, task.name) for task, items in tasks if items}
 
 
 def guards_of(options: Options, world: World) -> World | None:
@@ -218,10 +222,8 @@ def guards_of(options: Options, world: World) -> World | None:
     if not options.guard:
         return None
     tasks, n = tasks_of(options, guard=True), options.n_confirm
-    dealt = {
-        task.name: deal(items, {"confirm": min(n, len(items))}, task.name)
-        for task, items in tasks
-        if items
-    }
+    dealt: dict[str, Any] = {}
+    for one in tasks:  # a task that holds fewer gives all
+        dealt |= _dealt([one], {"confirm": min(n, len(one.items))})
     pools = Pools({"confirm": n}, {"confirm": options.confirm_seed}, {}, dealt)
     return replace(world, tasks=[one.task for one in tasks], pools=pools)

@@ -30,7 +30,7 @@ class Objective:
 
     kind: str
     weights: Mapping[str, float]
-    text: str = ""
+    text: str
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -68,10 +68,6 @@ class Objective:
         if self.kind == "min":
             return {min(self.tasks, key=lambda t: rival[t]): 1.0}
         return {task: weight for task, weight in self.weights.items() if weight > 0}
-
-    def __str__(self) -> str:
-        """Return the text that `parse` reads."""
-        return self.text or self.kind
 
 
 def means(scores: Scores) -> dict[str, float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from merger.errors import SearchError
@@ -50,6 +50,7 @@ class Search:
     helpers: Callable[[], AbstractContextManager[object]] = nullcontext
     guards: World | None = None
     _outlook: tuple[int, dict[str, float]] = field(default=(0, {}), repr=False)
+    _shown: set[tuple[str, int]] = field(default_factory=set, repr=False)  # trials
 
     @cached_property
     def options(self) -> Options:
@@ -134,15 +135,15 @@ class Search:
         noise = prepared["aa"]["differ"] / prepared["aa"]["items"]
         about = f"{study.sampler_name} d={len(study.space.knobs())} · A/A noise {noise:.1%}"
         done = sum(s.finished() for s in self.studies.values())
+        self._shown |= self._ended().keys()
         with self.screen.trials(done, o.trials, about) as told:
             contest = self.contest(told)
             self._race(contest, told)
             study.budget = self._left()
             self._queue(study, starts, min(10 + 2 * len(study.space.knobs()), o.trials // 2))
-            shown = self._shown(told)
             with self.helpers():
-                study.run(contest, more=more, told=shown)
-            shown()
+                study.run(contest, more=more, told=partial(self._show, told))
+            self._show(told)
 
     def _queue(self, study: Study, starts: Sequence[Start], room: int) -> None:
         """Queue the starts that lie in the space, then points spread evenly up to `room` in all."""
@@ -165,7 +166,7 @@ class Search:
                 study.budget = share * rounds
                 start = Start("defaults", Operators(o.experts, method=study.name).start())
                 self._queue(study, [start], share // 2)
-                study.run(contest, told=self._shown(told))
+                study.run(contest, told=partial(self._show, told))
             if len(left) == 1:
                 break
             left = sorted(left, key=self._best_value, reverse=True)[: (len(left) + 1) // 2]
@@ -187,20 +188,13 @@ class Search:
 
         return more
 
-    def _shown(self, told: Told) -> Callable[..., None]:
-        """Return what shows every trial that has ended since it was last called, whoever ran it."""
-        known = self._ended().keys()
-
-        def finished(_: object = None) -> None:
-            nonlocal known
-            best, ended = self.best(), self._ended()
-            best = best and replace(best, facts={**best.facts, **self._worth(best)})
-            for key, trial in ended.items():
-                if key not in known:
-                    told(trial, best)
-            known = ended.keys()
-
-        return finished
+    def _show(self, told: Told, _: object = None) -> None:
+        """Show every trial that has ended since this was last called, whoever ran it."""
+        best, ended = self.best(), self._ended()
+        best = best and replace(best, facts={**best.facts, **self._worth(best)})
+        for key in [key for key in ended if key not in self._shown]:
+            told(ended[key], best)
+        self._shown |= ended.keys()
 
     def _ended(self) -> dict[tuple[str, int], Trial]:
         table = {(n, t.number): t for n, s in self.studies.items() for t in s.trials()}
@@ -259,10 +253,9 @@ class Search:
         with self.screen.trials(study.finished(), study.budget, "stage 2") as told:
             self._queue(study, [Start(STAGE_1, origin, raced=False)], study.budget // 2)
             contest = self.contest(told, origin)
-            shown = self._shown(told)
             with self.helpers():
-                study.run(contest, told=shown)
-            shown()
+                study.run(contest, told=partial(self._show, told))
+            self._show(told)
         second = self._chosen([study], 3)
         values = [found["shortlist"][found["chosen"]]["both"] for found in (first, second)]
         if second["candidate"] == first["candidate"] or values[1] <= values[0]:

@@ -61,7 +61,7 @@ def write(
         {
             "schema": SCHEMA,
             "run": run.path.name,
-            "objective": str(objective),
+            "objective": objective.text,
             "tasks": [{"name": t.name, "alias": t.alias} for t in world.tasks],
             "sections": kept | dict(sections),
         }
@@ -210,7 +210,7 @@ def method_facts(run: Run, world: World, sampler: str = "") -> dict[str, str]:
         "search": f"sampler {sampler}, racing {o.racing}, prefer {o.prefer}" if sampler else "none",
         "A/A": f"{aa.get('differ', '?')} of {aa.get('items', '?')} marks differ when asked again",
         "intervals": "paired bootstrap within tasks, 10000 draws; p exact; Holm within a section",
-        "engine": world.answerer_name,
+        "engine": getattr(world.answerer, "engine", ""),
         "weights": ", ".join(f"{n} {m[:12]}" for n, m in manifest.get("fingerprints", {}).items()),
         "versions": ", ".join(f"{k} {v}" for k, v in manifest.get("versions", {}).items()),
     }

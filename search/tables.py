@@ -154,14 +154,9 @@ def _drawn(found: Section, *, wide: bool) -> Iterator[Table]:
     for i, table in enumerate(shown):
         columns = [c for c in table["columns"] if wide or not c[3]]
         title = table["title"] or found["title"]
-        rows = [written(row, columns) for row in table["rows"]]
+        rows = [[cell(kind, row.get(key)) for key, _, kind, _ in columns] for row in table["rows"]]
         notes = [] if i else [*found["notes"], *sketch]
         yield Table(title, [_head(c) for c in columns], rows, notes)
-
-
-def written(row: Mapping[str, Any], columns: Sequence[Column]) -> list[str]:
-    """Return the cells of a row as texts."""
-    return [cell(kind, row.get(key)) for key, _, kind, _ in columns]
 
 
 def _head(column: Column) -> str:

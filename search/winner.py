@@ -57,7 +57,7 @@ def selection(search: Search, confirmed: dict[str, Any]) -> dict[str, str]:
         for t in guards
     ]
     facts = {
-        "objective": str(search.objective),
+        "objective": search.objective.text,
         "tasks": tasks,
         "items": f"{o.n_search} search and {o.n_select} select items a task, seed {o.seed}",
         "confirmed on": f"{o.n_confirm} items a task, seed {o.confirm_seed}, drawn after freezing",

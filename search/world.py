@@ -115,11 +115,6 @@ class World:
     settings: Settings = field(default_factory=Settings)
     paid: int = field(default=0, init=False)
 
-    @property
-    def answerer_name(self) -> str:
-        """The engine that answers, for the method box."""
-        return str(getattr(self.answerer, "engine", type(self.answerer).__name__))
-
     def fingerprint(self, merge: Merge) -> str:
         """Return the fingerprint of a merge's weights."""
         return self.holder.fingerprint(merge)
