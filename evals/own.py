@@ -131,7 +131,6 @@ def file_item(task: Task, facts: Mapping[str, Any]) -> Item:
         answer=str(facts["answer"]),
         canonical=prompt,
         data=facts,
-        certificate={},
     )
 
 

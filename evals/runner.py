@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import evals.answers
@@ -27,23 +27,6 @@ def cell_of(
     """Return the ledger cell of a model under a task and settings."""
     key = answerer.voice.key(settings or Settings(), task.max_new_tokens)
     return Cell(fingerprint, task.name, task.version, task.contract, key)
-
-
-def evaluate(
-    answerer: Answerer,
-    fingerprint: str,
-    task: Task,
-    items: Sequence[Item],
-    *,
-    ledger: Ledger,
-    settings: Settings | None = None,
-    progress: Progress | None = None,
-) -> list[Row]:
-    """Return the rows of one task's items, as `evaluate_all` does."""
-    asked = [(task, items)]
-    return evaluate_all(
-        answerer, fingerprint, asked, ledger=ledger, settings=settings, progress=progress
-    )[0]
 
 
 def evaluate_all(
@@ -90,7 +73,8 @@ class _Part:
         missing = self.ledger.missing(self.cell, list(by_id), settings.samples)
         self._tell(len(self.items) * settings.samples - len(missing), ": from the ledger")
         if missing:
-            facts = {i.id: _facts(i) for i in self.items}
+            shown = ("level", "split", "prompt", "answer")
+            facts = {i.id: {name: getattr(i, name) for name in shown} for i in self.items}
             self.ledger.put_items(task.name, task.version, facts)
         budget = answerer.voice.budget(settings, task.max_new_tokens)
         asked = dict.fromkeys(item for item, _ in missing)
@@ -102,14 +86,27 @@ class _Part:
     def keep(self, answers: Sequence[tuple[Request, Completion]]) -> None:
         """Score answers and commit them."""
         if answers:
-            made = [_row(self.task, self._by_id[r.name], r.sample, said) for r, said in answers]
-            self.ledger.put(self.cell, made)
-            self._tell(len(made))
+            rows = (
+                Row(r.name, r.sample, said.text, said.finish, said.n_tokens, False, False, 0.0)
+                for r, said in answers
+            )
+            self.ledger.put(self.cell, list(map(self._scored, rows)))
+            self._tell(len(answers))
 
     def rows(self, samples: int) -> list[Row]:
-        """Return the rows of all items, in their order."""
-        rows = rescore(self.task, self.items, self.cell, self.ledger)
+        """Return the rows of all items, in their order, scored anew where the code changed."""
+        rows, scorer = self.ledger.rows(self.cell, self._by_id), scorer_of(self.task)
+        stale = {key: self._scored(row) for key, row in rows.items() if row.scorer != scorer}
+        self.ledger.rescore(self.cell, list(stale.values()))
+        rows |= stale
         return [rows[item.id, sample] for item in self.items for sample in range(samples)]
+
+    def _scored(self, row: Row) -> Row:
+        """Return a row with the score that its text deserves."""
+        score = vars(self.task.check(row.text, self._by_id[row.item]))
+        return replace(
+            row, scorer=scorer_of(self.task), **score | {"correct": float(score["correct"])}
+        )
 
     def _tell(self, rows: int, note: str = "") -> None:
         if self.progress and rows:
@@ -118,25 +115,6 @@ class _Part:
     @cached_property
     def _by_id(self) -> dict[str, Item]:
         return {item.id: item for item in self.items}
-
-
-def rescore(
-    task: Task, items: Sequence[Item], cell: Cell, ledger: Ledger
-) -> dict[tuple[str, int], Row]:
-    """Return the rows of items by (item, sample), scored anew where the scoring code changed."""
-    by_id, scorer = {item.id: item for item in items}, scorer_of(task)
-    rows = ledger.rows(cell, by_id)
-    stale = {
-        key: scored(task, by_id[row.item], row) for key, row in rows.items() if row.scorer != scorer
-    }
-    ledger.rescore(cell, list(stale.values()))
-    return rows | stale
-
-
-def scored(task: Task, item: Item, row: Row) -> Row:
-    """Return a row with the score that its text deserves."""
-    score = asdict(task.check(row.text, item))
-    return replace(row, scorer=scorer_of(task), **score | {"correct": float(score["correct"])})
 
 
 def scorer_of(task: Task) -> str:
@@ -152,12 +130,3 @@ def _digest(grade: Callable[..., object]) -> str:
         own = f"{grade.__module__}.{grade.__qualname__}"
     text = f"{grade.__qualname__}\n{own}\n{inspect.getsource(evals.answers)}"
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _row(task: Task, item: Item, sample: int, said: Completion) -> Row:
-    row = Row(item.id, sample, said.text, said.finish, said.n_tokens, False, False, 0.0)
-    return scored(task, item, row)
-
-
-def _facts(item: Item) -> dict[str, object]:
-    return {"level": item.level, "split": item.split, "prompt": item.prompt, "answer": item.answer}

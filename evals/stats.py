@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -85,9 +85,7 @@ def bootstrap_means(
     seed: int = 0,
 ) -> NDArray[np.float64]:
     """Return n means of values resampled by item, or by whole clusters: shape (n,)."""
-    x = np.asarray(values, dtype=float)
-    index = np.arange(x.size) if clusters is None else _cluster_index(clusters, x.size)
-    sums, sizes = np.bincount(index, weights=x), np.bincount(index)
+    sums, sizes = _clustered(values, clusters)
     if sums.size * n <= _BLOCK:
         counts = draw_counts(sums.size, n, (seed,))
         return np.asarray((counts @ sums) / (counts @ sizes))
@@ -140,8 +138,7 @@ def _bca(
     """Return the quantiles that correct a bootstrap for bias and skewness."""
     from scipy.special import ndtr, ndtri
 
-    index = np.arange(x.size) if clusters is None else _cluster_index(clusters, x.size)
-    sums, sizes = np.bincount(index, weights=x), np.bincount(index)
+    sums, sizes = _clustered(x, clusters)
     without = (x.sum() - sums) / (x.size - sizes)  # leave one cluster out
     away = without.mean() - without
     spread = float((away**2).sum()) ** 1.5
@@ -186,9 +183,7 @@ def sign_flip(
     seed: int = 0,
 ) -> float:
     """Return the two-sided p of a mean difference under random signs of items (or clusters)."""
-    x = np.asarray(diffs, dtype=float)
-    index = np.arange(x.size) if clusters is None else _cluster_index(clusters, x.size)
-    sums = np.bincount(index, weights=x)
+    sums, _ = _clustered(diffs, clusters)
     seen, rng, more = abs(float(sums.sum())), np.random.default_rng(seed), 0
     step = max(1, _BLOCK // max(sums.size, 1))
     for start in range(0, n, step):
@@ -234,11 +229,6 @@ def tost(diffs: ArrayLike, margin: float) -> float:
     return float(stdtr(x.size - 1, (abs(mean) - margin) / error))
 
 
-def avg_at_k(scores: ArrayLike) -> float:
-    """Return the mean over items of the mean over samples: `scores` is (items, k)."""
-    return float(np.asarray(scores, dtype=float).mean(axis=1).mean())
-
-
 def pass_at_k(correct: int, n: int, k: int) -> float:
     """Return the chance that one of k of n samples is right (Chen et al., arXiv 2107.03374).
 
@@ -255,8 +245,16 @@ def _z(level: float) -> float:
     return float(ndtri((1 + level) / 2))
 
 
-def _cluster_index(clusters: Sequence[Hashable], n: int) -> NDArray[np.int64]:
-    if len(clusters) != n:
-        raise UsageError(f"{len(clusters)} clusters for {n} values", "Give one cluster a value.")
+def _clustered(
+    values: ArrayLike, clusters: Sequence[Hashable] | None
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the sum and the number of the values of each cluster, in the order they are met."""
+    x = np.asarray(values, dtype=float)
+    if clusters is None:
+        return x, np.ones(x.size, dtype=np.int64)
+    if len(clusters) != x.size:
+        law = f"{len(clusters)} clusters for {x.size} values"
+        raise UsageError(law, "Give one cluster a value.")
     numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(c, len(numbers)) for c in clusters], dtype=np.int64)
+    index = np.array([numbers.setdefault(c, len(numbers)) for c in clusters], dtype=np.int64)
+    return np.bincount(index, weights=x), np.bincount(index)

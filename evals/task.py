@@ -49,20 +49,15 @@ class Draft:
     certificate: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Item:
-    """One question: the user's message, one right answer, the instance as data."""
+@dataclass(frozen=True, kw_only=True)
+class Item(Draft):
+    """One question: a draft with its address."""
 
     id: str
     task: str
     version: str
     level: int
     split: str
-    prompt: str
-    answer: str
-    canonical: str
-    data: Mapping[str, Any]
-    certificate: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -175,8 +170,13 @@ def _draw(
         # A string seed is stable everywhere.
         draft = task.draw(Random(f"{address}/{attempt}"), level)
         if bucket(draft.canonical) in SPLITS[split]:
-            item = Item(address, task.name, task.version, level, split, **vars(draft))
-            return item, attempt
+            place: dict[str, Any] = {
+                "task": task.name,
+                "version": task.version,
+                "level": level,
+                "split": split,
+            }
+            return Item(**vars(draft), **place, id=address), attempt
     raise EvalError(f"no instance of {address} found in 10,000 draws", "Its capacity is exhausted.")
 
 
@@ -194,10 +194,7 @@ def stream(
     for index in count():
         hint = known[index] if index < len(known) else 0
         item, attempt = _draw(task, level, split, seed, index, hint)
-        if index < len(known):
-            known[index] = attempt
-        else:
-            known.append(attempt)
+        known[index : index + 1] = [attempt]
         if item.canonical not in seen:
             repeats = 0
             seen.add(item.canonical)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evals.command import command_cell, score_by_command
 from evals.generate import Answerer
@@ -55,7 +55,8 @@ class Scorer:
 
     def items(self, ids: Sequence[str]) -> tuple[Item, ...]:
         """Return items that are addresses alone."""
-        return tuple(Item(i, self.name, "", 0, "", "", "", i, data={}, certificate={}) for i in ids)
+        place: dict[str, Any] = {"task": self.name, "version": "", "level": 0, "split": ""}
+        return tuple(Item("", "", i, {}, id=i, **place) for i in ids)
 
     def cells(
         self, answerer: Answerer, mark: str, ids: Sequence[str]

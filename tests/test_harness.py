@@ -15,11 +15,10 @@ from evals.export import write_folder
 from evals.generate import Answerer, Settings, load_model
 from evals.harness import _Index, _load, documents, evaluate_lm_eval, parse_name
 from evals.ledger import Ledger
-from evals.runner import evaluate
 from evals.task import get_task, items
 from merger.errors import EvalError, UnknownNameError
 from merger.experts import resolve
-from tests.toy_models import toy_model, toy_tokenizer
+from tests.toy_models import evaluate, toy_model, toy_tokenizer
 
 CHOICES = """
 task: toy_choice

@@ -9,10 +9,10 @@ import pytest
 
 from evals.generate import Answerer, Settings
 from evals.ledger import Ledger, Row
-from evals.runner import cell_of, evaluate, evaluate_all
+from evals.runner import cell_of, evaluate_all
 from evals.task import items
 from merger.errors import EvalError
-from tests.toy_models import toy_model, toy_task, toy_tokenizer
+from tests.toy_models import evaluate, toy_model, toy_task, toy_tokenizer
 
 TASK = toy_task()
 ITEMS = items(TASK, n=12, split="search")

@@ -113,11 +113,6 @@ def test_pass_at_k_counts_subsets(n, data):
     assert math.isnan(stats.pass_at_k(c, n, n + 1))
 
 
-def test_avg_at_k_averages_samples_first():
-    """Every item weighs the same."""
-    assert stats.avg_at_k([[1, 0], [1, 1]]) == 0.75
-
-
 def test_compare_counts_pairs():
     """A comparison is b minus a, item by item, with the exact p."""
     a, b = [0, 0, 1, 1, 0, 1], [1, 1, 1, 0, 1, 1]

@@ -166,9 +166,7 @@ def drafts(name, level, n):
     """Return items drawn without regard to their split, which costs a tenth."""
     for i in range(n):
         d = TASKS[name].draw(Random(f"{name}/{level}/{i}"), level)
-        yield Item(
-            "x", name, "v1", level, "", d.prompt, d.answer, d.canonical, d.data, d.certificate
-        )
+        yield Item(**vars(d), id="x", task=name, version="v1", level=level, split="")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from transformers import (
 )
 
 from evals.answers import grade_number
+from evals.runner import evaluate_all
 from evals.task import Draft, Task
 
 CONFIGS = {"llama": LlamaConfig, "qwen2": Qwen2Config, "qwen3": Qwen3Config}
@@ -84,3 +85,8 @@ def toy_task(**changes):
         "max_new_tokens": 24,
     }
     return Task(**(facts | changes))
+
+
+def evaluate(answerer, mark, task, items, **how):
+    """Return the rows of one task's items."""
+    return evaluate_all(answerer, mark, [(task, items)], **how)[0]
