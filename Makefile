@@ -43,7 +43,7 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 # The constraints pin every version; the extra `rl` is what Stage A and C of the recipes need.
-.venv/ready: pyproject.toml constraints.txt
+.venv/ready: pyproject.toml constraints.txt merger/native.c
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[rl,math,gym,plots,cmaes,postgres,dev]"
 	touch $@

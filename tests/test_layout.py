@@ -16,6 +16,7 @@ FLOORS = {
     "merger": 0,
     "merger.errors": 0,
     "merger.registry": 1,
+    "merger.native": 1,
     "merger.names": 1,
     "merger.device": 1,
     "merger.screen": 1,

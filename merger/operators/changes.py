@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from merger import native
 from merger.errors import SpecError
 
 _FULL = 64  # entries; a multiple of what any processor takes at a time
@@ -23,6 +24,8 @@ _BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 def weighted_sum(tensors: Sequence[Tensor] | Tensor, weights: Iterable[float]) -> Tensor:
     """Return Σ wᵢ·xᵢ of tensors of any float dtype in float64, added in the order given."""
+    if native.suits(tensors):
+        return native.weighted_sum(tensors, [*weights])
     shape, entries = tensors[0].shape, tensors[0].numel()
     # Multiplied and added at once, which rounds differently where a vector register is not full:
     # so all are, and no bit depends on the size of a block.
@@ -106,6 +109,11 @@ def add_elected(
         weighted: let a vote count by its weight (as mergekit does), or as it is (the paper).
         least: what is divided by at least; without it, 0/0 is 0.
     """
+    if least is None:
+        least = 0.0 if min(weight) < 0 else torch.finfo(base.dtype).tiny
+    if native.suits([base, *changes], torch.float32):
+        how = {"weighted": weighted, "normalize": normalize}
+        return native.elect(base, changes, weight, **how, least=least, scale=scale)
     sign = None if weighted else minority(changes)
     changes.mul_(torch.tensor(weight, dtype=base.dtype, device=base.device).view(-1, 1, 1))
     sign = minority(changes) if sign is None else sign
@@ -116,10 +124,10 @@ def add_elected(
         divisor = took_part[0] * weight[0]
         for one, w in zip(took_part[1:], weight[1:], strict=True):
             divisor.add_(one, alpha=w)  # 0 or w: exact, fused or not
-        if least is None and min(weight) < 0:
-            divisor.masked_fill_(divisor == 0, 1.0)
+        if least:
+            divisor.clamp_(min=least)
         else:
-            divisor.clamp_(min=torch.finfo(divisor.dtype).tiny if least is None else least)
+            divisor.masked_fill_(divisor == 0, 1.0)
         total.div_(divisor)
     if scale != 1:
         total.mul_(scale)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from merger import native
 from merger.operators.survey import Block, Streams, Survey
 
 EVERY = 1 << 62  # beyond any flat index
@@ -185,11 +186,7 @@ class _Seen:
 
     def add(self, entries: Any) -> None:
         """Take the entries of the next block, one axis, on the CPU an array."""
-        top, over = entries >= self.high, _count(entries > self.high)
-        reached, part, bottom = _count(top), np.empty(0, np.float32), 0
-        if self.low < self.high:
-            part = _taken(entries, (entries > self.low) ^ top)
-            bottom = _count(entries >= self.low) - len(part) - reached
+        over, reached, bottom, part = tally(entries, self.low, self.high)
         self.above += over
         self.ends.append((bottom, reached - over))
         self.inside += len(part)
@@ -262,6 +259,18 @@ class _Seek:
             self.block = int(np.searchsorted(before, quota))
             self.quota = quota - int(before[self.block]) + level[self.block]
         return True
+
+
+def tally(entries: Any, low: float, high: float) -> tuple[int, int, int, np.ndarray]:
+    """Count entries above `high`, at or above it, and at a lower bound; return those between."""
+    if native.takes(entries):
+        return native.tally(entries, low, high)
+    top, over = entries >= high, _count(entries > high)
+    reached, part, bottom = _count(top), np.empty(0, np.float32), 0
+    if low < high:
+        part = _taken(entries, (entries > low) ^ top)
+        bottom = _count(entries >= low) - len(part) - reached
+    return over, reached, bottom, part
 
 
 def _count(mask: Any) -> int:

@@ -1,0 +1,101 @@
+"""The compiled loops of native.c, for tensors that suit them.
+
+Shortcuts and nothing else: each call stands beside the torch code that says what is computed, does
+the same arithmetic in one pass over memory instead of many, and gives the same bits
+(tests/test_native.py). CUDA, float64 and an install without a C compiler take the torch code.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from contextlib import suppress
+from ctypes import POINTER, c_double, c_float, c_int, c_int64, c_void_p
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_KINDS = {torch.float32: 0, torch.bfloat16: 1}  # as native.c numbers them
+_TENSORS, _NUMBERS, _COUNTS = POINTER(c_void_p), POINTER(c_double), POINTER(c_int64)
+_VOTE = c_int, c_int, c_float, c_float
+_SIGNATURES = {
+    "weighted_sum": [c_int64, c_int64, c_int, _TENSORS, _NUMBERS, c_void_p],
+    "elect": [c_int64, c_int64, c_void_p, _TENSORS, POINTER(c_float), *_VOTE, c_void_p],
+    "tally": [c_int64, c_void_p, c_float, c_float, c_void_p, _COUNTS],
+}
+
+
+def _load() -> Any:
+    """Return the library that setup built beside this file, or None."""
+    with suppress(OSError):
+        library = ctypes.CDLL(str(Path(__file__).with_name(f"_native{EXTENSION_SUFFIXES[0]}")))
+        for name, kinds in _SIGNATURES.items():
+            getattr(library, name).argtypes = kinds
+        library.tally.restype = c_int64
+        return library
+    return None
+
+
+LIBRARY = _load()
+Tensors = Sequence[Tensor] | Tensor  # a tensor stands for its rows along the first axis
+
+
+def suits(tensors: Tensors, *kinds: torch.dtype) -> bool:
+    """Say whether the loops are there and take these tensors, all of one such dtype."""
+    kind = tensors[0].dtype
+    return (
+        LIBRARY is not None
+        and kind in (kinds or _KINDS)
+        and all(t.dtype == kind and t.is_cpu and t.is_contiguous() for t in tensors)
+    )
+
+
+def takes(entries: Any) -> bool:
+    """Say whether the loops are there and take these entries, one axis."""
+    array = LIBRARY is not None and isinstance(entries, np.ndarray)
+    return array and entries.dtype == np.float32 and entries.flags.c_contiguous
+
+
+def weighted_sum(tensors: Tensors, weights: Sequence[float]) -> Tensor:
+    """Return Σ wᵢ·xᵢ in float64."""
+    out = torch.empty(tensors[0].shape, dtype=torch.float64)
+    count, kind = len(tensors), _KINDS[tensors[0].dtype]
+    numbers = (c_double * count)(*weights)
+    LIBRARY.weighted_sum(count, out.numel(), kind, _places(tensors), numbers, out.data_ptr())
+    return out
+
+
+def elect(
+    base: Tensor,
+    changes: Tensors,
+    weight: Sequence[float],
+    *,
+    weighted: bool,
+    normalize: bool,
+    least: float,
+    scale: float,
+) -> Tensor:
+    """Return base + scale · the mean of the changes that share the elected sign, float32.
+
+    `least` is what a mean is divided by at least; if it is 0, a sum of weights of 0 counts as 1.
+    """
+    out, count = torch.empty_like(base), len(changes)
+    voters = count, out.numel(), base.data_ptr(), _places(changes), (c_float * count)(*weight)
+    LIBRARY.elect(*voters, weighted, normalize, least, scale, out.data_ptr())
+    return out
+
+
+def tally(entries: np.ndarray, low: float, high: float) -> tuple[int, int, int, np.ndarray]:
+    """Count entries above `high`, at or above it, and at a lower bound; return those between."""
+    held, counts = np.empty(len(entries), np.float32), (c_int64 * 3)()
+    places = entries.ctypes.data, held.ctypes.data
+    inside = LIBRARY.tally(len(entries), places[0], low, high, places[1], counts)
+    return counts[0], counts[1], counts[2] if low < high else 0, held[:inside]
+
+
+def _places(tensors: Tensors) -> Any:
+    return (c_void_p * len(tensors))(*(t.data_ptr() for t in tensors))
