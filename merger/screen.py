@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from math import inf
 from typing import Any
 
 # Called with a trial, finished or under way (RUNNING, with its items so far), and the best yet.
@@ -27,9 +28,21 @@ class Screen:
         """Show the progress of work with a known number of steps; the manager gives `step`."""
         return nullcontext(self)
 
-    def trials(self, done: int, total: int, about: str = "") -> AbstractContextManager[Told]:
-        """Show the trials as they go; the manager gives what is called with each."""
+    def trials(
+        self, done: int, total: int | None, about: str = "", seconds: float = inf
+    ) -> AbstractContextManager[Told]:
+        """Show the trials as they go; the manager gives what is called with each.
+
+        They end at `total`, if that is a number, or when the seconds are used.
+        """
         return nullcontext(lambda trial, best: None)
 
 
 QUIET = Screen()
+
+
+def clock(seconds: float) -> str:
+    """Return a duration as people read it."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -20,14 +20,14 @@ from merger.engine.budget import Budget, resident_bytes
 from merger.errors import OutputError, SearchError, UsageError
 from merger.geometry import Geometry, measure
 from merger.geometry.sums import BLOCK, Sums, block_sums
-from merger.screen import Screen
+from merger.screen import Screen, clock
 from merger.spec import load_spec, spec_from_mapping
 from search.ablation import Ablation, Facts, affordable, section_names
 from search.ask import options_of, short_names
 from search.asked import Asked, Wanted
 from search.candidate import BASE, Candidate
 from search.likelihood import Likelihood
-from search.prepare import clock, prepare
+from search.prepare import prepare
 from search.protocol import Search
 from search.report import method_facts, write
 from search.run import Run

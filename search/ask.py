@@ -21,12 +21,11 @@ from merger.spec.parse import dtype_of
 from search.asked import Asked, Common
 from search.objective import Objective, parse
 from search.racing import RULES
-from search.run import MANY, Options
+from search.run import MANY, TRIALS, Options
 from search.samplers import SAMPLERS
 from search.scorers import Scorer, deal, open_task, refuse_benchmark
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
-_TRIALS = 60
 _SQLITE = b"SQLite format 3\0"
 
 
@@ -50,7 +49,7 @@ def options_of(asked: Asked) -> Options:
         tasks=("command",) if asked.objective_cmd else _tasks(asked.tasks),
         guard=_tasks(asked.guard),
         operators=_operators(asked.operators, len(experts)),
-        trials=asked.trials or (MANY if asked.time else _TRIALS),
+        trials=asked.trials or (MANY if asked.time else TRIALS),
         seconds=seconds_of(asked.time) if asked.time else None,
         n_search=n_search,
         n_select=n_select,

@@ -25,7 +25,7 @@ DRAWS = 10_000
 BETTER, WORSE, SAME = "better", "worse", "not distinguishable"
 EFFECT = columns(
     "name:merge, n::count*, score::points*, difference:Δ:signed, ci95:95 % paired:between, "
-    "won:won/lost:won, p::p*, p_holm:p Holm:p, mde:sees:points*, verdict"
+    "ci90:90 % paired:between*, won:won/lost:won, p::p*, p_holm:p Holm:p, mde:sees:points*, verdict"
 )
 Row = dict[str, Any]
 Rows = list[Row]
@@ -114,11 +114,10 @@ def effects(pairs: Pairs, objective: Objective, *, margin: float, seed: int = 0)
     """Return a row for each name: the first scores minus the second, on the same items."""
     rows = corrected([versus(n, *pair, objective, seed=seed) for n, pair in pairs.items()])
     for row in rows:
-        low, high = spread(resampled(*pairs[row["reference"]], objective, seed=seed), 0.9)
-        row |= {"name": row["reference"], "won": [row["wins"], row["losses"]], "ci90": [low, high]}
+        ends = spread(resampled(*pairs[row["reference"]], objective, seed=seed), 0.9)
+        row |= {"name": row["reference"], "won": [row["wins"], row["losses"]], "ci90": ends}
         if row["verdict"] == SAME:
-            # Rule of three: what none of n items has shown may still be a share of 3 / n.
-            row["verdict"] = "equal" if max(-low, high, 3 / row["n"]) < margin else "unclear"
+            row["verdict"] = "equal" if _within(row) < margin else "unclear"
     return rows
 
 
@@ -131,10 +130,22 @@ def blind(rows: Rows, margin: float) -> str:
     """Say what a family of tests could have seen, and what its words mean."""
     seen = max((r["mde"] for r in rows if r["mde"]), default=0.0)
     least = f", which sees differences of {100 * seen:.1f} points in 4 of 5 runs" if seen else ""
-    return (
+    told = (
         f"n={rows[0]['n'] if rows else 0} items{least}; {len(rows)} tests, Holm. Equal: within "
-        f"±{100 * margin:g} points by two one-sided tests; unclear: neither shown."
+        f"±{100 * margin:g} points by two one-sided tests (the 90 % interval); unclear: neither "
+        "shown"
     )
+    if not (unclear := {_within(r): r["name"] for r in rows if r["verdict"] == "unclear"}):
+        return f"{told}."
+    nearest = min(unclear)
+    return f"{told}; nearest to equal is {unclear[nearest]}, within ±{100 * nearest:.1f}."
+
+
+def _within(row: Row) -> float:
+    """Return the margin within which two one-sided tests at 5 % call a difference equal."""
+    low, high = row["ci90"]
+    # Rule of three: what none of n items has shown may still be a share of 3 / n.
+    return float(max(-low, high, 3 / row["n"]))
 
 
 def interval(marks: Scores, objective: Objective, seed: int = 0) -> list[float]:

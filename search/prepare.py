@@ -7,22 +7,20 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from evals.stats import mde
+from merger.screen import Screen, clock
 from search.candidate import BASE, Candidate
 from search.gradient import by_gradient, by_losses, traces
 from search.objective import Objective, means
 from search.racing import FIRST_LOOK
-from search.run import MANY, Options
+from search.run import Options
 from search.scorers import Scorer
 from search.starts import references
 from search.world import World, scores
-
-if TYPE_CHECKING:
-    from merger.screen import Screen
 
 # Above this share of marks that change when a model is asked again, Δ is mostly noise.
 NOISY = 0.01
@@ -33,8 +31,8 @@ def plan(options: Options, screen: Screen) -> None:
     tasks = len(options.tasks)
     n, word = options.n_confirm * tasks, "task" if tasks == 1 else "tasks"
     most, least = answers_of(options)[0], 100 * mde(n, math.sqrt(0.1))
-    told = f"{options.trials} trials, {tasks} {word}, at most {most} answers"
-    if options.trials >= MANY:
+    told = f"{options.most} trials, {tasks} {word}, at most {most} answers"
+    if options.most is None:
         told = f"{clock(options.seconds or 0)} of trials, {tasks} {word}"
     screen.say(
         f"Plan: {told};\n      {n} confirm items see differences of about {least:.1f} points."
@@ -111,8 +109,9 @@ def answers_of(options: Options) -> tuple[int, int]:
     """Return the most answers of the whole run, and of what comes after the trials."""
     names = 2 + len(references(options.experts))
     after = options.shortlist * options.n_select + (1 + names) * options.n_confirm
-    search = (options.trials + options.stage2) * options.n_search
-    return len(options.tasks) * (search + after), len(options.tasks) * after
+    after += options.stage2 * options.n_search
+    tasks = len(options.tasks)
+    return tasks * (options.trials * options.n_search + after), tasks * after
 
 
 def cost(facts: dict[str, Any], options: Options) -> dict[str, float]:
@@ -120,10 +119,3 @@ def cost(facts: dict[str, Any], options: Options) -> dict[str, float]:
     answers, after = answers_of(options)
     pace = facts["seconds_per_answer"]
     return {"answers": answers, "seconds": answers * pace, "after": after * pace}
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as people read it."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"

@@ -7,6 +7,7 @@ contest and confirm. Whoever runs this gives a `Screen`, so that nothing here kn
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from search.live import Models, find_models
 from search.objective import Objective
 from search.posterior import fit
 from search.prepare import announce, cost, prepare
-from search.run import Options, Run
+from search.run import TRIALS, Options, Run
 from search.samplers import derive_seed
 from search.space import Box, Depth, Operators, Space
 from search.starts import Start, fill, references, warm_starts
@@ -100,17 +101,29 @@ class Search:
         self.world.pools.sealed.discard("confirm")
         return self.run.read("confirm.json") or conclude(self)
 
-    def work(self, told: Told) -> None:
+    def work(self) -> None:
         """Take trials of the studies that are open, as one worker of several."""
-        if (prepared := self.run.manifest.get("prepared")) is None:
+        if "prepared" not in self.run.manifest:
             law = f"{self.run.path} is not prepared: its first scores are being made"
             raise SearchError(law, "Join once it has said what it costs.")
         self.study.budget = self._left()
-        for study in (s for n, s in self.studies.items() if n not in self.options.operators):
-            second = study.space.origin if isinstance(study.space, Depth) else None
-            more = (lambda: True) if second else self._time_left(prepared)
+        for name, study in self.studies.items():
+            if name not in self.options.operators:
+                self._work(study)
+
+    def _work(self, study: Study) -> None:
+        second = study.space.origin if isinstance(study.space, Depth) else None
+        more = (lambda: True) if second else self._in_time
+        with self._box(study) as told:
             contest = self.contest(told, second)
-            study.run(contest, more=more, told=lambda t: told(t, self.best()))
+            study.run(contest, more=more, told=lambda trial: told(trial, self.best()))
+
+    def _box(self, study: Study, about: str = "") -> AbstractContextManager[Told]:
+        """Show the trials of a study; with the main one those of operators."""
+        if study.name == STAGE_2:
+            return self.screen.trials(study.finished(), study.budget, about or "stage 2")
+        done = sum(s.finished() for n, s in self.studies.items() if n != STAGE_2)
+        return self.screen.trials(done, self.options.most, about, self._seconds_left())
 
     def contest(self, told: Told, reference: Candidate | None = None) -> Contest:
         """Return what scores a proposal."""
@@ -127,22 +140,21 @@ class Search:
 
     def _search(self, prepared: dict[str, Any]) -> None:
         """Race other operators if asked for; then the warm starts and what the sampler proposes."""
-        o, study, more = self.options, self.study, self._time_left(prepared)
+        o, study = self.options, self.study
         if again := sum(s.recover() for s in self.studies.values()):
             self.screen.say(f"{again} interrupted trial(s) queued again.")
         starts = warm_starts(o.experts, self.run.manifest.get("norms"))
         starts += [Start(n, Candidate.from_mapping(c)) for n, c in prepared["starts"].items()]
         noise = prepared["aa"]["differ"] / prepared["aa"]["items"]
         about = f"{study.sampler_name} d={len(study.space.knobs())} · A/A noise {noise:.1%}"
-        done = sum(s.finished() for s in self.studies.values())
         self._shown |= self._ended().keys()
-        with self.screen.trials(done, o.trials, about) as told:
+        with self._box(study, about) as told:
             contest = self.contest(told)
             self._race(contest, told)
             study.budget = self._left()
             self._queue(study, starts, min(10 + 2 * len(study.space.knobs()), o.trials // 2))
             with self.helpers():
-                study.run(contest, more=more, told=partial(self._show, told))
+                study.run(contest, more=self._in_time, told=partial(self._show, told))
             self._show(told)
 
     def _queue(self, study: Study, starts: Sequence[Start], room: int) -> None:
@@ -157,16 +169,20 @@ class Search:
         return max(1, self.options.trials - spent)
 
     def _race(self, contest: Contest, told: Told) -> None:
-        """Let operators race: equal trials each, and the better half goes on."""
+        """Let operators race: equal trials each, and the better half goes on.
+
+        They take about half of the trials, and at most half of the time.
+        """
         o, operators = self.options, [self.studies[name] for name in self.options.operators]
-        left, share = operators, max(2, o.trials // (4 * len(operators) or 1))
+        left, share = operators, max(2, (o.most or TRIALS) // (4 * len(operators) or 1))
+        more = partial(self._in_time, (o.seconds or 0) / 2)
         rounds = 1
         while left:
             for study in left:
                 study.budget = share * rounds
                 start = Start("defaults", Operators(o.experts, method=study.name).start())
                 self._queue(study, [start], share // 2)
-                study.run(contest, told=partial(self._show, told))
+                study.run(contest, more=more, told=partial(self._show, told))
             if len(left) == 1:
                 break
             left = sorted(left, key=self._best_value, reverse=True)[: (len(left) + 1) // 2]
@@ -177,16 +193,23 @@ class Search:
         best = best_of(study.trials(), self.objective)
         return self.objective.value(best.facts["means"]) - best.short if best else -1.0
 
-    def _time_left(self, prepared: dict[str, Any]) -> Callable[[], bool]:
-        o = self.options
-        reserve = cost(prepared, o)["after"] + prepared["seconds"]
+    def _seconds_left(self) -> float:
+        """Return the seconds that trials may still take if the verdict is to be in time."""
+        o, prepared = self.options, self.run.manifest["prepared"]
+        if o.seconds is None:
+            return math.inf
+        spent = prepared["seconds"] + busy(self._ended().values())
+        return float(o.seconds - spent - cost(prepared, o)["after"])
 
-        def more() -> bool:
-            done = list(self._ended().values())
-            one = sum(t.seconds for t in done) / max(1, len(done))
-            return o.seconds is None or not done or busy(done) + one + reserve < o.seconds
+    def _in_time(self, reserve: float = 0.0) -> bool:
+        """Say whether one more trial leaves so many seconds of the time.
 
-        return more
+        The first of the main study always does: without one there is nothing to confirm.
+        """
+        done = self._ended().values()
+        one = sum(t.seconds for t in done) / max(1, len(done))
+        first = not reserve and not self.study.finished()
+        return first or one + reserve < self._seconds_left()
 
     def _show(self, told: Told, _: object = None) -> None:
         """Show every trial that has ended since this was last called, whoever ran it."""
@@ -197,8 +220,8 @@ class Search:
         self._shown |= ended.keys()
 
     def _ended(self) -> dict[tuple[str, int], Trial]:
-        table = {(n, t.number): t for n, s in self.studies.items() for t in s.trials()}
-        return {key: t for key, t in table.items() if t.state in ("COMPLETE", "FAIL")}
+        ended = (t for t in self.trials() if t.state in ("COMPLETE", "FAIL"))
+        return {(t.study, t.number): t for t in ended}
 
     def _worth(self, best: Trial) -> dict[str, float]:
         """Return what a surface over the trials says of the best: its value when asked anew."""
@@ -250,7 +273,7 @@ class Search:
             self.run.write("stage1.json", first)
             self.studies[STAGE_2] = self._second(first)
         study, origin = self.studies[STAGE_2], Candidate.from_mapping(first["candidate"])
-        with self.screen.trials(study.finished(), study.budget, "stage 2") as told:
+        with self._box(study) as told:
             self._queue(study, [Start(STAGE_1, origin, raced=False)], study.budget // 2)
             contest = self.contest(told, origin)
             with self.helpers():

@@ -170,6 +170,7 @@ def _shrinkage(search: Search, winner: Candidate) -> Section:
 def _trials(search: Search) -> Section:
     rows: list[dict[str, Any]] = [
         {
+            "study": t.study,
             "number": t.number,
             "state": t.state,
             "source": t.source,
@@ -179,18 +180,20 @@ def _trials(search: Search) -> Section:
             "values": list(t.values),
         }
         | {k: v for k, v in t.facts.items() if k not in ("candidate", "source", "worker")}
-        for t in search.study.trials()
+        for t in search.trials()
     ]
     done = [r for r in rows if r["state"] == "COMPLETE"]
     full = [r for r in done if not r.get("raced_out")]
-    best = sorted(full, key=lambda r: (-sum(r["values"]), r["number"]))
-    again = {r.get("retry_of") for r in rows}  # cut off, and tried again: no failure
-    failed = sum(r["state"] == "FAIL" and r["number"] not in again for r in rows)
+    best = sorted(full, key=lambda r: (-sum(r["values"]), r["study"], r["number"]))
+    again = {(r["study"], r.get("retry_of")) for r in rows}  # cut off, and tried again: no failure
+    failed = sum(r["state"] == "FAIL" and (r["study"], r["number"]) not in again for r in rows)
     used = sum(r["items"] for r in done)
     shown = "number:#:count, source, about:candidate, values:score:values"
+    if len(studies := {r["study"] for r in rows}) > 1:
+        shown = f"study, {shown}"
     return section(
-        f"{len(done)} trials, {len(done) - len(full)} raced out, {failed} failed; {used} answers "
-        "on search items.",
+        f"{len(done)} trials{f' in {len(studies)} studies' if len(studies) > 1 else ''}, "
+        f"{len(done) - len(full)} raced out, {failed} failed; {used} answers on search items.",
         title="Best trials on search items",
         tables=[grid(shown, best[:BEST])],
         trials=rows,

@@ -25,7 +25,8 @@ from search.asked import Common
 
 FINGERPRINTS = "fingerprints.json"
 MADE_ANEW = (FINGERPRINTS, "likelihoods.json")
-MANY = 10_000  # trials, where only the time is limited
+TRIALS = 60  # unless told otherwise
+MANY = 10_000  # where only the time is limited
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Options(Common):
     command_items: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
     levels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    trials: int = 60
+    trials: int = TRIALS
     seconds: float | None = None
     n_search: int = 100
     n_select: int = 100
@@ -52,6 +53,11 @@ class Options(Common):
     shortlist: int = 5
     seed: int = 0
     confirm_seed: int = 0
+
+    @property
+    def most(self) -> int | None:
+        """Trials at most; None where only the time is limited."""
+        return self.trials if self.trials < MANY else None
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -210,6 +210,7 @@ class Study:
             facts=facts,
             seconds=(end - begin).total_seconds() if begin and end else 0.0,
             begun=begin.timestamp() if begin else 0.0,
+            study=self.name,
         )
 
     @property

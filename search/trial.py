@@ -22,6 +22,7 @@ class Trial:
     facts: Mapping[str, Any]
     seconds: float
     begun: float = 0.0  # seconds since 1970
+    study: str = ""
 
     @property
     def full(self) -> bool:

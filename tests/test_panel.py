@@ -1,5 +1,7 @@
 """What a terminal and a pipe show of a search: 80 columns, the best, what racing saved."""
 
+import pytest
+
 from merger.cli.screen import INSIDE, Panel, line, spark
 from search.candidate import Candidate
 from search.trial import Trial
@@ -33,6 +35,14 @@ def test_the_box_fits_and_says_where_the_search_stands():
     under_way = {"items": 50, "of": 300, "gap": -0.013}
     panel.tell(Trial(3, "RUNNING", best.candidate, "gp", (), under_way, 0.0), None)
     assert panel.lines()[-1].endswith("▓░░░░░░░   50/300  Δ -1.3")
+
+
+@pytest.mark.parametrize(("total", "count", "part"), [(None, "1", 6), (2, "1/2", 12)])
+def test_where_time_is_limited_the_end_is_told_by_it(total, count, part):
+    """Trials that nobody counts to are not shown; the bar is of what ends first."""
+    panel = Panel(1, total, seconds=1000.0)
+    panel.begun -= 250
+    assert panel.lines()[0] == f"search {'█' * part:░<24} {count} trials  ETA 12m30s"
 
 
 def test_a_pipe_gets_a_line_a_trial():

@@ -13,7 +13,7 @@ from search.ablation import Ablation, Facts, section_names
 from search.asked import Wanted
 from search.candidate import Candidate
 from search.draw import DRAWERS, draw, figures, save_figures, svg, ticks
-from search.effects import effects
+from search.effects import blind, effects
 from search.objective import parse
 from search.page import html
 from search.report import search_report, write
@@ -192,6 +192,8 @@ def test_a_margin_decides_what_is_equal():
     for margin, verdict in ((0.05, "equal"), (0.001, "unclear")):
         (row,) = effects({"x": ({"t": one}, {"t": other})}, objective, margin=margin)
         assert row["verdict"] == verdict
+        told = blind([row], margin)
+        assert ("nearest to equal is x, within ±0.8" in told) == (verdict == "unclear")
 
 
 def test_numbers_are_written_as_people_read_them():
@@ -215,6 +217,16 @@ def test_the_tally_of_trials_is_whole(run):
     search, document = run
     rows = document["sections"]["trials"]["trials"]
     assert sum(r["state"] == "COMPLETE" for r in rows) == search.study.finished() == 13
+
+
+def test_every_study_counts(tmp_path):
+    """Trials of other operators and of a second stage are in the tally, each with its study."""
+    search = synthetic.search(tmp_path / "r", trials=12, operators=("ties",), stage2=2)
+    found = search_report(search, search.go())["sections"]["trials"]
+    assert {r["study"] for r in found["trials"]} == {"merge", "ties", "stage2"}
+    done = sum(s.finished() for s in search.studies.values())
+    assert found["notes"][0].startswith(f"{done} trials in 3 studies, ")
+    assert found["tables"][0]["columns"][0][0] == "study"
 
 
 def test_the_committed_report_is_whole():

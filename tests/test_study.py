@@ -7,6 +7,7 @@ import pytest
 from merger.errors import SearchError, UnknownNameError, UsageError
 from search.candidate import Candidate
 from search.crash import mend_journal
+from search.run import MANY
 from search.samplers import derive_seed
 from search.space import Space
 from search.starts import Start, average
@@ -276,6 +277,15 @@ def test_a_time_limit_leaves_room_for_the_verdict(tmp_path):
     assert document["confirm"]
 
 
+def test_operators_leave_time_to_the_search(tmp_path):
+    """Where only the time is limited, operators end their race, and the reference is scored."""
+    options = {"trials": MANY, "seconds": 1.0, "operators": ("ties", "sce")}
+    search = synthetic.search(tmp_path / "r", **options)
+    assert search.go()["confirm"]
+    assert search.study.trials()[0].source == "paper"
+    assert len(search.trials()) < 60
+
+
 def test_time_is_told_by_the_clock():
     """Trials that workers ran side by side count once, and a pause between two is no work."""
     spans = [(100, 10), (105, 10), (107, 2), (200, 5)]
@@ -289,10 +299,10 @@ def test_a_worker_keeps_the_time_limit(tmp_path):
     """A worker leaves when the time is up, trials or not; what is not prepared it does not join."""
     search = synthetic.search(tmp_path / "r", trials=50, seconds=0.001)
     with pytest.raises(SearchError, match="not prepared"):
-        search.work(lambda trial, best: None)
+        search.work()
     search.go()
     worker = synthetic.search(tmp_path / "r")
-    worker.work(lambda trial, best: None)
+    worker.work()
     assert worker.study.finished() == 1
 
 

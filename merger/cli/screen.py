@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from math import inf
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from merger.cli.console import WIDTH, Progress, box, console, out, progress, say, table
-from merger.screen import Screen
+from merger.screen import Screen, clock
 
 if TYPE_CHECKING:
     from search.trial import Trial
@@ -36,13 +37,13 @@ class Terminal(Screen):
 
     @contextmanager
     def trials(
-        self, done: int, total: int, about: str = ""
+        self, done: int, total: int | None, about: str = "", seconds: float = inf
     ) -> Iterator[Callable[["Trial", "Trial | None"], None]]:
         """Show the trials as they go: a box on a terminal, a line for each finished one else."""
         if not console().is_terminal:
             yield lambda trial, best: None if trial.state == "RUNNING" else say(line(trial, best))
             return
-        panel = Panel(done, total, about)
+        panel = Panel(done, total, about, seconds)
         with box("merger search · Ctrl-C pauses, --resume continues", panel.lines) as refresh:
 
             def told(trial: "Trial", best: "Trial | None") -> None:
@@ -57,8 +58,9 @@ class Panel:
     """What is known of a search, from the trials that were told."""
 
     done: int
-    total: int
+    total: int | None
     about: str = ""
+    seconds: float = inf
     begun: float = field(default_factory=time.monotonic)
     history: list[float] = field(default_factory=list)
     items: list[int] = field(default_factory=list)  # of the trials that were finished here
@@ -92,13 +94,18 @@ class Panel:
 
     def lines(self) -> list[str]:
         """Return the lines inside the frame."""
-        made, filled = len(self.items), round(24 * min(1.0, self.done / max(1, self.total)))
-        left = (time.monotonic() - self.begun) / max(1, made) * max(0, self.total - self.done)
-        eta = f"{left / 60:.0f}m{left % 60:02.0f}s" if made else "…"
+        made, spent = len(self.items), time.monotonic() - self.begun
+        part, left = spent / self.seconds, max(0.0, self.seconds - spent)
+        if self.total:
+            part = max(part, self.done / self.total)
+            pace = spent / made if made else inf
+            left = min(left, pace * max(0, self.total - self.done))
+        count = f"{self.done}/{self.total}" if self.total else f"{self.done}"
+        eta = "…" if left == inf else clock(left)
         full = max(self.items, default=0) * made
         saved = full - sum(self.items)
         told = [
-            f"search {'█' * filled:░<24} {self.done}/{self.total} trials  ETA {eta}",
+            f"search {'█' * round(24 * min(1.0, part)):░<24} {count} trials  ETA {eta}",
             f"{self.about} · raced out {self.raced} ({self.raced / max(1, made):.0%}) · "
             f"{saved} answers saved ({saved / max(1, full):.0%})",
         ]

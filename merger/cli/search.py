@@ -110,8 +110,7 @@ def worker(*, join: Path) -> None:
     with pausing(f"merger worker --join {join}"):
         search = open_search(Run(join), screen, worker=name)
         screen.say(f"worker {name} joins {join}: {search.study.finished()} trials are done")
-        with screen.trials(search.study.finished(), search.options.trials) as told:
-            search.work(told)
+        search.work()
 
 
 @command("ablate", Wanted)
