@@ -5,10 +5,12 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from evals.ledger import Cell, Ledger, Row
 from merger.cli import app
+from merger.cli.app import main, pausing
 from merger.errors import EvalError, UnknownNameError, UsageError
 from tests.toy_folder import toy_folders  # noqa: F401  a fixture
 
@@ -94,8 +96,6 @@ def test_an_interrupted_run_says_how_to_go_on(toy_folders, here, monkeypatch):  
 
 def test_an_interrupt_in_disguise_pauses_too(monkeypatch, capsys):
     """Python 3.11 makes a RuntimeError of Ctrl-C while an import defines a class with fields."""
-    from merger.cli.app import main, pausing
-
     class Field:
         def __set_name__(self, owner, name):
             raise KeyboardInterrupt
@@ -113,6 +113,21 @@ def test_an_interrupt_in_disguise_pauses_too(monkeypatch, capsys):
     monkeypatch.setattr(module, "app", lambda words, **how: {}["a bug"])
     with pytest.raises(KeyError):
         main(["eval"])
+
+
+def test_the_end_of_a_file_is_no_pause(monkeypatch):
+    """Typer takes it for Ctrl-D; of a file that ends too early it is a mistake like others."""
+    broken = typer.Typer()
+
+    @broken.command()
+    def command():
+        raise EOFError
+
+    monkeypatch.setattr(sys.modules["merger.cli.app"], "app", broken)
+    with pytest.raises(typer.Abort) as raised:
+        main([])
+    assert isinstance(raised.value.__cause__, EOFError)
+
 
 
 def test_sampled_scores_are_labelled(toy_folders, here):  # noqa: F811

@@ -90,10 +90,10 @@ def main(words: Sequence[str] | None = None) -> None:
             raise
         place = error.filename2 or error.filename or "the disk"
         _fail(MergerError(f"{place}: {error.strerror}", _SYSTEM[error.errno]))
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if _interrupted(error):
+        if _interrupted(error):  # typer makes an Abort of it; of the end of a file, too
             sys.exit(130)
         kind = f"{type(error).__module__}.{type(error).__name__}"
         if kind not in _DATABASE:
