@@ -40,13 +40,16 @@ class Comparison:
         return (f"{100 * r.difference:+.1f}", interval, f"{r.wins}/{r.losses}", p)
 
 
-def visible(comparisons: Sequence[Comparison]) -> str:
-    """Say which differences the items could have shown."""
-    told = {f"{labelled(c.task, c.measure)} {100 * c.result.mde:.1f}" for c in comparisons}
-    return (
+def visible(comparisons: Sequence[Comparison]) -> list[str]:
+    """Say which differences the items could have shown, and which they rule out."""
+    named = [(labelled(c.task, c.measure), c.result) for c in comparisons]
+    seen = sorted({f"{name} {100 * r.mde:.1f}" for name, r in named})
+    out = sorted({f"{name} {100 * r.margin:.1f}" for name, r in named})
+    return [
         "Differences these items show four times out of five, in points (smaller ones are mostly "
-        f"missed): {', '.join(sorted(told))}."
-    )
+        f"missed): {', '.join(seen)}.",
+        f"Larger ones they rule out (two one-sided t tests, 5 %): {', '.join(out)}.",
+    ]
 
 
 def compare_scores(

@@ -30,7 +30,8 @@ class Interval(NamedTuple):
 class Paired(NamedTuple):
     """A paired comparison: how often each side alone was right, the difference, its interval, p.
 
-    `mde` is the smallest difference that so many items would show.
+    `mde` is the smallest difference that so many items would show, `margin` the smallest that they
+    rule out (5 %).
     """
 
     n: int
@@ -40,6 +41,7 @@ class Paired(NamedTuple):
     ci95: Interval
     p: float
     mde: float
+    margin: float
 
 
 def wilson(successes: float, n: int, level: float = 0.95) -> Interval:
@@ -172,6 +174,7 @@ def compare(
         p=mcnemar_exact(wins, losses) if binary else sign_flip(d, clusters, seed=seed),
         # No pair differed: what could be seen is as if one had.
         mde=mde(x.size, max(float(d.std()), math.sqrt(1 / x.size))) if x.size else math.inf,
+        margin=tost_margin(d),
     )
 
 
@@ -216,17 +219,19 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def tost(diffs: ArrayLike, margin: float) -> float:
-    """Return the p of "not within ±margin": two one-sided t tests; small means equivalent."""
-    from scipy.special import stdtr
+def tost_margin(diffs: ArrayLike, alpha: float = 0.05) -> float:
+    """Return the margin within which paired scores are equivalent: two one-sided t tests say so.
+
+    The least m at which "the mean difference is not within ±m" has p = alpha; where all pairs
+    differ alike it is as if one did not. Of fewer than two pairs of scores in [0, 1] it is 1.
+    """
+    from scipy.special import stdtrit
 
     x = np.asarray(diffs, dtype=float)
     if x.size < 2:
         return 1.0
-    mean, error = float(x.mean()), float(x.std(ddof=1)) / math.sqrt(x.size)
-    if error == 0:
-        return 0.0 if abs(mean) < margin else 1.0
-    return float(stdtr(x.size - 1, (abs(mean) - margin) / error))
+    spread = float(x.std(ddof=1)) or math.sqrt(1 / x.size)
+    return abs(float(x.mean())) + float(stdtrit(x.size - 1, 1 - alpha)) * spread / math.sqrt(x.size)
 
 
 def pass_at_k(correct: int, n: int, k: int) -> float:

@@ -170,13 +170,8 @@ def _draw(
         # A string seed is stable everywhere.
         draft = task.draw(Random(f"{address}/{attempt}"), level)
         if bucket(draft.canonical) in SPLITS[split]:
-            place: dict[str, Any] = {
-                "task": task.name,
-                "version": task.version,
-                "level": level,
-                "split": split,
-            }
-            return Item(**vars(draft), **place, id=address), attempt
+            how: dict[str, Any] = {"version": task.version, "level": level, "split": split}
+            return Item(**vars(draft), **how, id=address, task=task.name), attempt
     raise EvalError(f"no instance of {address} found in 10,000 draws", "Its capacity is exhausted.")
 
 

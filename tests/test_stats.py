@@ -94,14 +94,15 @@ def test_mde_is_the_power_formula():
     assert stats.mde(n, math.sqrt(0.10)) <= 0.02 < stats.mde(n - 1, math.sqrt(0.10))
 
 
-def test_tost_is_two_t_tests():
-    """Equivalence is the larger p of two one-sided t tests."""
-    d = np.array([0.1, -0.1, 0.05, 0.0, 0.1, -0.05])
-    upper = sps.ttest_1samp(d, 0.2, alternative="less").pvalue
-    lower = sps.ttest_1samp(d, -0.2, alternative="greater").pvalue
-    assert stats.tost(d, 0.2) == pytest.approx(max(upper, lower))
-    assert stats.tost([0.0, 0.0], 0.01) == 0.0
-    assert stats.tost([0.3, 0.3], 0.01) == 1.0
+def test_the_margin_is_where_two_t_tests_give_five_percent():
+    """Equivalence is the larger p of two one-sided t tests; without spread one pair is assumed."""
+    d = np.array([0.1, -0.1, 0.05, 0.0, 0.1, -0.9])
+    margin = stats.tost_margin(d)
+    upper = sps.ttest_1samp(d, margin, alternative="less").pvalue
+    lower = sps.ttest_1samp(d, -margin, alternative="greater").pvalue
+    assert max(upper, lower) == pytest.approx(0.05)
+    assert stats.tost_margin(np.zeros(400)) == pytest.approx(1.649 / 400, rel=1e-3)
+    assert stats.tost_margin([0.3]) == 1.0
 
 
 @given(n=st.integers(1, 12), data=st.data())
@@ -200,7 +201,7 @@ def test_no_test_errs_more_often_than_it_says():
         d = rng.uniform(-1, 1, 40)
         flips += stats.sign_flip(d, n=400, seed=seed) < 0.05
         family += min(stats.holm(rng.uniform(size=5).tolist())) < 0.05
-        alike += stats.tost(rng.normal(0.1, 0.3, 60), 0.1) < 0.05
+        alike += stats.tost_margin(rng.normal(0.1, 0.3, 60)) < 0.1
     slack = 3 * math.sqrt(0.05 * 0.95 / 800)
     assert max(flips, family, alike) / 800 <= 0.05 + slack
     assert min(flips, family, alike) / 800 >= 0.05 - slack
