@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from merger.checkpoint import open_checkpoint
 from merger.cli import app
 from merger.errors import MismatchError
+from merger.experts import resolve
 from merger.geometry import labels, lineage, measure
 from tests.checkpoints import llama_tensors, write_model
 
@@ -88,6 +89,32 @@ def test_nothing_to_divide_by_is_none(tmp_path):
     assert figures["bf16_survive"][0] is None
     assert "NaN" not in json.dumps(geometry.to_json())
     assert lineage(geometry)[0].kind == "identical"
+
+
+@pytest.mark.parametrize("sample", [None, 16_384])
+@pytest.mark.parametrize("ground", ["base", "ded", "ind", "abd"])
+def test_embedded_siblings_are_no_base(ground, sample):
+    """Any embedded expert as base of the two others is told, though training drifts."""
+    found = {n: open_checkpoint(resolve(n).path) for n in {ground, "ded", "ind", "abd"}}
+    experts = {n: found[n] for n in ("ded", "ind", "abd") if n != ground}
+    for pair in combinations(experts, 2):
+        two = {n: found[n] for n in pair}
+        verdicts = lineage(measure(found[ground], two, base_name=ground, sample=sample))
+        expected = "fine" if ground == "base" else "sibling base"
+        assert {v.kind for v in verdicts} == {expected}
+
+
+def test_what_is_related_by_right_is_no_sibling(tmp_path):
+    """A merge beside one of its parts, or two trainings alike in some layers alone, are fine."""
+    base = noise(llama_tensors(layers=4), 1.0, 8)
+    one, two = noise(base, 0.2, 1), noise(base, 0.2, 2)
+    joined = {n: one[n] + two[n] - base[n] for n in base}
+    near = {n: (one if n.split(".")[2:3] in (["0"], ["1"]) else two)[n] for n in base}
+    found = opened(tmp_path, {"base": base, "one": one, "joined": joined, "near": near})
+    for other in ("joined", "near"):
+        geometry = measure(found["base"], {n: found[n] for n in ("one", other)})
+        assert geometry.total().figures()["pairs"]["0,1"]["cosine"] > 0.4
+        assert "sibling base" not in {v.kind for v in lineage(geometry)}
 
 
 @pytest.mark.parametrize("sample", [None, 40])

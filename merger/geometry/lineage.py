@@ -4,8 +4,11 @@ Fine-tuning moves weights by little, and unrelated models are almost orthogonal 
 A wrong base shows in what experts have in common: each task vector then is one same way (from that
 base to the model they really started from) and a part of its own, so all inner products are equal
 and not small. A sibling, itself another expert of that start, has the same way in its own weights,
-the other way round. Two steps of one run point the same way while others do not. Thresholds were
-set on simulated families (tests) and on the embedded one, where specialists meet at 0.03.
+the other way round; where training drifts along the weights too, that is hidden, but two experts
+and a sibling are still three models at one distance from each other, in every layer alike, while a
+base lies nearer to its experts than they to each other. Two steps of one run point the same way
+while others do not. Thresholds were set on simulated families (tests) and on the embedded one, in
+which specialists meet at 0.03.
 """
 
 from __future__ import annotations
@@ -100,22 +103,30 @@ def _alone(geometry: Geometry, sums: Sums, i: int) -> Verdict:
 
 def _together(geometry: Geometry, sums: Sums, kin: list[int]) -> dict[int, tuple[str, str]]:
     """Judge experts by what they have in common: expert -> kind and reason, where there is one."""
-    dots = sums.dots[np.ix_(kin, kin)]
+    dots, base = sums.dots[np.ix_(kin, kin)], short(geometry.base)
     lengths = np.sqrt(np.diag(dots))
     cosines = dots / np.outer(lengths, lengths)
     pairs = np.triu_indices(len(kin), 1)
     inner, angles = dots[pairs], cosines[pairs]
     low, high = float(angles.min()), float(angles.max())
     equal = low > 0 and len(kin) > 2 and inner.max() < ALIKE * inner.min()
-    opposed = _opposed(-sums.along[kin], float(inner.mean()))
-    if low >= COMMON or (low >= SHARED and equal) or (low >= HINT and opposed):
+    sign = ""
+    if low >= HINT and _opposed(-sums.along[kin], float(inner.mean())):
+        sign = f"{base} itself went it the other way round"
+    elif low >= SHARED and _at_one_distance(dots) and _even(geometry, kin):
+        sign = f"{base} lies as far from them as they from each other, in every layer alike"
+    if low >= COMMON or (low >= SHARED and equal) or sign:
         way = float(np.sqrt(inner.mean() / sums.base))
-        told = f"all task vectors share a way of {way:.3g} |{short(geometry.base)}| "
+        told = f"all task vectors share a way of {way:.3g} |{base}| "
         told += f"(cosines {low:.2f} to {high:.2f})"
         ends = [m for m, i in enumerate(kin) if dots[m, m] < ALIKE * inner.mean()]
-        start = short(geometry.experts[kin[ends[0]]]) if len(ends) == 1 else ""
-        kind, why = _shared(short(geometry.base), told, start, opposed=opposed, two=len(kin) == 2)
-        return dict.fromkeys(kin, (kind, why))
+        end = f"; {short(geometry.experts[kin[ends[0]]])} lies at its end" if len(ends) == 1 else ""
+        if sign:
+            text = f"wrong base? {base} looks like a sibling, one more child of their start: {told}"
+            return dict.fromkeys(kin, ("sibling base", f"{text}, and {sign}{end}"))
+        text = f"wrong base? they started from a model nearer to them than {base}: {told}{end}"
+        lone = "; or they are steps of one run" if len(kin) == 2 else ""
+        return dict.fromkeys(kin, ("wrong base", text + lone))
     found = {}
     for m, n in zip(*pairs, strict=True):
         if cosines[m, n] >= COMMON:
@@ -131,10 +142,17 @@ def _opposed(against: Array, way: float) -> bool:
     return bool(way > 0 and np.all(against > way / ALIKE**2) and np.all(against < way * ALIKE**2))
 
 
-def _shared(base: str, told: str, start: str, *, opposed: bool, two: bool) -> tuple[str, str]:
-    end = f"; {start} lies at its end" if start else ""
-    if opposed:
-        text = f"{base} looks like a sibling, one more child of their start: {told}, which {base}"
-        return "sibling base", f"wrong base? {text} itself went the other way round{end}"
-    text = f"wrong base? they started from a model nearer to them than {base}: {told}{end}"
-    return "wrong base", text + ("; or they are steps of one run" if two else "")
+def _at_one_distance(dots: Array) -> bool:
+    """Say whether experts are as far from each other as from the base."""
+    squares = np.diag(dots)
+    between = (squares[:, None] + squares - 2 * dots)[np.triu_indices(len(dots), 1)]
+    apart = np.sqrt([*squares, *between])
+    return bool(apart.max() < ALIKE * apart.min())
+
+
+def _even(geometry: Geometry, kin: list[int]) -> bool:
+    """Say whether the first two experts meet at about one angle in all layers, three or more."""
+    i, j = kin[:2]
+    layers = [s.dots for name, s in geometry.by_layer().items() if name[-1].isdigit()]
+    cosines = [float(d[i, j] / np.sqrt(d[i, i] * d[j, j] or 1)) for d in layers]
+    return len(cosines) > 2 and 0 < max(cosines) < ALIKE * min(cosines)
