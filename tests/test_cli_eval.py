@@ -138,7 +138,7 @@ def test_sampled_scores_are_labelled(toy_folders, here):  # noqa: F811
     told = [model["tasks"]["arithmetic"]["measure"] for model in document["models"]]
     assert [*told, document["pairs"][0]["measure"]] == ["avg@3"] * 3
     for shown in (run(*words), run("compare", *toy_folders)):
-        assert shown.stdout.count("arithmetic avg@3 ") == 4
+        assert shown.stdout.count("arithmetic avg@3 ") == 5
 
 
 def test_own_items_are_scored_by_the_check_asked_for(toy_folders, here):  # noqa: F811

@@ -1,16 +1,32 @@
 """The learning curve: read back after a kill, thinned for a terminal, drawn as a picture."""
 
+import json
+
 import pytest
 
-from recipes.rl.curve import draw, read_curve, thinned
+from merger.errors import RecipeError
+from recipes.rl.curve import draw, read_curve, read_record, thinned
 
-ROWS = [{"step": n, "reward": float(n), "correct": n / 50, "length": 3.0} for n in range(1, 51)]
+SAME = {"format": 1.0, "worked": 1.0, "length": 3.0}
+ROWS = [{"step": n, "reward": float(n), "correct": n / 50, **SAME} for n in range(1, 51)]
 
 
 def test_a_line_that_a_kill_cut_off_is_no_row(tmp_path):
     """Whole lines end with a line feed; what follows the last one is made again."""
-    (tmp_path / "curve.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
-    assert read_curve(tmp_path) == [{"step": 1}, {"step": 2}]
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS[:2])
+    (tmp_path / "curve.jsonl").write_text(lines + '{"ste')
+    assert read_curve(tmp_path) == ROWS[:2]
+
+
+@pytest.mark.parametrize("line", [b"{", b"[]", b'{"step": 2}', b"\xff", b"null", b""])
+def test_a_damaged_folder_is_named(line, tmp_path):
+    """Whatever a disk or a hand made of a curve or of its settings is told in two lines."""
+    (tmp_path / "curve.jsonl").write_bytes(json.dumps(ROWS[0]).encode() + b"\n" + line + b"\n")
+    with pytest.raises(RecipeError, match=r"curve\.jsonl:2 is damaged"):
+        read_curve(tmp_path)
+    (tmp_path / "settings.json").write_bytes(line[:6])
+    with pytest.raises(RecipeError, match=r"settings\.json is damaged"):
+        read_record(tmp_path)
 
 
 def test_thinning_averages_neighbours():

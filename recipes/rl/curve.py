@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from merger.errors import RecipeError
 
 CURVE = "curve.jsonl"
 RECORD = "settings.json"
@@ -25,6 +28,7 @@ METRICS = {
     "truncated": "completions/clipped_ratio",
     "grad_norm": "grad_norm",
 }
+_TOLD = ("reward", "correct", "format", "worked", "length")
 Row = Mapping[str, Any]
 
 
@@ -50,23 +54,50 @@ def line(row: Row, steps: int) -> str:
 
 
 def read_curve(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a folder's curve; a last line that a kill cut off is none."""
+    """Return the rows of a folder's curve; a last line that a kill cut off is none.
+
+    Raises a `RecipeError` for a line that is no step.
+    """
     path = folder / CURVE
-    text = path.read_text() if path.exists() else ""
-    return [json.loads(row) for row in text.splitlines(keepends=True) if row.endswith("\n")]
+    text = path.read_text(errors="replace") if path.exists() else ""
+    rows = []
+    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
+        row = _object(line)
+        if not all(isinstance(row.get(key), int | float) for key in ("step", *_TOLD)):
+            raise RecipeError(f"{path}:{number} is damaged: no step of a run", _mend(folder))
+        rows.append(row)
+    return rows
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the settings of a run of RL; `RecipeError` where they are damaged."""
+    path = folder / RECORD
+    if not (found := _object(path.read_text(errors="replace"))):
+        raise RecipeError(f"{path} is damaged: no settings of a run", _mend(folder))
+    return found
+
+
+def _object(text: str) -> dict[str, Any]:
+    """Return the JSON object that a text is, or an empty one."""
+    with suppress(ValueError):
+        return dict(found) if isinstance(found := json.loads(text), dict) else {}
+    return {}
+
+
+def _mend(folder: Path) -> str:
+    return f"Restore it, or remove {folder} to train again."
 
 
 def tell(model: Path) -> dict[str, Any]:
     """Return the facts of a model that RL made: its task, its first and its last steps."""
-    rows, settings = read_curve(model), json.loads((model / RECORD).read_text())
+    rows, settings = read_curve(model), read_record(model)
     facts = {key: settings[key] for key in ("task", "algorithm", "reward")}
     return facts | {"steps": len(rows), "first": mean(rows[:ENDS]), "last": mean(rows[-ENDS:])}
 
 
 def mean(rows: Sequence[Row]) -> dict[str, float]:
     """Average the columns that tell how a run went."""
-    keys = ("reward", "correct", "format", "worked", "length")
-    return {key: round(sum(row[key] for row in rows) / max(1, len(rows)), 4) for key in keys}
+    return {key: round(sum(row[key] for row in rows) / max(1, len(rows)), 4) for key in _TOLD}
 
 
 def thinned(rows: Sequence[Row], column: str, width: int) -> list[float]:

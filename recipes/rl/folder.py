@@ -20,7 +20,7 @@ from merger.checkpoint import open_checkpoint
 from merger.checkpoint.place import partial_of
 from merger.checkpoint.sidecar import copy_sidecar, dominant
 from merger.errors import OutputError
-from recipes.rl.curve import CURVE, RECORD, draw, read_curve
+from recipes.rl.curve import CURVE, RECORD, draw, read_curve, read_record
 
 
 def fingerprint(model: Path) -> str:
@@ -46,8 +46,7 @@ class Workplace:
         self.trainer = self.part / "trainer"  # its checkpoints, and the completions it saw
         if out.exists():
             raise OutputError(f"{out} exists", "Choose another OUT or remove it.")
-        left = self.part / RECORD
-        before = json.loads(left.read_text()) if left.exists() else self.record
+        before = read_record(self.part) if (self.part / RECORD).exists() else self.record
         if before != self.record:
             keys = sorted(k for k in {*before, *self.record} if before.get(k) != self.record.get(k))
             law = f"{self.part} is left from a run that differs in {', '.join(keys)}"
