@@ -23,6 +23,7 @@ from merger.lines import read_yaml
 
 FILE = "merger.yaml"
 CARD = "README.md"
+_NOTES = 20  # shown on the card; merger.yaml has all
 _PACKAGES = ("merger", "torch", "transformers", "safetensors")
 _SNAPSHOT = re.compile(r"models--(?P<org>[^/]+?)--(?P<name>[^/]+)/snapshots/(?P<rev>[0-9a-f]+)")
 
@@ -140,7 +141,11 @@ def _card(title: str, document: Mapping[str, Any]) -> str:
         "\n".join(chosen) or "The weights were given by hand; nothing was searched.",
     ]
     if notes := facts.get("notes"):
-        parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
+        told = "\n".join(f"- {note}" for note in notes[:_NOTES])
+        for place, name in short.items():
+            told = told.replace(place, name)
+        more = f"\n- {len(notes) - _NOTES} more in {FILE}" if len(notes) > _NOTES else ""
+        parts += ["## Notes", told + more]
     return "\n\n".join(parts) + "\n"
 
 

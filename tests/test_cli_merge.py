@@ -52,6 +52,21 @@ def test_settings_may_speak_of_one_expert(merger):
     assert json.loads(told.stdout)["steps"][0]["knobs"]["density"] == [0.3, 1.0]
 
 
+def test_explain_shows_every_knob_in_which_tensors_differ(merger, tmp_path):
+    """A knob of the whole merge with a filter is a column; one that is the same is in the title."""
+    rules = [{"filter": "mlp", "value": 0.25}, {"value": 0.5}]
+    document = {"merge_method": "slerp", "base_model": "base", "models": [{"model": "ded"}]}
+    (tmp_path / "m.yml").write_text(yaml.safe_dump(document | {"parameters": {"t": rules}}))
+    told = merger("explain", "m.yml").stdout.splitlines()
+    assert told[0] == "slerp"
+    rows = {line.split()[0]: line.split() for line in told if line.strip()}
+    assert rows["tensor"][1] == "t"
+    assert rows["model.layers.0.mlp.up_proj.weight"][1] == "0.25"
+    assert rows["model.layers.0.self_attn.q_proj.weight"][1] == "0.5"
+    (tmp_path / "m.yml").write_text(yaml.safe_dump(document | {"parameters": {"t": 0.5}}))
+    assert merger("explain", "m.yml").stdout.splitlines()[0] == "slerp, t 0.5"
+
+
 def test_dtype_is_written_and_stated(merger, tmp_path):
     """--dtype bf16 rounds the weights and restates config.json."""
     assert merger("merge", *FLAGS, "--dtype", "bf16", "out").exit_code == 0

@@ -88,6 +88,19 @@ def test_the_card_opens_with_front_matter(merged):
     assert str(merged[0].parent) not in text
 
 
+def test_a_card_of_many_drops_is_short_and_names_no_folder(merged, tmp_path):
+    """Stacks drop hundreds of tensors: the card shows some, merger.yaml all; no folder is named."""
+    out, inputs = merged
+    drops = [f"dropped {n} of {tmp_path / 'base'}: outside the slices" for n in range(300)]
+    spec = {"merge_method": "linear", "base_model": str(tmp_path / "base")}
+    write_provenance(out, spec, [Input(n, c) for n, c in inputs.items()], drops)
+    text = (out / "README.md").read_text()
+    assert "dropped 0 of base: outside" in text
+    assert "- 280 more in merger.yaml" in text
+    assert str(tmp_path) not in text
+    assert len(yaml.safe_load((out / "merger.yaml").read_text())["provenance"]["notes"]) == 300
+
+
 def test_a_search_fills_in_what_was_selected_on(merged):
     """The selection replaces the sentence, twice if need be, and stands in merger.yaml too."""
     out, _ = merged

@@ -14,9 +14,10 @@ _UNITS = ("B", "kB", "MB", "GB", "TB")
 def plan_table(plan: Plan) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Return columns and one row per output tensor: what it is made of, format, bytes.
 
-    A knob of each expert is a column of its own, its values in the experts' order.
+    A knob of each expert is a column of its own, its values in the experts' order, and so is one of
+    the whole merge where tensors differ in it.
     """
-    each = [name for name, knob in plan.spec.operator.knobs.items() if knob.each]
+    each = [name for name in plan.spec.operator.knobs if name not in _shared(plan)]
     laid = ["from"] if not plan.spec.experts or plan.copied else []
     rows = [
         (s.name, *(_from(s) for _ in laid), *_cells(s, each), s.dtype, bytes_text(s.nbytes))
@@ -59,14 +60,19 @@ def conservation(plan: Plan) -> str:
 
 
 def shared_text(plan: Plan) -> str:
-    """Say the operator and the knobs of the whole merge; where tensors differ, first … last."""
-    told = [plan.spec.method]
-    for name, knob in plan.spec.operator.knobs.items():
-        if knob.each or not plan.merged:
-            continue
-        ends = dict.fromkeys((plan.merged[0].knobs[name], plan.merged[-1].knobs[name]))
-        told.append(f"{name} {' … '.join(map(_value, ends))}")
-    return ", ".join(told)
+    """Say the operator and the knobs that are one for the whole merge."""
+    told = (f"{name} {_value(value)}" for name, value in _shared(plan).items())
+    return ", ".join([plan.spec.method, *told])
+
+
+def _shared(plan: Plan) -> dict[str, Any]:
+    """Return the knobs of the whole merge in which no tensor differs from another."""
+    values = {
+        name: {step.knobs[name] for step in plan.merged}
+        for name, knob in plan.spec.operator.knobs.items()
+        if not knob.each
+    }
+    return {name: found.pop() for name, found in values.items() if len(found) == 1}
 
 
 def bytes_text(count: float) -> str:
