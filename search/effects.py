@@ -17,7 +17,7 @@ import numpy as np
 from evals.stats import compare, draw_counts, holm, mde, sign_flip
 from search.objective import Marks, Objective, Scores, means
 from search.racing import Tally, flip_test, tally
-from search.tables import Column, Section, columns, figure
+from search.tables import Column, Section, brief, columns, figure
 from search.world import Answers
 
 ALPHA = 0.05
@@ -188,7 +188,8 @@ def holmed(rows: Rows) -> Rows:
 
 def per_task(tasks: Sequence[Any], kind: str = "signed") -> list[Column]:
     """Return a column for each task of a gain."""
-    return [[f"task {t.name}", t.alias[:7], kind, False] for t in tasks]
+    heads = brief([t.alias for t in tasks])
+    return [[f"task {t.name}", head, kind, False] for t, head in zip(tasks, heads, strict=True)]
 
 
 def forest(name: str, title: str, rows: Rows, key: str = "difference") -> Section:

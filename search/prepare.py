@@ -96,7 +96,7 @@ def announce(facts: dict[str, Any], options: Options, objective: Objective, scre
     most, rate = cost(facts, options), 1 / facts["seconds_per_answer"]
     after = facts["seconds"] + most["after"]  # what the trials leave to do is done, however long
     if options.seconds is not None and max(after, options.seconds) < most["seconds"]:
-        told = "as told" if after < options.seconds else "select and confirm alone"
+        told = "the time given" if after < options.seconds else "select and confirm alone"
         say(f"Cost: {clock(max(after, options.seconds))}, {told}, at {rate:.1f} answers a second.")
         return
     say(
@@ -110,8 +110,8 @@ def answers_of(options: Options) -> tuple[int, int]:
     names = 2 + len(references(options.experts))
     after = options.shortlist * options.n_select + (1 + names) * options.n_confirm
     after += options.stage2 * options.n_search
-    tasks = len(options.tasks)
-    return tasks * (options.trials * options.n_search + after), tasks * after
+    tasks, guards = len(options.tasks), len(options.guard) * (1 + names) * options.n_confirm
+    return tasks * (options.trials * options.n_search + after) + guards, tasks * after + guards
 
 
 def cost(facts: dict[str, Any], options: Options) -> dict[str, float]:

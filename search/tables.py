@@ -38,6 +38,14 @@ def columns(text: str) -> list[Column]:
     return made
 
 
+def brief(names: Sequence[str], width: int = 7) -> list[str]:
+    """Return names cut to a width: their beginnings, or where these are alike their ends."""
+    heads = [n if len(n) <= width else f"{n[: width - 1]}…" for n in names]
+    tails = [n if len(n) <= width else f"…{n[1 - width :]}" for n in names]
+    known = (told for told in (heads, tails) if len(set(told)) == len(names))
+    return next(known, [f"{i}: {head}" for i, head in enumerate(heads, 1)])
+
+
 def grid(
     shown: str | Sequence[Column], rows: Iterable[Mapping[str, Any]], title: str = ""
 ) -> Section:

@@ -1,7 +1,11 @@
 """What a terminal and a pipe show of a search: 80 columns, the best, what racing saved."""
 
-import pytest
+import io
 
+import pytest
+from rich.console import Console
+
+from merger.cli.console import box
 from merger.cli.screen import INSIDE, Panel, line, spark
 from search.candidate import Candidate
 from search.trial import Trial
@@ -58,3 +62,13 @@ def test_a_pipe_gets_a_line_a_trial():
 def test_sparks_span_their_range():
     """The least is the lowest block, the largest the highest."""
     assert spark([0.1, 0.5, 0.3]) == "▁█▄" or spark([0.1, 0.5, 0.3]) == "▁█▅"
+
+
+def test_the_cursor_waits_below_the_box(monkeypatch):
+    """A terminal writes ^C on a line of its own, not behind the frame, which would break it."""
+    file = io.StringIO()
+    terminal = Console(file=file, force_terminal=True, width=80)
+    monkeypatch.setattr("merger.cli.console.console", lambda: terminal)
+    with box("title", lambda: ["inside"]) as refresh:
+        refresh()
+        assert file.getvalue().endswith("╯\n")

@@ -21,6 +21,7 @@ from search.tables import (
     ORDER,
     WRITERS,
     between,
+    brief,
     cell,
     chance,
     markdown,
@@ -202,6 +203,19 @@ def test_numbers_are_written_as_people_read_them():
     assert (signed(-0.031), signed(0.031), signed(-0.0001)) == ("−3.1", "+3.1", "0.0")
     assert (chance(0.00001), chance(0.0271)) == ("<.001", ".027")
     assert (cell("points", None), cell("won", [3, 1]), cell("share", 0.5)) == ("–", "3/1", "50%")
+
+
+@pytest.mark.parametrize(
+    ("names", "heads"),
+    [
+        (["ded", "arithmetic"], ["ded", "arithm…"]),
+        (["questions_german", "questions_english"], ["…german", "…nglish"]),
+        (["x" * 9 + "a" * 9, "x" * 9 + "b" + "a" * 8, "y"], ["1: xxxxxx…", "2: xxxxxx…", "3: y"]),
+    ],
+)
+def test_heads_of_tasks_tell_them_apart(names, heads):
+    """Names are cut to what a column holds, their ends where they begin alike."""
+    assert brief(names) == heads
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.2, 0.13), (3, 3), (0.001, 0.002)])

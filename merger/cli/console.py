@@ -122,13 +122,18 @@ def progress(label: str, total: int, *, every: bool = False) -> Iterator[Progres
 
 @contextmanager
 def box(title: str, lines: Callable[[], list[str]]) -> Iterator[Callable[[], None]]:
-    """Show a framed box of lines, drawn anew four times a second; yields what draws it at once."""
+    """Show a framed box of lines, drawn anew four times a second; yields what draws it at once.
+
+    The line below it is the terminal's own: there it writes ^C, and not behind the frame, where a
+    line that is broken would leave a border on the screen.
+    """
+    from rich.console import Group
     from rich.live import Live
     from rich.panel import Panel
     from rich.text import Text
 
     def draw() -> Any:
-        return Panel(Text("\n".join(lines()), no_wrap=True), title=title, width=WIDTH)
+        return Group(Panel(Text("\n".join(lines()), no_wrap=True), title=title, width=WIDTH), "")
 
     with Live(get_renderable=draw, console=console(), refresh_per_second=4, transient=True) as live:
         yield live.refresh
