@@ -10,6 +10,7 @@ their own.
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -44,16 +45,16 @@ def answer_all(
     answerer: Answerer, asked: Sequence[Ask], *, encode: Callable[[str], list[int]]
 ) -> list[Completion]:
     """Answer in the order asked; the k-th time a context occurs it is sample k."""
-    counts: dict[str, int] = {}
-    grouped: dict[Settings, list[Request]] = {}
+    counts = Counter[str]()
+    grouped = defaultdict[Settings, list[Request]](list)
     order = []
     for ask in asked:
-        sample = counts[ask.context] = counts.get(ask.context, -1) + 1
-        request = _request(answerer, ask, sample, encode(ask.context))
-        grouped.setdefault(ask.settings, []).append(request)
-        order.append((ask.settings, ask.context, sample))
+        request = _request(answerer, ask, counts[ask.context], encode(ask.context))
+        counts[ask.context] += 1
+        grouped[ask.settings].append(request)
+        order.append((ask.settings, request))
     done = {
-        (settings, request.name, request.sample): completion
+        (settings, request): completion
         for settings, requests in grouped.items()
         for group in answerer.run(requests, settings)
         for request, completion in group

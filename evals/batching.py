@@ -90,25 +90,23 @@ def _order(row: _Row) -> tuple[int, int, str, int]:
     return (-length, -request.budget, request.name, request.sample)
 
 
+@dataclass
 class _Batch:
     """The rows being answered, their cache, the token each says next, and who waits for a place."""
 
-    def __init__(
-        self,
-        decoder: Decoder,
-        answerer: Answerer,
-        settings: Settings,
-        waiting: list[_Row],
-        most: int,
-        slots: int,
-        stop: Event,
-    ) -> None:
-        self.decoder, self.stop = decoder, stop
-        self.ends, self.text, self.settings = answerer.ends, answerer.text, settings
-        self.waiting, self.most = waiting, min(most, len(waiting))
-        self.rows: list[_Row] = []
-        self.cache = decoder.room(self.most, slots, answerer.memory)
-        self.next: Tensor = torch.empty(0, dtype=torch.long)
+    decoder: Decoder
+    answerer: Answerer
+    settings: Settings
+    waiting: list[_Row]
+    most: int
+    slots: int
+    stop: Event
+    rows: list[_Row] = field(default_factory=list)
+    next: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.long))
+
+    def __post_init__(self) -> None:
+        self.most = min(self.most, len(self.waiting))
+        self.cache = self.decoder.room(self.most, self.slots, self.answerer.memory)
 
     def walk(self) -> Iterator[list[Answered]]:
         """Answer what waits, until all is done or the walk is stopped."""
@@ -174,7 +172,7 @@ class _Batch:
             if row.done:
                 continue
             row.said.append(token)
-            if token in self.ends or self._stopped(row):
+            if token in self.answerer.ends or self._stopped(row):
                 row.finish = "stop"
             full = len(row.said) >= row.request.budget
             row.done = row.unsure or full or row.finish == "stop"
@@ -183,7 +181,7 @@ class _Batch:
         """Look for a stop string, every few tokens as decoding text is not free."""
         if not row.request.stops or len(row.said) % _LOOK:
             return False
-        text = self.text(row.said)
+        text = self.answerer.text(row.said)
         return any(stop in text for stop in row.request.stops)
 
 

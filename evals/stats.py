@@ -88,22 +88,22 @@ def bootstrap_means(
 ) -> NDArray[np.float64]:
     """Return n means of values resampled by item, or by whole clusters: shape (n,)."""
     sums, sizes = _clustered(values, clusters)
-    if sums.size * n <= _BLOCK:
-        counts = draw_counts(sums.size, n, (seed,))
-        return np.asarray((counts @ sums) / (counts @ sizes))
-    rng, drawn = np.random.default_rng((seed,)), []
-    step = max(1, _BLOCK // sums.size)
-    even = np.full(sums.size, 1 / sums.size)
-    for start in range(0, n, step):
-        some = rng.multinomial(sums.size, even, size=min(step, n - start))
-        drawn.append((some @ sums) / (some @ sizes))
-    return np.concatenate(drawn)
+    rng, step = np.random.default_rng((seed,)), max(1, _BLOCK // sums.size)
+    parts = (
+        [draw_counts(sums.size, n, (seed,))]
+        if n <= step
+        else (_drawn(rng, sums.size, min(step, n - start)) for start in range(0, n, step))
+    )
+    return np.concatenate([(counts @ sums) / (counts @ sizes) for counts in parts])
 
 
 @lru_cache(maxsize=8)  # at most 16 MB each; a report asks for the same draws hundreds of times
 def draw_counts(items: int, n: int, seed: tuple[int, ...]) -> NDArray[np.float64]:
     """Return how often each item is drawn in each of n draws of as many items: (n, items)."""
-    rng = np.random.default_rng(seed)
+    return _drawn(np.random.default_rng(seed), items, n)
+
+
+def _drawn(rng: np.random.Generator, items: int, n: int) -> NDArray[np.float64]:
     return rng.multinomial(items, np.full(items, 1 / items), size=n).astype(np.float64)
 
 

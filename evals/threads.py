@@ -24,14 +24,13 @@ _GAIN = 1.3  # a gain below this is not worth the risk of a core being taken lat
 
 def best_threads() -> int:
     """Return 1 or the number of threads torch would take: what a probe of some 50 ms favours."""
-    before = torch.get_num_threads()
-    many = max(before, 1)
+    many = torch.get_num_threads()
     if many == 1:
         return 1
     try:
         one, all_ = (_seconds(n) for n in (1, many))
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(many)
     return many if one > _GAIN * all_ else 1
 
 

@@ -53,7 +53,6 @@ class Runner:
     recipe: Recipe
     run: Path
     screen: Screen
-    _weighed: dict[str, Weights | None] = field(default_factory=dict)
     _done: dict[str, bool] = field(default_factory=dict)
     _prints: dict[Path, str] = field(default_factory=dict)
 
@@ -83,12 +82,11 @@ class Runner:
 
     def downloads(self) -> dict[str, int | None]:
         """Return the models that are not here, with the bytes to fetch where they are known."""
-        names = dict.fromkeys(m for job in self.jobs.values() for m in job.models)
-        found = {name: self._weights(name) for name in names if name not in self.jobs}
+        named = self.recipe.experts
         return {
-            f"{n} ({self.recipe.experts[n]})" if n in self.recipe.experts else n: w and w.download
-            for n, w in found.items()
-            if w is None or w.download
+            f"{name} ({named[name]})" if name in named else name: found and found.download
+            for name, found in self._weighed.items()
+            if found is None or found.download
         }
 
     def missing(self) -> list[str]:
@@ -102,12 +100,17 @@ class Runner:
 
     def _weights(self, name: str) -> Weights | None:
         """Return what a model weighs: a stage's as much as the first it starts from."""
-        if name in self.jobs:
-            job = self.jobs[name]
-            return self._weights(job.models[0]) if job.models else Weights(job.parameters)
-        if name not in self._weighed:
-            self._weighed[name] = weigh(name, self.recipe.experts, self.recipe.family)
-        return self._weighed[name]
+        if name not in self.jobs:
+            return self._weighed[name]
+        job = self.jobs[name]
+        return self._weights(job.models[0]) if job.models else Weights(job.parameters)
+
+    @cached_property
+    def _weighed(self) -> dict[str, Weights | None]:
+        """What the models weigh that no stage makes."""
+        names = dict.fromkeys(m for job in self.jobs.values() for m in job.models)
+        given = (name for name in names if name not in self.jobs)
+        return {name: weigh(name, self.recipe.experts, self.recipe.family) for name in given}
 
     @cached_property
     def _kinds(self) -> dict[str, str]:

@@ -45,14 +45,12 @@ PACKED_ROWS, CPU_ROWS = 64, 16
 class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
     """TRL's trainer, fed by slots, with the token-weighted advantage and the fast decoder."""
 
+    _seen: Tensor  # the columns of the step's answers, of all processes
+    _buffered_inputs: list[dict[str, Any]] | None  # TRL's micro batches
+
     def __init__(self, feed: Feed, place: Workplace, log: Log, **kwargs: Any) -> None:
         """Take the feed that answers for prompts and rewards; the rest goes to TRL."""
         self.feed, self.place, self.say = feed, place, log
-        self._seen = torch.empty(0, len(COLUMNS))
-        self._slots: list[int] = []
-        self._buffered_inputs: list[dict[str, Any]] | None = None
-        self._level: dict[str, Any] = {}
-        self._since = 0.0
         super().__init__(reward_funcs=[_unasked] * len(COLUMNS), **kwargs)
         self.reward_func_names = list(COLUMNS)
         self.remove_callback(PrinterCallback)
@@ -138,13 +136,10 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
             self.say(f"level {self._level['level']} left, now level {curriculum.level}")
         return self._seen
 
-    def _generate_single_turn(
-        self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any
-    ) -> tuple[list[list[int]], Any]:
+    def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:
         """Answer by our own decoder where it knows the model; a prompt is read once a group."""
         if self.feed.answerer.engine != "fast" or self.args.use_vllm:
-            answers, logps = super()._generate_single_turn(prompt_ids, *args, **kwargs)
-            return answers, logps
+            return super()._generate_single_turn(prompt_ids, *args, **kwargs)
         settings, step = self.feed.settings, self.state.global_step
         # Streams are keyed by the place in the whole batch: same answers by one process or many.
         first = self.accelerator.process_index * len(prompt_ids)
