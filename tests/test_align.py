@@ -149,3 +149,17 @@ def test_the_command_maps_by_token(tmp_path, monkeypatch, mode):
     want = open_checkpoint(tmp_path / "x").read(EMBED)[:rows]
     torch.testing.assert_close(out.read(EMBED), want)
     assert len(read_vocabulary(tmp_path / "out").ids) == rows
+
+
+def test_without_a_base_the_first_model_is_the_donor(tmp_path, monkeypatch):
+    """`--vocab base` takes the tokens of the first expert then, and merger.yaml rebuilds that."""
+    model(tmp_path / "one", BASE, 0, 10)
+    model(tmp_path / "two", BASE | {"<x>": 10}, 1, 11, ["<x>"])
+    monkeypatch.chdir(tmp_path)
+    flags = ["--method", "linear", "--expert", "one=1", "--expert", "two=1", "--vocab", "base"]
+    for words in ([*flags, "out"], ["out/merger.yaml", "again"]):
+        told = CliRunner().invoke(app, ["merge", *words])
+        assert told.exit_code == 0, told.output
+    first, second = (open_checkpoint(tmp_path / name) for name in ("out", "again"))
+    assert first.tensors[EMBED].rows == 10
+    assert first.fingerprint() == second.fingerprint()

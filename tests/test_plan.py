@@ -129,6 +129,16 @@ def test_kinds_of_layers_follow_the_slices(tmp_path):
     assert plan.config_changes["layer_types"] == ["full", "sliding", "sliding"]
 
 
+def test_layers_that_are_not_there_are_refused(tmp_path):
+    """A range beyond the last layer would give a config of layers without tensors."""
+    checkpoint = open_checkpoint(write_model(tmp_path / "ded", llama_tensors()))
+    part = [{"sources": [{"model": "ded", "layer_range": [0, 5]}]}]
+    spec = spec_from_mapping({"merge_method": "passthrough", "slices": part})
+    law = r"layer_range \[0, 5\] of ded, whose model.layers has 2\n.*from 0 to 2"
+    with pytest.raises(SpecError, match=law):
+        make_plan(spec, {"ded": checkpoint})
+
+
 HYBRID = {
     **{f"model.text.layers.{i}.attn.weight": torch.ones(2, 2) for i in range(3)},
     **{f"model.visual.blocks.{i}.qkv.weight": torch.ones(2, 2) for i in range(2)},

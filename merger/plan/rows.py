@@ -78,6 +78,11 @@ def _sliced(
 ) -> Iterator[Row]:
     if stack is None:
         raise SpecError("slices need numbered layers, and the donor has none", "Use models.")
+    for source in (s for part in parts for s in part.sources):
+        there = stacks(tables[source.model]).get(stack, 0)
+        if source.layers and source.layers[1] > there:
+            law = f"layer_range {list(source.layers)} of {source.model}, whose {stack} has {there}"
+            raise SpecError(law, f"Give a range from 0 to {there}.")
     first = tables[_ground(spec, parts[0])]
     counts = stacks(first)
     for name in first:

@@ -14,8 +14,8 @@ def check_spec(spec: MergeSpec, top: Node) -> None:
             place = top["models"]
         else:
             place = top["modules"][part.module] if part.module else top["slices"].entries()[i]
-            _check_sources(part, place)
         _check_part(spec, part, place)
+        _check_sources(part, place)
 
 
 def _check_words(spec: MergeSpec, top: Node) -> None:
@@ -51,12 +51,10 @@ def _check_part(spec: MergeSpec, part: PartSpec, place: Node) -> None:
 
 
 def _check_sources(part: PartSpec, place: Node) -> None:
-    if not part.sources:
-        raise place.error("no source is named", "Name at least one model.")
     models = [s.model for s in part.sources]
     if twice := next((m for m in models if models.count(m) > 1), None):
-        remedy = "A slice lays different models side by side; stack layers by separate slices."
-        raise place.error(f"a slice names {twice} twice", remedy)
+        remedy = "Name each model once; layers of one model are stacked by separate slices."
+        raise place.error(f"{twice} is named twice", remedy)
     spans = [s.layers for s in part.sources if s.layers]
     if len({last - first for first, last in spans}) > 1:
         told = ", ".join(f"{s.model} {list(s.layers or ())}" for s in part.sources)
