@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from datetime import datetime
 from fcntl import LOCK_EX, flock
 from pathlib import Path
+
+from merger.errors import SearchError
 
 
 def this_worker() -> str:
@@ -63,8 +66,19 @@ class JournalLock:
         self._file.close()
 
 
+def _is_entry(line: bytes) -> bool:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and "op_code" in found
+
+
 def mend_journal(path: Path, lock: JournalLock) -> int:
-    """Cut a journal back to its last whole line, under its lock; return the bytes cut."""
+    """Cut a journal back to its last whole line, under its lock; return the bytes cut.
+
+    A whole line that is no entry is damage of another kind: a SearchError with its number.
+    """
     if not path.exists():
         return 0
     lock.acquire()
@@ -73,6 +87,12 @@ def mend_journal(path: Path, lock: JournalLock) -> int:
             raw = file.read()
             whole = raw.rfind(b"\n") + 1
             file.truncate(whole)
+            for number, line in enumerate(raw[:whole].splitlines(), 1):
+                if not _is_entry(line):
+                    law = f"{path}:{number} is no entry of a study's journal"
+                    raise SearchError(
+                        law, "Restore the file, or begin another run: the ledger pays."
+                    )
         return len(raw) - whole
     finally:
         lock.release()

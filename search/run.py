@@ -24,6 +24,11 @@ from merger.errors import OutputError, SearchError
 from search.asked import Common
 
 FINGERPRINTS = "fingerprints.json"
+_NEEDED = {  # what other commands read of these files
+    "confirm.json": {"winner", "frozen", "verdict", "words", "confirm"},
+    "frozen.json": {"candidate", "best_expert"},
+    "stage1.json": {"candidate"},
+}
 MADE_ANEW = (FINGERPRINTS, "likelihoods.json")
 TRIALS = 60  # unless told otherwise
 MANY = 10_000  # where only the time is limited
@@ -140,12 +145,17 @@ class Run:
     def read(self, name: str) -> Any:
         """Return a JSON object of the folder, or None where it is not there."""
         try:
-            return dict(json.loads((self.path / name).read_text(encoding="utf-8")).items())
+            found = dict(json.loads((self.path / name).read_text(encoding="utf-8")).items())
+            lost = _NEEDED.get(name, set()) - found.keys()
         except FileNotFoundError:
             return None
         except (ValueError, AttributeError) as error:  # ValueError: also what is not UTF-8
+            found, lost = {}, {f"a JSON object: {error}"}
+        if lost:
             remedy = "Delete it: it is made anew." if name in MADE_ANEW else "Restore it."
-            raise SearchError(f"{self.path / name} is no JSON object: {error}", remedy) from error
+            law = f"{self.path / name} is damaged: it lacks {', '.join(sorted(lost))}"
+            raise SearchError(law, remedy)
+        return found
 
     def write(self, name: str, document: Any) -> Path:
         """Write a JSON document."""

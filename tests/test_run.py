@@ -47,6 +47,13 @@ def test_weights_that_changed_are_refused(run):
 def test_a_broken_file_is_refused_with_what_helps(run, text):
     """A file of fingerprints that is no JSON object may be deleted, and the error says so."""
     (run.path / "fingerprints.json").write_text(text)
-    with pytest.raises(SearchError, match=r"fingerprints\.json is no JSON object") as found:
+    with pytest.raises(SearchError, match=r"fingerprints\.json is damaged") as found:
         Fingerprints(run)
     assert "Delete it" in found.value.remedy
+
+
+def test_a_file_that_lost_its_facts_is_damaged(run):
+    """What other commands count on is looked for where the file is read."""
+    run.write("confirm.json", {"winner": {}, "frozen": {}})
+    with pytest.raises(SearchError, match=r"confirm\.json is damaged: it lacks confirm, verdict"):
+        run.read("confirm.json")

@@ -6,7 +6,7 @@ import pytest
 
 from merger.errors import SearchError, UnknownNameError, UsageError
 from search.candidate import Candidate
-from search.crash import mend_journal
+from search.crash import JournalLock, mend_journal
 from search.run import MANY
 from search.samplers import derive_seed
 from search.space import Space
@@ -108,22 +108,27 @@ def test_a_torn_journal_is_mended(tmp_path):
     assert journal.read_bytes().startswith(whole)
 
 
+@pytest.mark.parametrize("line", [b"{}", b"[1]", b"not: json", b"\xff\xfe"])
+def test_a_damaged_journal_is_named(tmp_path, line):
+    """A line that is no entry is told with its number before Optuna stumbles over it."""
+    file = tmp_path / "s.log"
+    file.write_bytes(b'{"op_code": 0}\n' + line + b"\n")
+    with pytest.raises(SearchError, match=r"s\.log:2 is no entry"):
+        mend_journal(file, JournalLock(file))
+
+
 def test_mending_a_whole_journal_changes_nothing(tmp_path):
     """A journal without a torn tail keeps every byte; one that is not there stays away."""
 
-    class Lock:
-        def acquire(self):
-            pass
-
-        release = acquire
-
     file = tmp_path / "j"
-    assert mend_journal(file, Lock()) == 0
-    file.write_bytes(b"a\nb\n")
-    assert mend_journal(file, Lock()) == 0
-    file.write_bytes(b"a\nb\nc")
-    assert mend_journal(file, Lock()) == 1
-    assert file.read_bytes() == b"a\nb\n"
+    lock, whole = JournalLock(file), b'{"op_code": 0}\n' * 2
+    assert mend_journal(file, lock) == 0
+    assert not file.exists()
+    file.write_bytes(whole)
+    assert mend_journal(file, lock) == 0
+    file.write_bytes(whole + b"c")
+    assert mend_journal(file, lock) == 1
+    assert file.read_bytes() == whole
 
 
 def small(tmp_path, **options):
