@@ -11,7 +11,11 @@ from evals.stats import Paired, compare
 from evals.summary import item_means, measure_of
 from merger.errors import EvalError
 
-COLUMNS = (">diff", "95 %", ">won/lost", ">p (Holm)")
+COLUMNS = (">diff", "95 %", ">won/\nlost", ">p\nHolm", ">sees", ">rules\nout")
+LEGEND = (
+    "In points: sees is the difference that so many items show four times out of five (smaller "
+    "ones are mostly missed); larger ones than the last are ruled out (two one-sided t tests, 5 %)."
+)
 
 
 @dataclass(frozen=True)
@@ -37,19 +41,8 @@ class Comparison:
         r = self.result
         p = "<.001" if adjusted < 0.001 else f"{adjusted:.3f}".lstrip("0") if adjusted < 1 else "1"
         interval = f"[{100 * r.ci95.low:+.1f}, {100 * r.ci95.high:+.1f}]"
-        return (f"{100 * r.difference:+.1f}", interval, f"{r.wins}/{r.losses}", p)
-
-
-def visible(comparisons: Sequence[Comparison]) -> list[str]:
-    """Say which differences the items could have shown, and which they rule out."""
-    named = [(labelled(c.task, c.measure), c.result) for c in comparisons]
-    seen = sorted({f"{name} {100 * r.mde:.1f}" for name, r in named})
-    out = sorted({f"{name} {100 * r.margin:.1f}" for name, r in named})
-    return [
-        "Differences these items show four times out of five, in points (smaller ones are mostly "
-        f"missed): {', '.join(seen)}.",
-        f"Larger ones they rule out (two one-sided t tests, 5 %): {', '.join(out)}.",
-    ]
+        points = (f"{100 * one:.1f}" for one in (r.mde, r.margin))
+        return (f"{100 * r.difference:+.1f}", interval, f"{r.wins}/{r.losses}", p, *points)
 
 
 def compare_scores(

@@ -92,7 +92,7 @@ def _of_ledger(name: str, store: str) -> Side:
         law = f"{name!r} names {len(chosen)} different models in {store}"
         raise EvalError(law, f"Name a fingerprint: {', '.join(sorted(f[:12] for f in chosen))}.")
     if not chosen:
-        known = [n for c in cells for n in names.get(c.fingerprint, [c.fingerprint[:12]])]
+        known = {n for c in cells for n in names.get(c.fingerprint, [c.fingerprint[:12]])}
         raise unknown(f"model in {store}", name, known)
     own = [cell for cell in cells if cell.fingerprint in chosen]
     rows = {_key(cell): list(ledger.rows(cell).values()) for cell in own}

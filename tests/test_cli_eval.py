@@ -53,7 +53,7 @@ def test_the_second_run_is_free(toy_folders, here, monkeypatch):  # noqa: F811
     first = run(*words)
     monkeypatch.setattr("evals.generate.Answerer.run", lambda *a: pytest.fail("paid twice"))
     assert run(*words).stdout == first.stdout
-    assert "truncated" in first.stdout
+    assert "cut   unread" in first.stdout
     assert "against one" in first.stdout
 
 
@@ -96,6 +96,7 @@ def test_an_interrupted_run_says_how_to_go_on(toy_folders, here, monkeypatch):  
 
 def test_an_interrupt_in_disguise_pauses_too(monkeypatch, capsys):
     """Python 3.11 makes a RuntimeError of Ctrl-C while an import defines a class with fields."""
+
     class Field:
         def __set_name__(self, owner, name):
             raise KeyboardInterrupt
@@ -129,7 +130,6 @@ def test_the_end_of_a_file_is_no_pause(monkeypatch):
     assert isinstance(raised.value.__cause__, EOFError)
 
 
-
 def test_sampled_scores_are_labelled(toy_folders, here):  # noqa: F811
     """A mean over k answers an item is avg@k, in the tables and in JSON."""
     drawn = ("--samples", "3", "--temperature", "1")
@@ -138,7 +138,7 @@ def test_sampled_scores_are_labelled(toy_folders, here):  # noqa: F811
     told = [model["tasks"]["arithmetic"]["measure"] for model in document["models"]]
     assert [*told, document["pairs"][0]["measure"]] == ["avg@3"] * 3
     for shown in (run(*words), run("compare", *toy_folders)):
-        assert shown.stdout.count("arithmetic avg@3 ") == 5
+        assert shown.stdout.count("arithmetic avg@3 ") == 3
 
 
 def test_own_items_are_scored_by_the_check_asked_for(toy_folders, here):  # noqa: F811
@@ -235,6 +235,15 @@ def test_compare_reads_two_models_of_a_ledger(here):
         assert (task["n"], task["wins"], task["losses"]) == (12, 6, 0)
         assert task["gained"] == [f"i{k}" for k in range(3, 9)]
         assert task["p"] == pytest.approx(2 / 2**6)
+
+
+def test_a_model_is_compared_with_itself(here):
+    """The same name twice is one model; what is unknown is told with each name once."""
+    ledger_of_two(here / "evals.sqlite")
+    assert "+0.0" in run("compare", "base", "base", "--flips").stdout
+    with pytest.raises(UnknownNameError) as unknown:
+        run("compare", "base", "nothing")
+    assert unknown.value.remedy == "Known: base, merged."
 
 
 def test_flips_stand_side_by_side(here):

@@ -96,7 +96,8 @@ def compare(
             told |= {"gained": list(c.gained), "lost": list(c.lost)}
         data({"a": a, "b": b, "tasks": pairs})
         return
-    left, right = _labels([a, b]).values()
+    label = _labels([a, b])
+    left, right = label[a], label[b]
     _show_scores({left: {m.task: m.a for m in matches}, right: {m.task: m.b for m in matches}})
     _show_pairs(left, {right: found})
     for comparison, pair in zip(found, matches if flips else (), strict=False):
@@ -126,7 +127,7 @@ def _last_part(path: Path) -> str:
 
 def _broken(name: str) -> str:
     """Return a long name in lines that end between its words: a table folds anywhere."""
-    return "\n".join(re.findall(r".{1,18}(?:(?<=[ _:/.-])|$)|.{1,18}", name))
+    return "\n".join(re.findall(r".{1,24}(?:(?<=[ _:/.-])|$)|.{1,24}", name))
 
 
 def _show_scores(found: "Mapping[str, Mapping[str, Sequence[Row]]]") -> None:
@@ -139,19 +140,19 @@ def _show_scores(found: "Mapping[str, Mapping[str, Sequence[Row]]]") -> None:
     for model, scores in found.items():
         told = {task: summarize(rows) for task, rows in scores.items()}
         for task, s in told.items():
-            interval = f"[{100 * s.ci95.low:.1f}, {100 * s.ci95.high:.1f}]"
+            interval = f"{100 * s.ci95.low:.1f}–{100 * s.ci95.high:.1f}"
             rates = ("–" if r is None else f"{100 * r:.1f}" for r in (s.truncated, s.no_answer))
             name = labelled(task, s.measure)
             lines.append((model, _broken(name), str(s.n), f"{100 * s.mean:.1f}", interval, *rates))
         if len(told) > 1:
             mean = sum(s.mean for s in told.values()) / len(told)
             lines.append((model, "mean", "", f"{100 * mean:.1f}", "", "", ""))
-    table("", ("model", "task", ">n", ">%", "95 %", ">truncated", ">no answer"), lines)
+    table("", ("model", "task", ">n", ">%", "95 %", ">cut", ">unread"), lines)
 
 
 def _show_pairs(first: str, others: "Mapping[str, Sequence[Comparison]]") -> None:
     """Print how each model differs from the first, and what could have been seen."""
-    from evals.paired import COLUMNS, labelled, visible
+    from evals.paired import COLUMNS, LEGEND, labelled
     from evals.stats import holm
     from merger.cli.console import WIDTH, out, table
 
@@ -161,9 +162,12 @@ def _show_pairs(first: str, others: "Mapping[str, Sequence[Comparison]]") -> Non
         (model, _broken(labelled(c.task, c.measure)), str(c.result.n), *c.cells(p))
         for (model, c), p in zip(pairs, adjusted, strict=True)
     ]
-    table(f"against {first}, on the same items", ("model", "task", ">n", *COLUMNS), lines)
-    for told in visible([c for _, c in pairs]):
-        out(fill(told, WIDTH))
+    title = f"against {first}, on the same items"
+    if len(others) > 1:
+        table(title, ("model", "task", ">n", *COLUMNS), lines)
+    else:
+        table(f"{pairs[0][0]} {title}", ("task", ">n", *COLUMNS), [line[1:] for line in lines])
+    out(fill(LEGEND, WIDTH))
 
 
 def _show_flips(comparison: "Comparison", pair: "Match", names: tuple[str, str]) -> None:
