@@ -237,7 +237,8 @@ class Runner:
             return {}
         except ValueError:
             found = None
-        if not isinstance(found, dict):
+        marks = found.values() if isinstance(found, dict) else [found]
+        if not all(isinstance(mark, dict) for mark in marks):
             law = f"{self.run / STATE} is damaged: it holds no marks of stages"
             raise RecipeError(law, "Remove it to run every stage again, or restore it.")
         return dict(found)

@@ -129,6 +129,21 @@ def test_a_left_over_of_other_settings_is_refused(base, tmp_path):
         align(base, tmp_path / "out", settings())
 
 
+@pytest.mark.parametrize("harm", ["", "half", None])
+def test_a_checkpoint_that_lost_bytes_is_passed_over(tmp_path, harm):
+    """A training goes on from the last checkpoint whose files are all as long as they were."""
+    place = Workplace(tmp_path / "out", {})
+    for name in ("checkpoint-9", "checkpoint-10"):
+        (place.trainer / name).mkdir(parents=True)
+        (place.trainer / name / "scheduler.pt").write_text("the whole of it")
+        assert place.checkpoint() == (None if name[-1] == "9" else place.trainer / "checkpoint-9")
+        place.seal(name)
+    last = place.checkpoint() / "scheduler.pt"
+    assert last.parent.name == "checkpoint-10"
+    last.unlink() if harm is None else last.write_text(harm)
+    assert place.checkpoint().name == "checkpoint-9"
+
+
 def test_an_existing_output_is_refused(base, tmp_path):
     """A folder that is there is never written into."""
     (tmp_path / "out").mkdir()

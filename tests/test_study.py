@@ -119,7 +119,6 @@ def test_a_damaged_journal_is_named(tmp_path, line):
 
 def test_mending_a_whole_journal_changes_nothing(tmp_path):
     """A journal without a torn tail keeps every byte; one that is not there stays away."""
-
     file = tmp_path / "j"
     lock, whole = JournalLock(file), b'{"op_code": 0}\n' * 2
     assert mend_journal(file, lock) == 0

@@ -81,6 +81,12 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
                 more.unlink()
             self.accelerator.unwrap_model(self.model).merge_and_unload().save_pretrained(folder)
 
+    def _save_checkpoint(self, *args: Any) -> None:
+        super()._save_checkpoint(*args)
+        self.accelerator.wait_for_everyone()
+        if self.is_world_process_zero():
+            self.place.seal(f"checkpoint-{self.state.global_step}")
+
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Write no card with each checkpoint: ours is written at the end."""
 

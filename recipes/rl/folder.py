@@ -22,6 +22,8 @@ from merger.checkpoint.sidecar import copy_sidecar, dominant
 from merger.errors import OutputError
 from recipes.rl.curve import CURVE, RECORD, draw, read_curve, read_record
 
+_SEAL = "sizes.json"
+
 
 def fingerprint(model: Path) -> str:
     """Return the hash of a checkpoint's content."""
@@ -34,6 +36,14 @@ def write_whole(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}-{os.getpid()}")
     draft.write_text(text, encoding="utf-8")
     draft.replace(path)
+
+
+def _sealed(folder: Path) -> bool:
+    try:
+        sizes = json.loads((folder / _SEAL).read_text()).items()
+        return all((folder / name).stat().st_size == size for name, size in sizes)
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 class Workplace:
@@ -58,11 +68,18 @@ class Workplace:
         write_whole(self.part / RECORD, json.dumps(self.record, indent=2) + "\n")
         write_whole(self.part / CURVE, "".join(json.dumps(row) + "\n" for row in curve))
 
+    def seal(self, name: str) -> None:
+        """Note the sizes of a checkpoint's files: one that loses bytes later is not resumed."""
+        folder = self.trainer / name
+        files = [file for file in folder.rglob("*") if file.is_file()]
+        sizes = {str(file.relative_to(folder)): file.stat().st_size for file in files}
+        write_whole(folder / _SEAL, json.dumps(sizes))
+
     def checkpoint(self) -> Path | None:
         """Return the trainer's last whole checkpoint, or None."""
         found = {int(p.name.split("-")[1]): p for p in self.trainer.glob("checkpoint-*")}
-        whole = [n for n, p in found.items() if (p / "trainer_state.json").exists()]
-        return found[max(whole)] if whole else None
+        whole = (found[n] for n in sorted(found, reverse=True) if _sealed(found[n]))
+        return next(whole, None)
 
     def curve(self, steps: int) -> list[dict[str, Any]]:
         """Return the rows of the curve up to a step; rows beyond it will be made again."""
