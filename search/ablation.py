@@ -28,7 +28,7 @@ from search.starts import average, references
 from search.tables import ORDER, Section, grid, section
 from search.template import one_turn
 from search.trial import Trial
-from search.variant import Merge
+from search.variant import Merge, distinct
 from search.world import Answers, World, scores
 
 FILES = ("experts", "curves", "parts", "items")
@@ -135,8 +135,7 @@ class Ablation:
         table: dict[str, Merge] = {"winner": self.winner, "base": BASE}
         table |= {f"expert {name}": average([name]) for name in self.experts}
         table |= references(self.experts)
-        keys = {merge.key: name for name, merge in reversed(table.items())}
-        return {name: merge for name, merge in table.items() if keys[merge.key] == name}
+        return distinct(table)
 
     def alone(self, head: str = "", **where: str) -> Needs:
         """Return the need of every single expert, under its name."""

@@ -23,7 +23,7 @@ from merger.geometry.sums import BLOCK, Sums, block_sums
 from merger.screen import Screen, clock
 from merger.spec import load_spec, spec_from_mapping
 from search.ablation import Ablation, Facts, affordable, section_names
-from search.ask import options_of, short_names
+from search.ask import at_least, options_of, short_names
 from search.asked import Asked, Wanted
 from search.candidate import BASE, Candidate
 from search.likelihood import Likelihood
@@ -47,6 +47,8 @@ def ablate(place: Path, wanted: Wanted, screen: Screen) -> dict[str, Any]:
         UsageError: the config is no merge of whole models on one base.
     """
     names, logs = section_names(wanted.sections), _logs(wanted.log or ())
+    at_least(0, max_evals=wanted.max_evals, samples=wanted.samples, margin=wanted.margin)
+    at_least(1, items=wanted.items)
     folder = wanted.folder(place)
     run = Run(folder) if folder == place else run_of_config(place, folder, wanted, screen)
     merge, experts = _winner(run), run.options.experts

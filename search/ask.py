@@ -20,9 +20,9 @@ from merger.registry import unknown
 from merger.spec.parse import dtype_of
 from search.asked import Asked, Common
 from search.objective import Objective, parse
-from search.racing import RULES
+from search.racing import check_rule
 from search.run import MANY, TRIALS, Options
-from search.samplers import SAMPLERS
+from search.samplers import sampler_of
 from search.scorers import Scorer, deal, open_task, refuse_benchmark
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
@@ -70,19 +70,25 @@ def _check_words(asked: Asked) -> None:
             law = f"{option} {hidden(url)} holds a password, and the run folder would keep it"
             raise UsageError(law, "Leave it out: set PGPASSWORD, or write ~/.pgpass.")
         _check_file(option, (url or "").removeprefix("sqlite:///"))
-    if asked.max_new_tokens is not None and asked.max_new_tokens < 1:
-        raise UsageError(f"--max-new-tokens is {asked.max_new_tokens}", "Ask for 1 or more.")
-    if min(1 if asked.trials is None else asked.trials, asked.stage2 + 1) < 1:
-        raise UsageError(f"{asked.trials} trials, {asked.stage2} in stage 2", "Ask for 1 or more.")
+    at_least(1, trials=asked.trials, max_new_tokens=asked.max_new_tokens)
+    at_least(0, stage2=asked.stage2)
+    check_rule(asked.racing, {})
+    sampler_of(asked.sampler, 1)
     for kind, name, known in (
-        ("sampler", asked.sampler, SAMPLERS),
-        ("racing rule", asked.racing, RULES),
         ("preference", asked.prefer, ("simple", "best")),
         ("space", asked.space, ("shares", "box")),
         ("warm start", asked.warm, ("losses", "gradient", "none")),
     ):
         if name not in known:
             raise unknown(kind, name, known)
+
+
+def at_least(least: int, **given: float | None) -> None:
+    """Refuse options below their least value, by name."""
+    for name, value in given.items():
+        if value is not None and value < least:
+            option = name.replace("_", "-")
+            raise UsageError(f"--{option} is {value:g}", f"Ask for {least} or more.")
 
 
 def _operators(text: str, experts: int) -> tuple[str, ...]:
@@ -105,6 +111,8 @@ def _with_tasks(made: Options, asked: Asked) -> Options:
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"task {min(twice)} stands twice", "Name each once; rename a file.")
     goal = objective_of(asked.objective, [one.task for one in found])
+    check_rule(asked.racing, goal.weights)
+    sampler_of(asked.sampler, goal.directions)
     drawn = [one.task for one in found if isinstance(one.task, Task) and not one.items]
     sizes = made.sizes
     if asked.mde is not None:

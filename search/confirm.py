@@ -28,6 +28,7 @@ from search.run import Run
 from search.space import Space
 from search.starts import average, fill, references
 from search.trial import Trial, values_of
+from search.variant import distinct
 from search.world import World, scores
 
 if TYPE_CHECKING:
@@ -182,6 +183,7 @@ def conclude(search: Search) -> dict[str, Any]:
     rivals |= references(search.options.experts)
     if "stage1" in frozen:
         rivals[STAGE_1] = Candidate.from_mapping(frozen["stage1"])
+    rivals = distinct(rivals)  # of one expert, the uniform average is that expert
     total = (1 + len(rivals)) * search.options.n_confirm * len(search.world.tasks)
     with search.screen.progress("confirm", total) as steps:
         family = confirm(search.world, winner, rivals, search.objective, steps.step)

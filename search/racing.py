@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betainc, betaln, ndtr
 
-from merger.errors import SearchError
+from merger.errors import UsageError
 from merger.registry import unknown
 from search.objective import Marks, Scores, means
 
@@ -106,20 +106,23 @@ def worse(
     rule: str, candidate: Scores, rival: Scores, weights: Mapping[str, float]
 ) -> float | None:
     """Return the evidence if the rule says that the candidate is worse, else None."""
-    if rule not in RULES:
-        raise unknown("racing rule", rule, RULES)
     if rule == "none" or not weights:
         return None
     counts = tally(candidate, rival)
     if rule == "sign":
         p = flip_test(counts, weights)
         return p if p < RULES[rule] else None
-    if len({round(w, 9) for w in weights.values()}) > 1:
-        raise SearchError(
-            "strict racing compares counts, and the tasks' weights differ", "Use --racing sign."
-        )
     e = e_value(*np.sum([counts[task] for task in weights], axis=0))
     return e if e >= RULES[rule] else None
+
+
+def check_rule(rule: str, weights: Mapping[str, float]) -> None:
+    """Refuse a rule that is none, and strict racing over tasks that weigh differently."""
+    if rule not in RULES:
+        raise unknown("racing rule", rule, RULES)
+    if rule == "strict" and len({round(w, 9) for w in weights.values() if w}) > 1:
+        law = "strict racing compares counts, and the tasks' weights differ"
+        raise UsageError(law, "Use --racing sign.")
 
 
 @dataclass(frozen=True)

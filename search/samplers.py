@@ -33,14 +33,17 @@ def suited(knobs: Knobs, finished: int, directions: int) -> str:
 
 
 def sampler_of(name: str, directions: int) -> tuple[str, dict[str, Any]]:
-    """Return a sampler's class and what it is told; UsageError for one that cannot be had."""
+    """Return a sampler's class and what it is told; UsageError for one that cannot be had.
+
+    For `auto` it is what stands in for a small problem.
+    """
     if name not in SAMPLERS:
         raise unknown("sampler", name, SAMPLERS)
     if name == "cmaes" and directions > 1:
         raise UsageError("cmaes maximises one number, pareto has several", "Use gp or nsga.")
     if name == "cmaes" and find_spec("cmaes") is None:
         raise UsageError("sampler cmaes needs the package cmaes", "pip install 'merger[cmaes]'")
-    return KINDS[name]
+    return KINDS["gp" if name == "auto" else name]
 
 
 def derive_seed(*parts: object) -> int:

@@ -13,7 +13,7 @@ from evals.command import score_by_command
 from merger.errors import MismatchError, SearchError, UsageError
 from merger.screen import Screen
 from search import live
-from search.ask import objective_of
+from search.ask import at_least, objective_of
 from search.prepare import plan
 from search.protocol import Search
 from search.run import Options, Run
@@ -70,6 +70,7 @@ def create(
 
 def extend(run: Run, trials: int | None, seconds: float | None) -> None:
     """Give a run that is not frozen yet more trials or more time."""
+    at_least(1, trials=trials)
     if trials is None and seconds is None:
         return
     if run.read("frozen.json") is not None:

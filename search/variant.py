@@ -17,7 +17,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from merger.names import layer_of, module_of
 from merger.operators import OPERATORS
@@ -71,6 +71,7 @@ class Variant:
 
 
 Merge = Candidate | Variant
+M = TypeVar("M", Candidate, Merge)
 
 
 def inside(part: str, name: str) -> bool:
@@ -89,6 +90,12 @@ def variant(merge: Merge) -> Variant:
         return merge
     config = merge_config(merge, {n: n for n in merge.experts}, AT_BASE)
     return Variant(merge.describe(), json.dumps(config))
+
+
+def distinct(table: dict[str, M]) -> dict[str, M]:
+    """Return each merge once, under the first of its names."""
+    names = {merge.key: name for name, merge in reversed(table.items())}
+    return {name: merge for name, merge in table.items() if names[merge.key] == name}
 
 
 def coalition(winner: Merge, members: Collection[str]) -> Merge:

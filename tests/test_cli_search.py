@@ -58,7 +58,9 @@ def test_texts_that_say_nothing(read, text):
      ({"sampler": "gpp"}, UnknownNameError), ({"racing": "fast"}, UnknownNameError),
      ({"tasks": "dud"}, UnknownNameError), ({"guard": "dud"}, UnknownNameError),
      ({"tasks": "ded,deduction"}, UsageError),
-     ({"levels": "77"}, UsageError),
+     ({"levels": "77"}, UsageError), ({"trials": 0}, UsageError), ({"stage2": -1}, UsageError),
+     ({"sampler": "cmaes", "objective": "pareto"}, UsageError),
+     ({"racing": "strict", "objective": "weighted:ded=2,ind=1"}, UsageError),
      ({"objective": "mode"}, UnknownNameError), ({"prefer": "both"}, UnknownNameError)],
 )  # fmt: skip
 def test_mistakes_are_found_before_any_work(changes, error):
@@ -144,8 +146,9 @@ def test_a_search_from_start_to_model(family):
     assert "MDE" in err
     assert "A/A: 0 of" in err
     assert "merger search" not in out
-    code, again, err = merger("search", "--resume", "r", "--json", cwd=family)
+    code, again, err = merger("search", "--resume", "r", "--items", "9+9", "--json", cwd=family)
     assert json.loads(again) == found, err
+    assert "not read again: --items" in err
     code, _, err = merger("merge", "r/winner.yaml", "again", cwd=family)
     assert code == 0, err
     assert mark(family / "again") == mark(family / "m") == found["winner"]["fingerprint"]

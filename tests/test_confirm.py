@@ -13,6 +13,7 @@ from search.confirm import confirm, in_words, kept, overall, shortlist
 from search.effects import BETTER, SAME, WORSE, corrected, resampled, versus
 from search.objective import parse
 from search.report import search_report
+from search.run import Options, Run
 from search.space import Space
 from search.starts import average, references
 from search.trial import Trial
@@ -198,6 +199,15 @@ def test_the_same_model_is_not_compared_with_itself():
     rivals = {"base": BASE, **references(EXPERTS)}
     family = confirm(world, average(EXPERTS), rivals, objective)
     assert [c["reference"] for c in family] == ["base", "paper"]
+
+
+def test_one_model_is_one_reference(tmp_path):
+    """A lone expert is both the best one and the uniform average: it is tested once."""
+    options = {"warm": "none", "sampler": "random", "n_search": 30, "n_confirm": 40, "trials": 8}
+    names = tuple(t.name for t in synthetic.TASKS)
+    Run(tmp_path / "r").create(Options(experts=("ded",), base="base", tasks=names, **options), {})
+    search = synthetic.search(tmp_path / "r")
+    assert set(search.go()["references"]) == {"base", "best expert"}
 
 
 @pytest.mark.slow

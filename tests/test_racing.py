@@ -7,11 +7,12 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import binomtest
 
-from merger.errors import SearchError, UnknownNameError
+from merger.errors import UnknownNameError, UsageError
 from search.objective import means
 from search.racing import (
     Tally,
     arrange,
+    check_rule,
     e_value,
     flip_test,
     looks,
@@ -117,10 +118,10 @@ def test_no_weights_no_race():
     ours, rival = {"a": np.zeros(60), "b": np.zeros(60)}, {"a": np.ones(60), "b": np.ones(60)}
     assert worse("sign", ours, rival, {}) is None
     assert worse("none", ours, rival, EVEN) is None
-    with pytest.raises(SearchError, match="weights"):
-        worse("strict", ours, rival, {"a": 0.9, "b": 0.1})
+    with pytest.raises(UsageError, match="weights"):
+        check_rule("strict", {"a": 0.9, "b": 0.1})
     with pytest.raises(UnknownNameError):
-        worse("sgin", ours, rival, EVEN)
+        check_rule("sgin", EVEN)
 
 
 def test_telling_items_come_first():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,7 +44,7 @@ def search(
     Args:
         experts: folders, aliases or Hub ids; with commas or as a list.
         out: the run folder.
-        resume: continue the run in that folder; trials and time may be raised.
+        resume: continue the run in that folder; of the options trials and time alone are read.
         trials: trials in all, warm starts included (60).
         time: time in all, as 90s, 10m, 1h30m.
         save: write the model that stands into this new folder.
@@ -72,12 +73,17 @@ def search(
     if out is None:
         raise UsageError("no run folder is named", "Name one, such as runs/first.")
     run = Run(Path(out))
+    names = experts if experts is None or isinstance(experts, str) else ",".join(experts)
+    read = _read(Asked, asked | {"experts": names})
     if resume:
+        again = [f"--{n}" for n, v in vars(read).items() if v != getattr(Asked, n)]
+        if again:
+            told = ", ".join(again).replace("_", "-")
+            screen.say(f"The run keeps the options it began with; not read again: {told}")
         extend(run, trials, seconds_of(time) if time else None)
     else:
-        names = experts if experts is None or isinstance(experts, str) else ",".join(experts)
-        given = asked | {"experts": names, "trials": trials, "time": time}
-        create(run.path, options_of(_read(Asked, given)), screen, allow_lineage=allow_lineage)
+        options = options_of(replace(read, trials=trials, time=time))
+        create(run.path, options, screen, allow_lineage=allow_lineage)
     return _found(open_search(run, screen), helpers, Path(save) if save else None)
 
 

@@ -111,6 +111,8 @@ def worker(*, join: Path) -> None:
         search = open_search(Run(join), screen, worker=name)
         screen.say(f"worker {name} joins {join}: {search.study.finished()} trials are done")
         search.work()
+        if search.run.read("frozen.json") is not None:
+            screen.say("its winner is frozen: no trials are left")
 
 
 @command("ablate", Wanted)
