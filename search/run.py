@@ -120,14 +120,18 @@ class Run:
             )
         return dict(found)
 
-    def create(self, options: Options, facts: Mapping[str, Any]) -> None:
-        """Make the folder; OutputError where a run already stands."""
+    def check_free(self) -> None:
+        """Raise an OutputError where a run already stands, or none can be made."""
         if (self.path / "manifest.json").exists():
             raise OutputError(
                 f"{self.path} already holds a run",
                 f"Continue it with --resume {self.path}, or name another --out.",
             )
         check_new(self.path)
+
+    def create(self, options: Options, facts: Mapping[str, Any]) -> None:
+        """Make the folder, with its manifest."""
+        self.check_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:

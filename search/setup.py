@@ -33,6 +33,8 @@ def create(
 
     With `merge`, a config that is to be taken apart, the run makes no trials.
     """
+    run = Run(path)
+    run.check_free()  # said now, not when all models are read
     if merge is None:
         plan(options, screen)
     models = live.find_models(options)
@@ -53,7 +55,6 @@ def create(
         remedy = "Name the right base, or search anyway with --allow-lineage."
         raise MismatchError(doubts[0], remedy)
     options = replace(options, dtype=options.dtype or dtype)
-    run = Run(path)
     facts = {
         "models": {n: str(folder) for n, folder in models.folders.items()},
         "fingerprints": models.fingerprints(),
