@@ -22,7 +22,7 @@ from merger.errors import CheckpointError
 
 # The limit of the reference implementation; the largest models on the Hub stay under 10 MB.
 MAX_HEADER = 100_000_000
-_AGAIN = "The file is damaged or is no safetensors file: fetch or export it again."
+_AGAIN = "The file is damaged, or of another kind: fetch or export it again."
 
 
 class Shaped:

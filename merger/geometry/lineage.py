@@ -125,8 +125,8 @@ def _together(geometry: Geometry, sums: Sums, kin: list[int]) -> dict[int, tuple
             text = f"wrong base? {base} looks like a sibling, one more child of their start: {told}"
             return dict.fromkeys(kin, ("sibling base", f"{text}, and {sign}{end}"))
         text = f"wrong base? they started from a model nearer to them than {base}: {told}{end}"
-        lone = "; or they are steps of one run" if len(kin) == 2 else ""
-        return dict.fromkeys(kin, ("wrong base", text + lone))
+        lone = "; or one was made of the other: a later step, a merge, an adapter"
+        return dict.fromkeys(kin, ("wrong base", text + (lone if len(kin) == 2 else "")))
     found = {}
     for m, n in zip(*pairs, strict=True):
         if cosines[m, n] >= COMMON:
