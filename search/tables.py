@@ -121,6 +121,8 @@ def cell(kind: str, value: Any) -> str:
     return "–" if value is None else WRITERS[kind](value)
 
 
+# Columns that a terminal of less than 80 characters may do without, the first first.
+SPARED = ("won", "nll", "tokens", "nll_low", "nll_high", "norm", "p", "p_holm")
 # Sections are shown in this order, others behind them.
 ORDER = (
     *("verdict", "scoreboard", "comparisons", "guard", "leave_one_out", "shapley"),
@@ -136,16 +138,19 @@ def sections(document: Document) -> dict[str, Section]:
     return {n: found[n] for n in sorted(found, key=lambda n: (*ORDER, n).index(n))}
 
 
-def tables(document: Document) -> list[Table]:
-    """Return what a terminal shows: no column or table that asks for more than 80 characters."""
-    return [t for s in sections(document).values() for t in _drawn(s, wide=False)]
+def tables(document: Document, width: int = 80) -> list[Table]:
+    """Return what a terminal shows: no column or table that asks for more than 80 characters.
+
+    Where it has fewer, tables do without columns that others tell, too.
+    """
+    return [t for s in sections(document).values() for t in _drawn(s, width)]
 
 
 def markdown(document: Document) -> str:
     """Return the report as GitHub markdown; figures are files beside it."""
     parts = [f"# {document['run']}", f"Objective: {document['objective']}. Scores are in points."]
     for found in sections(document).values():
-        for i, drawn in enumerate(_drawn(found, wide=True)):
+        for i, drawn in enumerate(_drawn(found)):
             parts.append(f"{'###' if i else '##'} {drawn.title}")
             parts += [_grid(drawn)] if drawn.columns else []
             parts += drawn.notes
@@ -153,18 +158,32 @@ def markdown(document: Document) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _drawn(found: Section, *, wide: bool) -> Iterator[Table]:
-    """Yield a section's tables; its notes stand under the first."""
+def _drawn(found: Section, width: int | None = None) -> Iterator[Table]:
+    """Yield a section's tables, for a line of so many characters; notes stand under the first."""
+    wide = width is None
     shown = [t for t in found["tables"] if wide or not t.get("wide")]
     sketch = () if wide else [line for f in found["figures"] for line in f.get("sketch", ())]
     if not shown:
         yield Table(found["title"], notes=[*found["notes"], *sketch])
     for i, table in enumerate(shown):
-        columns = [c for c in table["columns"] if wide or not c[3]]
+        columns = table["columns"] if width is None else _fitting(table, width)
         title = table["title"] or found["title"]
         rows = [[cell(kind, row.get(key)) for key, _, kind, _ in columns] for row in table["rows"]]
         notes = [] if i else [*found["notes"], *sketch]
         yield Table(title, [_head(c) for c in columns], rows, notes)
+
+
+def _fitting(table: Section, width: int) -> list[Column]:
+    """Return the columns that a line has room for, spared ones left out as far as they must be."""
+    columns = [c for c in table["columns"] if not c[3]]
+    for spared in SPARED:
+        long = (
+            max(len(label), *(len(cell(kind, row.get(key))) for row in table["rows"]), 0)
+            for key, label, kind, _ in columns
+        )
+        if sum(3 + n for n in long) > width:
+            columns = [c for c in columns if c[0] != spared]
+    return columns
 
 
 def _head(column: Column) -> str:

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from merger.cli.console import box
+from merger.cli.console import box, table
 from merger.cli.screen import INSIDE, Panel, line, spark
 from search.candidate import Candidate
 from search.trial import Trial
@@ -72,3 +72,11 @@ def test_the_cursor_waits_below_the_box(monkeypatch):
     with box("title", lambda: ["inside"]) as refresh:
         refresh()
         assert file.getvalue().endswith("╯\n")
+
+
+def test_numbers_are_never_folded(capsys):
+    """In a narrow place texts give way, between their words, and numbers stay whole."""
+    table("", ("name", ">number"), [("seven words " * 7, "[−10.0, +27.8]")])
+    lines = capsys.readouterr().out.splitlines()
+    assert any("[−10.0, +27.8]" in line for line in lines)
+    assert max(map(len, lines)) <= 80

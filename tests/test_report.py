@@ -92,6 +92,16 @@ def test_tables_fit_eighty_columns(run):
             assert wide.measure(grid).maximum <= 80, shown.title
 
 
+def test_a_narrow_terminal_spares_columns(run):
+    """In 60 columns differences keep interval and verdict, and no number is folded."""
+    shown = [t for t in tables(run[1], 60) if "verdict" in t.columns]
+    assert len(shown) > 5
+    for found in shown:
+        assert {">Δ", ">95 % paired"} <= set(found.columns)
+        assert ">won/lost" not in found.columns
+    assert all(">won/lost" in t.columns for t in tables(run[1]) if t.title == "Leave one out")
+
+
 def test_markdown_is_drawn_from_the_document(run):
     """report.md holds every comparison's difference and interval, and changes with the document."""
     search, document = run

@@ -68,8 +68,9 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
     for name in columns:
-        justify: Any = "right" if name.startswith(">") else "left"
-        grid.add_column(name.lstrip(">"), justify=justify, overflow="fold")
+        number = name.startswith(">")  # is never folded
+        justify: Any = "right" if number else "left"
+        grid.add_column(name.lstrip(">"), justify=justify, overflow="fold", no_wrap=number)
     for row in rows:
         grid.add_row(*(Text(_clean(cell)) for cell in row))
     # A title of the table's own would be folded to the table's width.

@@ -159,11 +159,12 @@ def show(report: Mapping[str, Any]) -> None:
     """Print the tables of a report on stdout."""
     from search.tables import tables
 
-    for shown in tables(report):
+    width = min(WIDTH, console(stderr=False).width)
+    for shown in tables(report, width):
         if shown.columns:
             table(shown.title, shown.columns, shown.rows)
         else:
-            out(shown.title)
+            out(fill(shown.title, width))
         for note in shown.notes:
-            out(fill(note, WIDTH))
+            out(fill(note, width))
         out("")
