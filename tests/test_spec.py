@@ -1,6 +1,10 @@
 """Merge configs: what is understood, and what is refused with line and remedy."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,6 +97,17 @@ def test_a_spec_survives_its_own_yaml(data):
     again = spec_from_mapping(spec.to_mapping())
     assert again == spec
     assert again.hash() == spec.hash()
+
+
+def test_a_mapping_may_hold_what_python_has_beside_yaml():
+    """Tuples, paths and numbers of numpy are read as lists, texts and numbers, and written so."""
+    own = {"weight": np.float32(0.5), "density": (np.float64(0.25), 1)}
+    models = ({"model": Path("a"), "parameters": own},)
+    spec = spec_from_mapping({"merge_method": "ties", "base_model": "b", "models": models})
+    plain = {"weight": 0.5, "density": [0.25, 1]}
+    told = {"merge_method": "ties", "base_model": "b"}
+    assert spec == spec_from_mapping(told | {"models": [{"model": "a", "parameters": plain}]})
+    assert yaml.safe_load(yaml.safe_dump(spec.to_mapping())) == spec.to_mapping()
 
 
 def test_modules_survive_their_own_yaml():

@@ -40,8 +40,11 @@ def load_spec(path: str | Path) -> MergeSpec:
 
 
 def spec_from_mapping(document: Any) -> MergeSpec:
-    """Build a spec from plain data, as YAML gives it; raises a SpecError with the place."""
-    return _Parser(Node(document)).spec()
+    """Build a spec from plain data, as YAML gives it; raises a SpecError with the place.
+
+    What Python has beside it counts as what it stands for: tuples, paths, numbers of numpy.
+    """
+    return _Parser(Node(json.loads(json.dumps(document, default=str)))).spec()
 
 
 def merge_spec(
