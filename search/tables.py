@@ -49,9 +49,13 @@ def brief(names: Sequence[str], width: int = 7) -> list[str]:
 def grid(
     shown: str | Sequence[Column], rows: Iterable[Mapping[str, Any]], title: str = ""
 ) -> Section:
-    """Return a table as data; rows are looked up by the columns' keys and may hold more."""
-    heads = columns(shown) if isinstance(shown, str) else list(shown)
-    return {"title": title, "columns": heads, "rows": [dict(row) for row in rows]}
+    """Return a table as data; rows are looked up by the columns' keys and may hold more.
+
+    A column of which nothing is known is left out.
+    """
+    heads, told = columns(shown) if isinstance(shown, str) else shown, [dict(row) for row in rows]
+    known = [c for c in heads if not told or any(row.get(c[0]) is not None for row in told)]
+    return {"title": title, "columns": known, "rows": told}
 
 
 def figure(kind: str, name: str, title: str, **data: Any) -> Section:

@@ -71,6 +71,9 @@ def test_every_section_has_the_same_shape(run):
     assert found["verdict"]["words"]
     for section in found.values():
         assert section["title"]
+        for table in section["tables"]:
+            told = {key for row in table["rows"] for key in row if row[key] is not None}
+            assert not table["rows"] or {c[0] for c in table["columns"]} <= told
         assert {c[2] for t in section["tables"] for c in t["columns"]} <= set(WRITERS)
         assert {f["kind"] for f in section["figures"]} <= set(DRAWERS)
 
