@@ -22,8 +22,7 @@ from torch import Tensor
 
 from merger.checkpoint.fingerprint import digest_all
 from merger.checkpoint.folder import inside, read_json
-from merger.checkpoint.header import TensorInfo
-from merger.checkpoint.reader import Checkpoint, FolderCheckpoint, out_of_rows
+from merger.checkpoint.reader import Checkpoint, FolderCheckpoint, View
 from merger.errors import CheckpointError, MismatchError
 
 CONFIG = "adapter_config.json"
@@ -55,18 +54,19 @@ class Delta:
         return part @ self.right
 
 
-class AdapterCheckpoint(Checkpoint):
+class AdapterCheckpoint(View):
     """A LoRA adapter behind the interface of a checkpoint; its base stays the caller's to close."""
 
     def __init__(self, path: Path, base: Checkpoint) -> None:
-        self.path, self.config = path, base.config
-        self._base = base
+        self.path, self.own = path, base
         self._settings = read_json(inside(path, CONFIG))
         _refuse_kinds(path, self._settings)
         self._file = FolderCheckpoint(weights_of(path))
         factors, self._whole = self._sorted()
         self._deltas = {f"{m}.weight": self._delta(m, parts) for m, parts in factors.items()}
-        self.tensors = {n: self._info(i) for n, i in base.tensors.items()}
+        changed = {n: base.tensors[n] for n in (*self._deltas, *self._whole)}
+        place: dict[str, Any] = {"dtype": "F32", "file": self._file.path, "offset": 0}
+        super().__init__(path, base, {n: replace(i, **place) for n, i in changed.items()})
         touched = len(self._deltas) + len(self._whole)
         self.notes = [f"{path}: LoRA adapter, {touched} tensors of its base changed"]
 
@@ -79,7 +79,7 @@ class AdapterCheckpoint(Checkpoint):
             name = _PREFIX.sub("", key).replace(".base_layer.", ".")
             if found := _FACTOR.fullmatch(name):
                 factors.setdefault(found["module"], {})[found["kind"]] = key
-            elif name in self._base.tensors and info.shape == self._base.tensors[name].shape:
+            elif name in self.own.tensors and info.shape == self.own.tensors[name].shape:
                 whole[name] = key
             else:
                 self._misfit(key, f"{list(info.shape)} has no like in the base")
@@ -88,7 +88,7 @@ class AdapterCheckpoint(Checkpoint):
     def _delta(self, module: str, parts: dict[str, str]) -> Delta:
         embedding = any("embedding" in kind for kind in parts)
         names = [f"lora_embedding_{x}" if embedding else f"lora_{x}" for x in "AB"]
-        info = self._base.tensors.get(f"{module}.weight")
+        info = self.own.tensors.get(f"{module}.weight")
         if info is None or len(info.shape) != 2 or set(parts) != set(names):
             self._misfit(module, "the base lacks this matrix, or a factor is missing")
         a, b = (self._file.read(parts[n]).float() for n in names)
@@ -129,26 +129,16 @@ class AdapterCheckpoint(Checkpoint):
         law = f"{self.path}: {what} does not fit the base: {why}"
         raise MismatchError(law, f"Name the base that the adapter was trained on ({CONFIG}).")
 
-    def _info(self, info: TensorInfo) -> TensorInfo:
-        if info.name not in self._deltas and info.name not in self._whole:
-            return info
-        return replace(info, dtype="F32", file=self._file.path, offset=0)
-
-    def entries(self, name: str, start: int, end: int) -> Tensor:
-        """Return entries [start, end): float32 where the adapter changes the tensor."""
-        if name not in self._deltas and name not in self._whole:
-            return self._base.entries(name, start, end)
-        return out_of_rows(self.tensors[name], start, end, lambda a, b: self._rows(name, a, b))
-
-    def _rows(self, name: str, start: int, end: int) -> Tensor:
+    def rows(self, name: str, start: int, end: int) -> Tensor:
+        """Return rows [start, end) of a tensor that the adapter changes, float32."""
         whole, delta = self._whole.get(name), self._deltas.get(name)
-        rows = self._file.read(whole, start, end) if whole else self._base.read(name, start, end)
+        rows = self._file.read(whole, start, end) if whole else self.own.read(name, start, end)
         return rows.float() if delta is None else rows.float() + delta.rows(start, end)
 
-    def digest(self, name: str) -> str:
-        """Return a sha256 that stands for a tensor's content: of base and factors, unmultiplied."""
+    def source(self, name: str) -> str:
+        """Return the digest of base and factors, unmultiplied."""
         whole, delta = self._whole.get(name), self._deltas.get(name)
-        ground = self._file.digest(whole) if whole else self._base.digest(name)
+        ground = self._file.digest(whole) if whole else self.own.digest(name)
         return ground if delta is None else digest_all(ground, delta.digest)
 
     def close(self) -> None:

@@ -21,7 +21,7 @@ from merger.checkpoint.dtypes import dtype_code, torch_dtype
 from merger.checkpoint.fingerprint import digest_all, tensor_digest
 from merger.checkpoint.folder import inside, read_json
 from merger.checkpoint.header import TensorInfo
-from merger.checkpoint.reader import Checkpoint, out_of_rows
+from merger.checkpoint.reader import Checkpoint, View
 from merger.checkpoint.tied import ends_of
 from merger.checkpoint.vocab import Vocabulary, read_vocabulary
 from merger.errors import MismatchError, UsageError
@@ -36,7 +36,7 @@ class Rows(NamedTuple):
     places: Tensor
 
 
-class GatheredCheckpoint(Checkpoint):
+class GatheredCheckpoint(View):
     """A checkpoint whose vocabulary rows stand in another order: each row found by its token.
 
     It is read from the model itself if that knows the token, else from the first fallback that
@@ -45,27 +45,18 @@ class GatheredCheckpoint(Checkpoint):
     """
 
     def __init__(self, own: Checkpoint, maps: Mapping[str, Sequence[Rows]]) -> None:
-        self._own, self._maps = own, maps
-        self.path, self.config, self.notes = own.path, own.config, own.notes
-        self.tensors = {n: self._info(i) for n, i in own.tensors.items()}
+        self._maps = maps
+        super().__init__(own.path, own, {n: self._info(own.tensors[n], maps[n]) for n in maps})
 
-    def _info(self, info: TensorInfo) -> TensorInfo:
-        if info.name not in self._maps:
-            return info
-        rows = self._maps[info.name]
+    def _info(self, info: TensorInfo, rows: Sequence[Rows]) -> TensorInfo:
         wide = torch_dtype(info.dtype)
         for one in rows:  # a fallback of a finer format must not be rounded
             wide = torch.promote_types(wide, torch_dtype(one.checkpoint.tensors[info.name].dtype))
         shape = (rows[0].places.numel(), *info.shape[1:])
         return replace(info, dtype=dtype_code(wide), shape=shape)
 
-    def entries(self, name: str, start: int, end: int) -> Tensor:
-        """Return entries [start, end) of the tensor as the target orders its rows."""
-        if name not in self._maps:
-            return self._own.entries(name, start, end)
-        return out_of_rows(self.tensors[name], start, end, lambda a, b: self._rows(name, a, b))
-
-    def _rows(self, name: str, start: int, end: int) -> Tensor:
+    def rows(self, name: str, start: int, end: int) -> Tensor:
+        """Return rows [start, end) of the tensor as the target orders them."""
         info = self.tensors[name]
         rows = torch.zeros(end - start, info.cols, dtype=torch_dtype(info.dtype))
         missing = torch.ones(end - start, dtype=torch.bool)
@@ -76,16 +67,10 @@ class GatheredCheckpoint(Checkpoint):
             missing &= part < 0
         return rows
 
-    def digest(self, name: str) -> str:
-        """Return a sha256 that stands for a tensor's content: of the sources and the maps."""
-        if name not in self._maps:
-            return self._own.digest(name)
+    def source(self, name: str) -> str:
+        """Return the digest of the sources and the maps."""
         sources = self._maps[name]
         return digest_all(*((s.checkpoint.digest(name), tensor_digest(s.places)) for s in sources))
-
-    def close(self) -> None:
-        """Close the model itself; fallbacks are models of their own."""
-        self._own.close()
 
 
 def _runs(index: Tensor) -> list[tuple[int, int, int]]:

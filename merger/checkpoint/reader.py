@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -88,12 +88,37 @@ class Checkpoint(ABC):
         return fingerprint_of((i.name, i.dtype, i.shape, "") for i in self.tensors.values())
 
 
-def out_of_rows(
-    info: TensorInfo, start: int, end: int, rows: Callable[[int, int], Tensor]
-) -> Tensor:
-    """Return entries [start, end) of a tensor that is made row by row: `rows(first, last)`."""
-    first, last = start // info.cols, -(-end // info.cols)
-    return rows(first, last).view(-1)[start - first * info.cols : end - first * info.cols]
+class View(Checkpoint):
+    """Another model, seen with some of its tensors changed: those are made row by row."""
+
+    def __init__(self, path: Path, own: Checkpoint, changed: Mapping[str, TensorInfo]) -> None:
+        self.path, self.own, self.changed = path, own, changed
+        self.config, self.notes = own.config, own.notes
+        self.tensors = own.tensors | dict(changed)
+
+    @abstractmethod
+    def rows(self, name: str, start: int, end: int) -> Tensor:
+        """Return rows [start, end) of a changed tensor."""
+
+    @abstractmethod
+    def source(self, name: str) -> str:
+        """Return the digest of what a changed tensor is made of."""
+
+    def entries(self, name: str, start: int, end: int) -> Tensor:
+        """Return entries [start, end) of a tensor, changed or not."""
+        if name not in self.changed:
+            return self.own.entries(name, start, end)
+        cols = self.tensors[name].cols
+        first, last = start // cols, -(-end // cols)
+        return self.rows(name, first, last).view(-1)[start - first * cols : end - first * cols]
+
+    def digest(self, name: str) -> str:
+        """Return a hash that stands for a tensor's content: of what it is made of."""
+        return self.source(name) if name in self.changed else self.own.digest(name)
+
+    def close(self) -> None:
+        """Close the model itself."""
+        self.own.close()
 
 
 class FolderCheckpoint(Checkpoint):
