@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from merger.errors import SpecError
 from merger.names import depth, layer_of, matches, module_of, stacks, with_layer
 from merger.operators import OPERATORS
-from merger.spec import Rule, Setting, load_spec, merge_spec, spec_from_mapping
+from merger.spec import load_spec, merge_spec, spec_from_mapping
+from merger.spec.setting import Rule, Setting
 from tests.strategies import value
 
 LINEAR = "merge_method: linear\nmodels:\n- model: a\n  parameters:\n    weight: 1\n"

@@ -68,7 +68,7 @@ def run(
     if dry_run:
         _check(runner, as_json=as_json)
         return
-    with pausing(f"merger run {runner.run}"):
+    with pausing(f"merger run {shlex.quote(str(runner.run))}", "what is finished"):
         facts = runner.go(only)
     say(f"run: {runner.run}")
     if as_json:
@@ -200,7 +200,8 @@ def _trained(
     for one in found.values():
         say(one.choice)
     paths = {role: one.path for role, one in found.items()}
-    with pausing(f"merger {shlex.join(sys.argv[1:])}"):
+    kept = f"the last checkpoint, one every {settings.save_every} steps,"
+    with pausing(f"merger {shlex.join(sys.argv[1:])}", kept):
         align(paths["model"], out, settings, reference=paths.get("reference"), log=say)
     rows, facts = read_curve(out), tell(out)
     for column in ("reward", "correct", "format", "worked", "length", "kl"):

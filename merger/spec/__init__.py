@@ -1,16 +1,6 @@
-"""What to merge and how, as data: mergekit's YAML, read strictly and written back."""
+"""What to merge and how, as data: mergekit's YAML, read strictly."""
 
 from merger.spec.model import ExpertSpec, MergeSpec, PartSpec
 from merger.spec.parse import load_spec, merge_spec, spec_from_mapping
-from merger.spec.setting import Rule, Setting
 
-__all__ = [
-    "ExpertSpec",
-    "MergeSpec",
-    "PartSpec",
-    "Rule",
-    "Setting",
-    "load_spec",
-    "merge_spec",
-    "spec_from_mapping",
-]
+__all__ = ["ExpertSpec", "MergeSpec", "PartSpec", "load_spec", "merge_spec", "spec_from_mapping"]
