@@ -46,7 +46,7 @@ class Series:
         for same in zip(*(runner.plan() for runner in self.runners.values()), strict=True):
             done, first = sum(line.state == "finished" for line in same), same[0]
             needs = first.needs and first.needs._replace(disk=first.needs.disk * len(same))
-            state = "finished" if done == len(same) else f"{done} of {len(same)} finished"
+            state = "finished" if done == len(same) else f"{done} of {len(same)}"
             lines.append(first._replace(state=state, needs=needs))
         return lines
 

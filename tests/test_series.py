@@ -46,7 +46,7 @@ def test_each_seed_is_a_run_of_its_own_and_none_is_done_twice(tmp_path, made):
     """Seeds may be run one by one, by other processes; the whole then only pools them."""
     series(tmp_path, 2).go()
     whole = series(tmp_path, 1, 2, 3)
-    assert [line.state for line in whole.plan()] == ["1 of 3 finished"] * 2
+    assert [line.state for line in whole.plan()] == ["1 of 3"] * 2
     whole.go()
     assert made == [2, 1, 3]
     assert (tmp_path / "run" / "seed-3" / "state.json").exists()

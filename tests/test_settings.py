@@ -49,7 +49,7 @@ def test_one_level_may_stand_alone():
         ({"algorithm": "ppo"}, "'ppo'"),
         ({"levels": ["one"]}, "levels"),
         ({"micro_batch": 3}, "does not divide the 128"),
-        ({"updates": 3}, "128 answers, 3 updates"),
+        ({"updates": 3}, "128 answers a step do not divide into 3 updates"),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused(options, law):

@@ -101,6 +101,8 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         self._since = now
         self.place.add_row(row)
         self.say(line(row, self.feed.settings.steps))
+        if (level := self.feed.curriculum.level) != row["level"]:
+            self.say(f"level {row['level']} left, now level {level}")
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
         encoded = self.processing_class(text=prompts, add_special_tokens=False)
@@ -138,8 +140,7 @@ class Trainer(GRPOTrainer):  # type: ignore[misc]  # TRL has no types
         right = self._seen[here, COLUMNS.index("correct")]
         share = right.mean().item() if len(right) else None
         self._level = {"level": curriculum.level, "level_correct": share}
-        if curriculum.report(share) and self.is_world_process_zero():
-            self.say(f"level {self._level['level']} left, now level {curriculum.level}")
+        curriculum.report(share)
         return self._seen
 
     def _generate_single_turn(self, prompt_ids: list[list[int]], *args: Any, **kwargs: Any) -> Any:

@@ -136,7 +136,8 @@ def _laws(s: Settings) -> Iterator[str]:
         f"lr is {s.lr}, no number above 0": not 0 < s.lr < float("inf"),
         f"steps is {s.steps}, more than ten million": s.steps > 10_000_000,
         f"temperature is {s.temperature}: RL samples, so it is above 0": s.temperature <= 0,
-        f"{s.answers} answers, {s.updates} updates": s.answers % max(1, s.updates),
+        f"{s.answers} answers a step do not divide into {s.updates} updates": s.answers
+        % max(1, s.updates),
         f"micro_batch {rows} does not divide the {per_update} answers of an update": rows > 0
         and per_update % rows,
     }
