@@ -67,10 +67,11 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     from rich.text import Text
 
     grid = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_header=any(columns))
-    for name in columns:
-        number = name.startswith(">")  # is never folded
+    for i, name in enumerate(columns):
+        number = name.startswith(">")  # is never folded, though its head may be
         justify: Any = "right" if number else "left"
-        grid.add_column(name.lstrip(">"), justify=justify, overflow="fold", no_wrap=number)
+        widest = max((len(row[i]) for row in rows), default=0) if number else None
+        grid.add_column(name.lstrip(">"), justify=justify, overflow="fold", min_width=widest)
     for row in rows:
         grid.add_row(*(Text(_clean(cell)) for cell in row))
     # A title of the table's own would be folded to the table's width.
