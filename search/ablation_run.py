@@ -22,7 +22,7 @@ from merger.geometry import Geometry, measure
 from merger.geometry.sums import BLOCK, Sums, block_sums
 from merger.screen import Screen, clock
 from merger.spec import load_spec, spec_from_mapping
-from search.ablation import Ablation, Facts, affordable, section_names
+from search.ablation import Ablation, Cost, Facts, affordable, section_names
 from search.ask import at_least, options_of, short_names
 from search.asked import Asked, Wanted
 from search.candidate import BASE, Candidate
@@ -171,15 +171,17 @@ def _announce(search: Search, parts: Ablation, names: Sequence[str]) -> dict[str
     """Say what each section still costs, and all of them together."""
     pace, say = search.run.manifest["prepared"]["seconds_per_answer"], search.screen.say
     planned = {}
-    for i, name in enumerate(names):
-        before, after = parts.cost(names[:i]), parts.cost(names[: i + 1])
+    before = Cost(0, 0, 0)
+    for i, name in enumerate(names, 1):
+        after = parts.cost(names[:i])
         adds = [now - then for now, then in zip(after, before, strict=True)]
+        before = after
         of = len({n.merge.key for n in parts.needs([name])})
         planned[name] = dict(zip(("merges", "answers", "readings"), adds, strict=True))
         if parts.wanted.plan:
             told = f"{name:<16} {adds[0]:>4} new of {of:>3} merges, {adds[1]:>6} answers, "
             say(f"{told}{adds[2]:>5} readings")
-    merges, answers, readings = parts.cost(names)
+    merges, answers, readings = before
     say(
         f"Cost: at most {merges} merges, {answers} answers, {readings} readings: about "
         f"{clock((answers + READING * readings) * pace)}."

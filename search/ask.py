@@ -175,8 +175,8 @@ def confirm_items(points: float, tasks: int, discordant: float = 0.1) -> int:
 def seconds_of(text: str) -> float:
     """Read a duration such as 90s, 10m or 1h30m."""
     found = _DURATION.fullmatch(text.strip())
-    hours, minutes, seconds = (float(g or 0) for g in found.groups()) if found else (0.0, 0.0, 0.0)
-    total = 3600 * hours + 60 * minutes + seconds
+    parts = [float(part or 0) for part in found.groups()] if found else []
+    total = sum(size * part for size, part in zip((3600, 60, 1), parts, strict=False))
     if total <= 0:
         raise UsageError(f"--time is {text!r}", "Write a duration such as 90s, 10m or 1h30m.")
     return total

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import count
 from typing import Any
 
 from merger.errors import SearchError
@@ -107,16 +108,19 @@ class Search:
             law = f"{self.run.path} is not prepared: its first scores are being made"
             raise SearchError(law, "Join once it has said what it costs.")
         self.study.budget = self._left()
+        self._shown |= self._ended().keys()
         for name, study in self.studies.items():
             if name not in self.options.operators:
-                self._work(study)
+                origin = study.space.origin if isinstance(study.space, Depth) else None
+                with self._box(study) as told:
+                    self._run(study, told, origin)
 
-    def _work(self, study: Study) -> None:
-        second = study.space.origin if isinstance(study.space, Depth) else None
-        more = (lambda: True) if second else self._in_time
-        with self._box(study) as told:
-            contest = self.contest(told, second)
-            study.run(contest, more=more, told=lambda trial: told(trial, self.best()))
+    def _run(self, study: Study, told: Told, origin: Candidate | None = None) -> None:
+        """Take trials of the main study, or of that around a winner of the first stage."""
+        more = (lambda: True) if origin else self._in_time
+        with self.helpers():
+            study.run(self.contest(told, origin), more=more, told=partial(self._show, told))
+        self._show(told)
 
     def _box(self, study: Study, about: str = "") -> AbstractContextManager[Told]:
         """Show the trials of a study; with the main one those of operators."""
@@ -149,13 +153,10 @@ class Search:
         about = f"{study.sampler_name} d={len(study.space.knobs())} · A/A noise {noise:.1%}"
         self._shown |= self._ended().keys()
         with self._box(study, about) as told:
-            contest = self.contest(told)
-            self._race(contest, told)
+            self._race(told)
             study.budget = self._left()
             self._queue(study, starts, min(10 + 2 * len(study.space.knobs()), o.trials // 2))
-            with self.helpers():
-                study.run(contest, more=self._in_time, told=partial(self._show, told))
-            self._show(told)
+            self._run(study, told)
 
     def _queue(self, study: Study, starts: Sequence[Start], room: int) -> None:
         """Queue the starts that lie in the space, then points spread evenly up to `room` in all."""
@@ -168,25 +169,23 @@ class Search:
         spent = sum(self.studies[name].finished() for name in self.options.operators)
         return max(1, self.options.trials - spent)
 
-    def _race(self, contest: Contest, told: Told) -> None:
+    def _race(self, told: Told) -> None:
         """Let operators race: equal trials each, and the better half goes on.
 
         They take about half of the trials, and at most half of the time.
         """
         o, operators = self.options, [self.studies[name] for name in self.options.operators]
         left, share = operators, max(2, (o.most or TRIALS) // (4 * len(operators) or 1))
-        more = partial(self._in_time, (o.seconds or 0) / 2)
-        rounds = 1
-        while left:
+        more, contest = partial(self._in_time, (o.seconds or 0) / 2), self.contest(told)
+        for rounds in count(1):
             for study in left:
                 study.budget = share * rounds
                 start = Start("defaults", Operators(o.experts, method=study.name).start())
                 self._queue(study, [start], share // 2)
                 study.run(contest, more=more, told=partial(self._show, told))
-            if len(left) == 1:
-                break
+            if len(left) <= 1:
+                return
             left = sorted(left, key=self._best_value, reverse=True)[: (len(left) + 1) // 2]
-            rounds += 1
             self.screen.say(f"operators that go on: {', '.join(s.name for s in left)}")
 
     def _best_value(self, study: Study) -> float:
@@ -275,10 +274,7 @@ class Search:
         study, origin = self.studies[STAGE_2], Candidate.from_mapping(first["candidate"])
         with self._box(study) as told:
             self._queue(study, [Start(STAGE_1, origin, raced=False)], study.budget // 2)
-            contest = self.contest(told, origin)
-            with self.helpers():
-                study.run(contest, told=partial(self._show, told))
-            self._show(told)
+            self._run(study, told, origin)
         second = self._chosen([study], 3)
         values = [found["shortlist"][found["chosen"]]["both"] for found in (first, second)]
         if second["candidate"] == first["candidate"] or values[1] <= values[0]:
