@@ -39,7 +39,7 @@ def read_objects(path: Path, shape: str) -> Iterator[tuple[str, dict[str, Any]]]
 
             rows = read_table(path).to_pylist()
             return ((f"{path}:{number}", row) for number, row in enumerate(rows, 1))
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")  # some editors begin a file with a mark
     except (OSError, ValueError, ImportError) as error:  # also a file that is not UTF-8
         why = getattr(error, "strerror", None) or error
         raise EvalError(f"{path} cannot be read: {why}", f"Name a file of {shape}.") from error

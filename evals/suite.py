@@ -115,30 +115,35 @@ def parse_suite(
     if command is not None:
         check_command(command)
         return [Entry("command", command=command)]
-    entries: list[Entry] = []
+    entries: dict[str, Entry] = {}
 
-    def add(task: Task, found: Sequence[Item], **more: Any) -> None:
-        entries.append(Entry(task.name, len(found), task, found, **more))
+    def add(entry: Entry) -> None:
+        if entries.setdefault(entry.name, entry).items != entry.items:
+            law = f"two of the tasks are named {entry.name!r}, and their items differ"
+            raise UsageError(law, "Rename a file, or ask for one of them at a time.")
+
+    def add_task(task: Task, found: Sequence[Item], **more: Any) -> None:
+        add(Entry(task.name, len(found), task, found, **more))
 
     for name in filter(None, (part.strip() for part in names.split(","))):
         if name.startswith(LM_EVAL):
             options = {"limit": n, "include_path": include_path}
-            entries.append(Entry(name, n or 0, options=options))
+            add(Entry(name, n or 0, options=options))
         elif name.partition(":")[0] == SUITE:
             for one in suite_names(name, data):
                 benchmark, found = read_benchmark(one, data)
-                add(benchmark, found[:n], own=partial(paper_settings, one))
+                add_task(benchmark, found[:n], own=partial(paper_settings, one))
         elif name.endswith(FILES):
             path = Path(name.removeprefix(V0))
             file_task, found = read_v0(path) if name.startswith(V0) else read_items(path, check)
-            add(file_task, found[:n])
+            add_task(file_task, found[:n])
         else:
             task = get_task(name)
             own = levels.get(task.name) if isinstance(levels, Mapping) else levels
-            add(task, items(task, n=n or DEFAULT_N, split=split, seed=seed, levels=own))
+            add_task(task, items(task, n=n or DEFAULT_N, split=split, seed=seed, levels=own))
     if not entries:
         raise UsageError("no task is named", "Name some, as in --tasks ded,ind,abd.")
-    return entries
+    return list(entries.values())
 
 
 def parse_levels(text: str | None) -> tuple[int, ...] | None:

@@ -20,6 +20,15 @@ def test_rows_come_back(tmp_path, kind):
     assert [row for _, row in read_objects(tmp_path / f"t.{kind}", "rows")] == ROWS
 
 
+def test_a_mark_at_the_beginning_is_no_text(tmp_path):
+    """Some editors begin a file with a byte order mark and end lines in two signs."""
+    (tmp_path / "t.jsonl").write_bytes(b'\xef\xbb\xbf{"id": "a"}\r\n{"id": "b"}\r\n')
+    assert [row for _, row in read_objects(tmp_path / "t.jsonl", "rows")] == [
+        {"id": "a"},
+        {"id": "b"},
+    ]
+
+
 def test_csv_has_a_head(tmp_path):
     """One line of names, then texts quoted where they must be."""
     write_table(tmp_path / "t.csv", ROWS)

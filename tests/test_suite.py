@@ -15,6 +15,18 @@ def test_names_become_entries(tmp_path):
     assert [e.size for e in entries] == [3, 3, 1]
 
 
+def test_a_task_is_asked_once_and_no_two_share_a_name(tmp_path):
+    """What is named twice is one entry; results by name cannot hold two files of one name."""
+    for folder, answer in (("a", "1"), ("b", "2")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "my.jsonl").write_text(f'{{"prompt": "x", "answer": "{answer}"}}\n')
+    one, two = (f"{tmp_path}/{folder}/my.jsonl" for folder in "ab")
+    twice = parse_suite(f"arith,{one},arithmetic,{one}", split="test", n=3)
+    assert [e.name for e in twice] == ["arithmetic", "my"]
+    with pytest.raises(UsageError, match="two of the tasks are named 'my'"):
+        parse_suite(f"{one},{two}", split="test")
+
+
 def test_levels_may_differ_by_task():
     """A task that no level is given for gets all of its own."""
     entries = parse_suite("arith,ind", split="test", n=6, levels={"arithmetic": (2, 3)})
