@@ -21,13 +21,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from merger.errors import SearchError
 from merger.operators import OPERATORS
 from merger.operators.base import Knob
 from search.candidate import BASE, CONSENSUS, OWN, Candidate, Value
 
 # Shares are kept to four digits: finer ones change no answer and fill recipes with noise.
 DIGITS = 4
+DENSITY = (0.05, 1.0)
 PARTS = ("attn", "mlp", "embed")  # modules with a factor of their own
 
 
@@ -103,7 +103,6 @@ class Space:
 
     experts: tuple[str, ...]
     scale: tuple[float, float] | None = None
-    density: tuple[float, float] = (0.05, 1.0)
     method: str = OWN
 
     def knobs(self) -> Knobs:
@@ -116,26 +115,21 @@ class Space:
         return Candidate.of(self._shares(params), near(params["scale"]), *self._trims(params))
 
     def params(self, candidate: Candidate) -> Params:
-        """Return the point of a candidate; SearchError where it lies outside the space."""
-        point: Params = self._share_point(candidate) | {"scale": candidate.scale}
-        return self.inside(candidate, point | self._trim_point(candidate))
+        """Return the point of a candidate; of one that the space does not hold, what there is."""
+        parts = {name: candidate.shares.get(name, 0.0) for name in self.experts}
+        cuts = sticks([max(0.0, part) for part in parts.values()])
+        point: Params = dict(zip(self._cuts(), cuts, strict=True))
+        point |= {f"w_{name}": candidate.scale * part for name, part in parts.items()}
+        point |= {"scale": candidate.scale, "density": candidate.density}
+        point |= {"consensus": candidate.consensus} | dict(candidate.knobs)
+        return {name: point[name] for name in self.knobs() if name in point}
 
     def holds(self, candidate: Candidate) -> bool:
         """Say whether a candidate lies in the space."""
-        try:
-            self.params(candidate)
-        except SearchError:
-            return False
-        return True
-
-    def inside(self, candidate: Candidate, point: Params) -> Params:
-        """Return the point if it is the candidate's and lies in the space, else SearchError."""
-        stray = set(candidate.experts) - set(self.experts)
-        known = candidate.method == self.method
-        within = all(knob.holds(point.get(name)) for name, knob in self.knobs().items())
-        if stray or not known or not within:
-            raise SearchError(f"{candidate.describe()} lies outside the search space", "")
-        return point
+        point, knobs = self.params(candidate), self.knobs()
+        known = {*self.experts, *knobs} >= {*candidate.experts, *dict(candidate.knobs)}
+        within = all(knob.holds(point.get(name)) for name, knob in knobs.items())
+        return known and within and candidate.method == self.method
 
     def _share_knobs(self) -> Knobs:
         return dict.fromkeys(self._cuts(), Range(0.0, 1.0))
@@ -145,10 +139,6 @@ class Space:
         *most, last = self.experts
         return [f"{name}:{last if name == most[-1] else 'rest'}" for name in most]
 
-    def _share_point(self, candidate: Candidate) -> Params:
-        parts = [max(0.0, candidate.shares.get(name, 0.0)) for name in self.experts]
-        return dict(zip(self._cuts(), sticks(parts), strict=True))
-
     def _shares(self, params: Mapping[str, Value]) -> dict[str, float]:
         numbers = [float(params[name]) for name in self._cuts()]
         parts = [near(p) for p in shares(numbers)[:-1]]
@@ -156,17 +146,13 @@ class Space:
         return dict(zip(self.experts, [*parts, last], strict=True))
 
     def _trim_knobs(self) -> Knobs:
-        table: Knobs = {"density": Range(*self.density, log=True)}
+        table: Knobs = {"density": Range(*DENSITY, log=True)}
         return table | ({"consensus": Choice(CONSENSUS)} if len(self.experts) > 1 else {})
 
     def _trims(self, params: Mapping[str, Value]) -> tuple[float, str]:
-        low, high = self.density
+        low, high = DENSITY
         density = max(low, min(near(params["density"]), high))
         return density, str(params.get("consensus", "mean"))
-
-    def _trim_point(self, candidate: Candidate) -> Params:
-        both: Params = {"density": candidate.density, "consensus": candidate.consensus}
-        return {name: both[name] for name in self._trim_knobs()}
 
 
 def near(value: Value) -> float:
@@ -192,17 +178,9 @@ class Box(Space):
         cut = () if self.negative else self._trims(params)
         return Candidate.of(weights, near(math.fsum(map(abs, weights.values()))), *cut)
 
-    def params(self, candidate: Candidate) -> Params:
-        """Return the literal weights of a candidate."""
-        point: Params = {
-            f"w_{n}": candidate.scale * candidate.shares.get(n, 0.0) for n in self.experts
-        }
-        plain = candidate.density == 1 and candidate.consensus == "mean"
-        if self.negative and not plain:
-            point = {}
-        return self.inside(
-            candidate, point if self.negative else point | self._trim_point(candidate)
-        )
+    def holds(self, candidate: Candidate) -> bool:
+        """Say whether the weights of a candidate lie in the box."""
+        return super().holds(candidate) and (candidate.plain or not self.negative)
 
 
 @dataclass(frozen=True)
@@ -241,11 +219,6 @@ class Operators(Space):
             knobs["density"] = near(min(max(float(knobs["density"]), room), 1 - room))
         return Candidate.of(weights, method=self.method, knobs=knobs)
 
-    def params(self, candidate: Candidate) -> Params:
-        """Return the point of a candidate of this operator."""
-        point = self._share_point(candidate) | dict(candidate.knobs)
-        return self.inside(candidate, {n: v for n, v in point.items() if n in self.knobs()})
-
 
 @dataclass(frozen=True)
 class Depth(Space):
@@ -268,4 +241,4 @@ class Depth(Space):
     def params(self, candidate: Candidate) -> Params:
         """Return the point of a bent candidate."""
         off: Params = {name: 1.0 if name in PARTS else 0.0 for name in self.knobs()}
-        return self.inside(candidate, off | dict(candidate.knobs))
+        return off | dict(candidate.knobs)
