@@ -10,6 +10,7 @@ from merger.checkpoint import open_checkpoint
 from merger.cli import app
 from merger.engine.extract import extract_lora, low_rank
 from merger.errors import MismatchError, UsageError
+from merger.experts import resolve
 from tests.checkpoints import llama_tensors, write_model
 
 
@@ -89,3 +90,11 @@ def test_what_an_adapter_cannot_be_is_refused(pair):
     write_model(pair / "other", {n: t for n, t in llama_tensors(0).items() if "lm_head" not in n})
     with pytest.raises(MismatchError, match=r"lm_head|own"):
         extract_lora(base, open_checkpoint("other"), 4)
+
+
+def test_an_alias_is_written_as_what_peft_can_find(tmp_path, monkeypatch):
+    """The adapter of a base named by an alias names the folder that the alias stands for."""
+    monkeypatch.chdir(tmp_path)
+    run("extract-lora", "tiny:base", "tiny:ded", "out", "--rank", "2")
+    named = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
+    assert named["base_model_name_or_path"] == str(resolve("tiny:base").path.absolute())

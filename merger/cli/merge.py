@@ -256,7 +256,9 @@ def extract(
     ground, trained = (open_checkpoint(place.path) for place in places)
     with progress("extract-lora", len(ground.tensors)) as bar:
         made = extract_lora(ground, trained, rank, progress=lambda name: bar.step(1, name[-24:]))
-    save_adapter(made, out, Input(base, ground).place, force=force)
+    found = Input(str(places[0].path), ground).place  # PEFT knows no aliases, and no id@revision
+    found = found if Path(found).exists() else found.partition("@")[0]
+    save_adapter(made, out, found, force=force)
     kept = made.kept / made.change if made.change else 1.0
     if as_json:
         data({"out": str(out), "ranks": made.ranks, "kept": kept, "whole": made.whole})
