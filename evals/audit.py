@@ -35,6 +35,7 @@ _LABEL = re.compile(r"([A-Z]+) is (reachable|unreachable)")
 Row = Mapping[str, Any]
 Rows = Sequence[Row]
 Findings = dict[str, bool]  # of one row; what is not the case is told too
+_Kind = tuple[str, Callable[[Any], Findings], Callable[[Any], str]]  # name, check, form
 
 
 @dataclass(frozen=True)
@@ -59,45 +60,48 @@ def audit(path: Path) -> list[Report]:
     loaded = {file: _load(file) for file in files}
     reports = []
     for file, data in loaded.items():
-        counts = Counter[str]()
-        for row in data.rows:
-            counts.update(data.check(row))
         lengths = sorted(map(len, data.asked[0]))
         spread = (lengths[len(lengths) // 2], lengths[-1])
-        found = _common(data, [other for f, other in loaded.items() if f != file]) | counts
+        found = _common(data, [other for f, other in loaded.items() if f != file]) | data.found
         reports.append(Report(str(file), data.kind, len(lengths), spread, found))
     return reports
 
 
 class _Data(NamedTuple):
-    """A file: the check of its rows, its questions as asked and in the form that tells likes."""
+    """A file: findings of its rows, its questions as asked and in the form that tells likes."""
 
     rows: Rows
     kind: str
-    check: Callable[[Any], Findings]
+    found: Counter[str]
     asked: tuple[list[str], list[str]]
 
 
 def _load(file: Path) -> _Data:
-    """Read a file and tell its task by the fields of its first row."""
-    rows = [row for _, row in read_objects(file, "items")]
+    """Read a file, tell its task by the fields of its first row, and check each row by itself."""
+    placed = list(read_objects(file, "items"))
+    rows = [row for _, row in placed]
     first = rows[0] if rows else {}
-    exported = (f"{first.get('task')}, exported", _exported, lambda row: str(row.get("canonical")))
-    known: dict[str, tuple[str, Callable[[Any], Findings], Callable[[Any], str]]] = {
+    name = f"{first.get('task')}, exported"
+    exported: _Kind = (name, _exported, lambda row: str(row.get("canonical")))
+    known: dict[str, _Kind] = {
         "formulas:": ("deduction", _deduction, lambda row: canonical(_formulas(row))),
         "sequence": ("induction", _induction, lambda row: _listed(row).replace("?", gold_of(row))),
         "goals:": ("abduction", _abduction, lambda row: repr(list(map(sorted, _lists(row))))),
     }
     marks = (kind for mark, kind in known.items() if mark in str(first.get("puzzle_text", "")))
     kind = exported if {"id", "certificate"} <= set(first) else next(marks, None)
+    remedy = "Its rows need `puzzle_text` and `solution_text`, or come from `merger tasks export`."
     if kind is None:
-        law = f"{file} is data of no kind that is known"
-        remedy = (
-            "Its rows need `puzzle_text` and `solution_text`, or come from `merger tasks export`."
-        )
-        raise EvalError(law, remedy)
+        raise EvalError(f"{file} is data of no kind that is known", remedy)
     name, check, form = kind
-    return _Data(rows, name, check, (list(map(_question, rows)), list(map(form, rows))))
+    forms, found = [], Counter[str]()
+    for where, row in placed:
+        try:
+            found.update({finding: int(so) for finding, so in check(row).items()})
+            forms.append(form(row))
+        except (LookupError, ValueError, TypeError, SyntaxError) as error:
+            raise EvalError(f"{where}: no row of {name}: {error!r}", remedy) from error
+    return _Data(rows, name, found, (list(map(_question, rows)), forms))
 
 
 def _question(row: Row) -> str:

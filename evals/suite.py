@@ -8,7 +8,7 @@ there, so a search can say what it will cost.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -115,35 +115,48 @@ def parse_suite(
     if command is not None:
         check_command(command)
         return [Entry("command", command=command)]
+
+    def draw(task: Task) -> list[Item]:
+        own = levels.get(task.name) if isinstance(levels, Mapping) else levels
+        return items(task, n=n or DEFAULT_N, split=split, seed=seed, levels=own)
+
     entries: dict[str, Entry] = {}
-
-    def add(entry: Entry) -> None:
-        if entries.setdefault(entry.name, entry).items != entry.items:
-            law = f"two of the tasks are named {entry.name!r}, and their items differ"
-            raise UsageError(law, "Rename a file, or ask for one of them at a time.")
-
-    def add_task(task: Task, found: Sequence[Item], **more: Any) -> None:
-        add(Entry(task.name, len(found), task, found, **more))
-
     for name in filter(None, (part.strip() for part in names.split(","))):
-        if name.startswith(LM_EVAL):
-            options = {"limit": n, "include_path": include_path}
-            add(Entry(name, n or 0, options=options))
-        elif name.partition(":")[0] == SUITE:
-            for one in suite_names(name, data):
-                benchmark, found = read_benchmark(one, data)
-                add_task(benchmark, found[:n], own=partial(paper_settings, one))
-        elif name.endswith(FILES):
-            path = Path(name.removeprefix(V0))
-            file_task, found = read_v0(path) if name.startswith(V0) else read_items(path, check)
-            add_task(file_task, found[:n])
-        else:
-            task = get_task(name)
-            own = levels.get(task.name) if isinstance(levels, Mapping) else levels
-            add_task(task, items(task, n=n or DEFAULT_N, split=split, seed=seed, levels=own))
+        for entry in _entries(name, draw, n, check, include_path, data):
+            if entries.setdefault(entry.name, entry).items != entry.items:
+                law = f"two of the tasks are named {entry.name!r}, and their items differ"
+                raise UsageError(law, "Rename a file, or ask for one of them at a time.")
     if not entries:
         raise UsageError("no task is named", "Name some, as in --tasks ded,ind,abd.")
     return list(entries.values())
+
+
+def _entries(
+    name: str,
+    draw: Callable[[Task], Sequence[Item]],
+    n: int | None,
+    check: str,
+    include_path: str | None,
+    data: Path | None,
+) -> Iterator[Entry]:
+    """Yield what one name stands for: a suite is several."""
+
+    def of(task: Task, found: Sequence[Item], **more: Any) -> Entry:
+        return Entry(task.name, len(found), task, found, **more)
+
+    if name.startswith(LM_EVAL):
+        yield Entry(name, n or 0, options={"limit": n, "include_path": include_path})
+    elif name.partition(":")[0] == SUITE:
+        for one in suite_names(name, data):
+            benchmark, found = read_benchmark(one, data)
+            yield of(benchmark, found[:n], own=partial(paper_settings, one))
+    elif name.endswith(FILES):
+        path = Path(name.removeprefix(V0))
+        file_task, found = read_v0(path) if name.startswith(V0) else read_items(path, check)
+        yield of(file_task, found[:n])
+    else:
+        task = get_task(name)
+        yield of(task, draw(task))
 
 
 def parse_levels(text: str | None) -> tuple[int, ...] | None:

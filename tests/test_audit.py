@@ -6,7 +6,8 @@ import pytest
 
 from evals.audit import audit
 from evals.itemfile import item_document
-from evals.task import get_task, items
+from evals.jsonl import write_table
+from evals.task import draw_item, get_task, items
 from evals.tasks.formulas import parse, show
 from merger.errors import EvalError
 
@@ -158,3 +159,30 @@ def test_an_export_that_was_changed_is_told(tmp_path):
     assert counts["stored answer is wrong"] == 1
     assert counts["question is not that of its id"] == 1
     assert [r.found["question is in another file"] for r in audit(tmp_path)] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"puzzle_text": "formulas: x", "solution_text": "A is True", "puzzle_spec": {}},
+        {"puzzle_text": "sequence [1, 2, x]", "solution_text": "k"},
+        {"puzzle_text": "sequence", "solution_text": "1"},
+        {"puzzle_text": "goals: [ premises", "solution_text": "k"},
+    ],
+)
+def test_a_row_that_cannot_be_read_is_named(row, tmp_path):
+    """A file whose first row tells a kind may hold others, or damaged ones."""
+    (tmp_path / "data.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(EvalError, match=r"data\.jsonl:1: no row of"):
+        audit(tmp_path / "data.jsonl")
+
+
+def test_tasks_may_be_mixed_in_a_file(tmp_path):
+    """A finding is a number of items, also where some of them cannot have it."""
+    asked = [
+        draw_item(get_task(t), level=1, split="train", seed=0, index=0) for t in ("ded", "arith")
+    ]
+    write_table(tmp_path / "two.jsonl", [item_document(item) for item in asked])
+    (report,) = audit(tmp_path / "two.jsonl")
+    assert {type(count) for count in report.found.values()} == {int}
+    assert report.found["not certified"] == 0
