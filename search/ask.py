@@ -23,7 +23,7 @@ from search.objective import Objective, parse
 from search.racing import check_rule
 from search.run import MANY, TRIALS, Options
 from search.samplers import sampler_of
-from search.scorers import Scorer, deal, open_task, refuse_benchmark
+from search.scorers import Opened, Scorer, deal, open_task, refuse_benchmark
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 _SQLITE = b"SQLite format 3\0"
@@ -37,7 +37,10 @@ def options_of(asked: Asked) -> Options:
     _check_words(asked)
     sources = short_names((asked.base, *experts))
     base, *labels = sources
+    tasks = ("command",) if asked.objective_cmd else _tasks(asked.tasks)
     n_search, n_select, n_confirm = items_of(asked.items)
+    if asked.mde is not None:
+        n_confirm = confirm_items(asked.mde, len(tasks))
     kept = {f.name: getattr(asked, f.name) for f in fields(Common)}
     if asked.dtype:
         kept["dtype"] = dtype_of(asked.dtype, "--dtype")
@@ -46,7 +49,7 @@ def options_of(asked: Asked) -> Options:
         experts=tuple(labels),
         base=base,
         sources=sources,
-        tasks=("command",) if asked.objective_cmd else _tasks(asked.tasks),
+        tasks=tasks,
         guard=_tasks(asked.guard),
         operators=_operators(asked.operators, len(experts)),
         trials=asked.trials or (MANY if asked.time else TRIALS),
@@ -60,7 +63,7 @@ def options_of(asked: Asked) -> Options:
     )
     for name in made.guard:  # what cannot be opened is told now, not when it is needed
         open_task(name, asked.check, asked.include_path)
-    return made if asked.objective_cmd else _with_tasks(made, asked)
+    return _with_tasks(made, asked)
 
 
 def _check_words(asked: Asked) -> None:
@@ -72,8 +75,6 @@ def _check_words(asked: Asked) -> None:
         _check_file(option, (url or "").removeprefix("sqlite:///"))
     at_least(1, trials=asked.trials, max_new_tokens=asked.max_new_tokens)
     at_least(0, stage2=asked.stage2)
-    check_rule(asked.racing, {})
-    sampler_of(asked.sampler, 1)
     for kind, name, known in (
         ("preference", asked.prefer, ("simple", "best")),
         ("space", asked.space, ("shares", "box")),
@@ -106,22 +107,22 @@ def _with_tasks(made: Options, asked: Asked) -> Options:
     if not asked.allow_benchmark:
         for name in made.tasks:
             refuse_benchmark(name, asked.include_path)
-    found = [open_task(name, asked.check, asked.include_path) for name in made.tasks]
-    names = [one.task.name for one in found]
+    if asked.objective_cmd:
+        found = [Opened(Scorer(*made.tasks))]  # what it holds it says when it is run
+    else:
+        found = [open_task(name, asked.check, asked.include_path) for name in made.tasks]
+    tasks = [one.task for one in found]
+    names = [task.name for task in tasks]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"task {min(twice)} stands twice", "Name each once; rename a file.")
-    goal = objective_of(asked.objective, [one.task for one in found])
+    goal = objective_of(asked.objective, tasks)
     check_rule(asked.racing, goal.weights)
     sampler_of(asked.sampler, goal.directions)
-    drawn = [one.task for one in found if isinstance(one.task, Task) and not one.items]
-    sizes = made.sizes
-    if asked.mde is not None:
-        sizes["confirm"] = confirm_items(asked.mde, len(found))
     for name, one in zip(made.tasks, found, strict=True):
         if one.items:
-            deal(one.items, sizes, name)
-    levels = _levels_by_task(asked.levels, drawn)
-    return replace(made, objective=goal.text, n_confirm=sizes["confirm"], levels=levels)
+            deal(one.items, made.sizes, name)
+    drawn = [one.task for one in found if isinstance(one.task, Task) and not one.items]
+    return replace(made, objective=goal.text, levels=_levels_by_task(asked.levels, drawn))
 
 
 def _tasks(text: str) -> tuple[str, ...]:

@@ -61,6 +61,8 @@ def test_texts_that_say_nothing(read, text):
      ({"levels": "77"}, UsageError), ({"trials": 0}, UsageError), ({"stage2": -1}, UsageError),
      ({"sampler": "cmaes", "objective": "pareto"}, UsageError),
      ({"racing": "strict", "objective": "weighted:ded=2,ind=1"}, UsageError),
+     ({"objective_cmd": "./e.sh {model}", "objective": "pareto"}, UsageError),
+     ({"objective_cmd": "./e.sh {model}", "sampler": "gpp"}, UnknownNameError),
      ({"objective": "mode"}, UnknownNameError), ({"prefer": "both"}, UnknownNameError)],
 )  # fmt: skip
 def test_mistakes_are_found_before_any_work(changes, error):
@@ -68,6 +70,14 @@ def test_mistakes_are_found_before_any_work(changes, error):
     with pytest.raises(error) as found:
         options_of(Asked(**({"experts": "ded,ind,abd"} | changes)))
     assert found.value.remedy
+
+
+def test_confirm_items_are_as_many_as_a_difference_needs():
+    """--mde sizes the confirm items, those of a command too."""
+    asked = {"experts": "ded,ind", "mde": 5.0}
+    one = options_of(Asked(**asked, objective_cmd="./e.sh {model}"))
+    three = options_of(Asked(**asked))
+    assert 3 * three.n_confirm == pytest.approx(one.n_confirm, abs=3)
 
 
 def test_confirm_items_are_fresh_unless_a_seed_is_given():
