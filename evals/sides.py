@@ -113,11 +113,10 @@ def match(a: Side, b: Side) -> tuple[list[Match], list[str]]:
         law = f"{a.name} was scored on {there[0]}, {b.name} on {there[1]}: no task in common"
         raise EvalError(law, "Evaluate both on the same tasks with `merger eval`.")
     for task in tasks:
-        keys = [key for key in a.rows if key[0] == task and key in b.rows]
-        pairs = [(key, a.rows[key], b.rows[key]) for key in keys]
-        if not keys:
-            key = next(key for key in a.rows if key[0] == task)
-            pairs = [(key, a.of(task), b.of(task))]
+        keys = [key for key in a.rows if key[0] == task]
+        pairs = [(key, a.rows[key], b.rows[key]) for key in keys if key in b.rows]
+        if not pairs:
+            pairs = [(keys[0], a.of(task), b.of(task))]
             notes.append(f"{task}: the two were asked with other prompts, budgets or settings")
         if len(pairs) > 1:
             notes.append(f"{task}: {len(pairs)} prompts, budgets or settings, each named by a hash")

@@ -13,7 +13,7 @@ import torch
 
 from evals.export import write_folder
 from evals.generate import Answerer, Settings, load_model
-from evals.harness import _Index, _load, documents, evaluate_lm_eval, parse_name
+from evals.harness import _load, documents, evaluate_lm_eval, parse_name
 from evals.ledger import Ledger
 from evals.task import get_task, items
 from merger.errors import EvalError, UnknownNameError
@@ -158,15 +158,6 @@ def test_an_unknown_task_suggests_the_nearest(model, folder, monkeypatch, tmp_pa
         with pytest.raises(UnknownNameError, match=f"Did you mean '{nearest}'"):
             evaluate_lm_eval(model, "f", name, ledger=Ledger(":memory:"), include_path=str(folder))
     assert list((tmp_path / "merger").glob("lm_eval-*.json"))
-
-
-def test_an_index_reads_an_entry_when_it_is_asked_for():
-    """Of the thousands of built-in tasks only those that are loaded have their path parsed."""
-    facts = {"one": ["TASK", "/x/one.yaml", []], "some": ["TAG", "", ["one", "two"]]}
-    index = _Index(facts)
-    assert index["one"].yaml_path == Path("/x/one.yaml")
-    assert index.data["some"] is facts["some"]
-    assert (index["some"].kind.name, index["some"].tags) == ("TAG", {"one", "two"})
 
 
 @pytest.fixture(scope="module")
