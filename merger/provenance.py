@@ -19,6 +19,7 @@ import yaml
 
 from merger.checkpoint import Checkpoint
 from merger.errors import MismatchError
+from merger.experts import families
 from merger.lines import read_yaml
 
 FILE = "merger.yaml"
@@ -38,17 +39,26 @@ class Input:
 
     @property
     def place(self) -> str:
-        """Return what finds it again from anywhere: Hub id@revision, alias, or absolute folder."""
+        """Return what finds it again from anywhere: Hub id@revision, family:alias, or folder."""
         path = self.checkpoint.path.absolute()
-        if hub := _SNAPSHOT.search(str(path)):
-            return f"{hub['org']}/{hub['name']}@{hub['rev']}"
-        typed = Path(self.name).expanduser()
-        return str(path) if typed.exists() and typed.absolute() == path else self.name
+        bundled = [
+            f"{family.name}:{alias}"
+            for family in families().values()
+            for alias, target in family.members.items()
+            if (family.root / target).absolute() == path
+        ]
+        return hub_id(path) or next(iter(bundled), str(path))
 
     def facts(self) -> dict[str, str]:
         """Return where it lies, what it holds, and how it was chosen."""
         told = {"place": self.place, "fingerprint": self.checkpoint.fingerprint()}
         return told | ({"chosen": self.choice} if self.choice else {})
+
+
+def hub_id(path: Path) -> str:
+    """Return the id@revision of a model in the Hub's cache; nothing for one that lies elsewhere."""
+    found = _SNAPSHOT.search(str(path.absolute()))
+    return f"{found['org']}/{found['name']}@{found['rev']}" if found else ""
 
 
 def write_provenance(

@@ -6,6 +6,7 @@ import yaml
 
 from merger.checkpoint import open_checkpoint
 from merger.errors import MismatchError
+from merger.experts import resolve
 from merger.provenance import (
     Input,
     check_inputs,
@@ -20,8 +21,8 @@ from tests.checkpoints import llama_tensors, write_model
 def merged(tmp_path):
     """Return a folder with provenance of a merge of a folder and an alias, and its inputs."""
     opened = {
-        name: open_checkpoint(write_model(tmp_path / name, llama_tensors(seed)))
-        for seed, name in enumerate(["base", "ded"])
+        "base": open_checkpoint(write_model(tmp_path / "base", llama_tensors())),
+        "ded": open_checkpoint(resolve("tiny:ded").path),
     }
     here = str(tmp_path / "base")
     spec = merge_spec("task_arithmetic", {"tiny:ded": 0.5}, base=here, dtype="float32")
@@ -55,6 +56,13 @@ def test_relative_folders_become_absolute(tmp_path, monkeypatch):
     one = Input("a", open_checkpoint("a"))
     assert one.place == str(tmp_path / "a")
     assert Input("./a", open_checkpoint("./a")).place == str(tmp_path / "a")
+
+
+def test_an_alias_is_recorded_as_what_holds_elsewhere(tmp_path):
+    """One of ./experts.yaml as its folder, a bundled one with its family."""
+    mine = open_checkpoint(write_model(tmp_path / "a", llama_tensors()))
+    assert Input("logic", mine).place == str(tmp_path / "a")
+    assert Input("ded", open_checkpoint(resolve("ded").path)).place == "tiny:ded"
 
 
 def test_a_hub_snapshot_is_named_by_id_and_revision(tmp_path):

@@ -247,7 +247,7 @@ def extract(
     from merger.cli.console import data, progress, say
     from merger.engine.extract import extract_lora, save_adapter
     from merger.experts import resolve
-    from merger.provenance import Input
+    from merger.provenance import hub_id
 
     for note in check_place(out, force=force, resume=True):
         say(note)
@@ -256,8 +256,8 @@ def extract(
     ground, trained = (open_checkpoint(place.path) for place in places)
     with progress("extract-lora", len(ground.tensors)) as bar:
         made = extract_lora(ground, trained, rank, progress=lambda name: bar.step(1, name[-24:]))
-    found = Input(str(places[0].path), ground).place  # PEFT knows no aliases, and no id@revision
-    found = found if Path(found).exists() else found.partition("@")[0]
+    # PEFT knows no aliases, and no id@revision.
+    found = hub_id(places[0].path).partition("@")[0] or str(places[0].path.absolute())
     save_adapter(made, out, found, force=force)
     kept = made.kept / made.change if made.change else 1.0
     if as_json:
