@@ -276,8 +276,10 @@ def load_model(path: Path | str, *, device: str = "cpu", dtype: str = "auto") ->
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
-        law = f"the model {str(path)!r} cannot be loaded: {str(error).splitlines()[0]}"
+    # What transformers raises where a JSON file holds another kind of thing, or a package is missing.
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
+        told = next((line for line in str(error).splitlines() if line), repr(error))
+        law = f"the model {str(path)!r} cannot be loaded: {told}"
         remedy = "Name a folder with config.json, safetensors weights and a tokenizer."
         raise EvalError(law, remedy) from error
     check_round_trip(tokenizer, str(path))

@@ -230,6 +230,12 @@ def test_a_saved_model_answers_as_the_live_one(tmp_path):
     assert loaded.answer(PROMPTS, GREEDY) == live.answer(PROMPTS, GREEDY)
     with pytest.raises(EvalError, match="cannot be loaded"):
         load_model(tmp_path / "nowhere")
+    for name in ("tokenizer_config.json", "generation_config.json", "config.json"):
+        whole = (tmp_path / name).read_text()
+        (tmp_path / name).write_text("[]")
+        with pytest.raises(EvalError, match="cannot be loaded"):
+            load_model(tmp_path)
+        (tmp_path / name).write_text(whole)
 
 
 def test_a_tokenizer_that_loses_spaces_is_refused():
