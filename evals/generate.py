@@ -276,7 +276,7 @@ def load_model(path: Path | str, *, device: str = "cpu", dtype: str = "auto") ->
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
         model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, local_files_only=True)
-    # What transformers raises where a JSON file holds another kind of thing, or a package is missing.
+    # What transformers raises where a file holds another kind of thing, or a package is missing.
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError) as error:
         told = next((line for line in str(error).splitlines() if line), repr(error))
         law = f"the model {str(path)!r} cannot be loaded: {told}"
