@@ -53,6 +53,10 @@ class Entry:
     options: Mapping[str, Any] = field(default_factory=dict)
     command: str | None = None
 
+    def answers(self, settings: Settings) -> int:
+        """Return how many answers are wanted, if known."""
+        return self.size * self.own(settings).samples
+
     def check(self) -> None:
         """Raise `EvalError` where an lm-eval task is unknown or its data cannot be loaded."""
         if self.name.startswith(LM_EVAL):
@@ -150,10 +154,14 @@ def _entries(
         for one in suite_names(name, data):
             benchmark, found = read_benchmark(one, data)
             yield of(benchmark, found[:n], own=partial(paper_settings, one))
-    elif name.endswith(FILES):
+    elif name.endswith(FILES) or name.startswith(V0):
         path = Path(name.removeprefix(V0))
         file_task, found = read_v0(path) if name.startswith(V0) else read_items(path, check)
         yield of(file_task, found[:n])
+    elif Path(name).is_file():
+        raise UsageError(
+            f"{name} is no kind of file that is read", f"One of {', '.join(FILES)} is."
+        )
     else:
         task = get_task(name)
         yield of(task, draw(task))

@@ -2,8 +2,9 @@
 
 import pytest
 
+from evals.generate import Settings
 from evals.suite import parse_levels, parse_suite
-from merger.errors import UsageError
+from merger.errors import EvalError, UsageError
 
 
 def test_names_become_entries(tmp_path):
@@ -46,3 +47,19 @@ def test_levels_that_mean_nothing_are_refused(text):
     """An empty range is a mistake, not everything."""
     with pytest.raises(UsageError):
         parse_levels(text)
+
+
+def test_a_file_of_no_kind_is_no_unknown_task(tmp_path):
+    """Who names a file is told which files are read; a folder is none."""
+    (tmp_path / "my.csv").write_text("prompt,answer")
+    with pytest.raises(UsageError, match=r"my\.csv is no kind of file that is read"):
+        parse_suite(f"{tmp_path}/my.csv", split="test")
+    with pytest.raises(EvalError, match="cannot be read"):
+        parse_suite(f"v0:{tmp_path}", split="test")
+
+
+def test_answers_are_counted_by_each_entrys_own_settings(tmp_path):
+    """The paper asks AIME 2024 32 times; a progress bar knows."""
+    (tmp_path / "aime24.jsonl").write_text('{"problem": "1 + 1", "answer": "2"}\n')
+    entries = parse_suite("arith,paper-7:aime24", split="test", n=3, data=tmp_path)
+    assert [entry.answers(Settings()) for entry in entries] == [3, 32]

@@ -213,7 +213,7 @@ def _evaluated(
     from evals.suite import answer_all
 
     ledger.name(subject.fingerprint, name)
-    with screen.progress(name, sum(e.size for e in entries) * settings.samples) as bar:
+    with screen.progress(name, sum(e.answers(settings) for e in entries)) as bar:
         how: dict[str, Any] = {"ledger": ledger, "settings": settings, "progress": bar.step}
         scores = answer_all(entries, subject, **how)
     return Evaluated(name, subject.fingerprint, scores)

@@ -84,8 +84,9 @@ def show(
     out(f"\nsystem\n{_indent(found.system)}")
     out(f"\nuser (level {level})\n{_indent(item.prompt)}")
     out(f"\nassistant begins with {found.prefill!r}; one right answer is\n{_indent(item.answer)}")
-    chance = 100 * found.chance.get(level, 0.0)
-    out(f"\nblind strategies, % right of 100 such items (chance: {chance:.0f})")
+    if blind:  # a task of a library has none
+        chance = 100 * found.chance.get(level, 0.0)
+        out(f"\nblind strategies, % right of 100 such items (chance: {chance:.0f})")
     for name, share in blind.items():
         out(f"    {name} {100 * share:.0f}")
     draws = f"{room.distinct:,} in {room.drawn:,} draws"
