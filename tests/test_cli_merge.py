@@ -148,6 +148,7 @@ def test_operators_are_listed_with_their_knobs(merger):
     shown = merger("operators").stdout
     assert "weight* 0 to 1.5 (required)" in shown
     assert "https://arxiv.org/abs/2306.01708" in shown
+    assert max(map(len, shown.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(

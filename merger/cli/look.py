@@ -132,15 +132,16 @@ def operators(
     if as_json:
         data([_document(o) for o in chosen])
         return
+    indent: dict[str, Any] = dict.fromkeys(("initial_indent", "subsequent_indent"), "  ")
     for one in chosen:
         rows = [_row(n, k) for n, k in one.knobs.items()]
         out(fill(f"{one.name}: {one.doc if name else one.doc.splitlines()[0]}", WIDTH))
-        out(f"  {_needs(one)}; {one.paper}")
+        out(fill(f"{_needs(one)}; {one.paper}", WIDTH, break_on_hyphens=False, **indent))
         if name:
             table("", ("knob", "for", "default", "search range", "meaning"), rows)
             return
         told = [f"{n}{'*' * one.knobs[n].each} {span} ({given})" for n, _, given, span, _ in rows]
-        out(fill("; ".join(told) or "no knobs", WIDTH, initial_indent="  ", subsequent_indent="  "))
+        out(fill("; ".join(told) or "no knobs", WIDTH, **indent))
     out("* one value for each expert; then the range a search looks in, and (the default)")
 
 
