@@ -57,9 +57,9 @@ class Knob:
         elif not number or (self.kind is int and value % 1):
             raise SpecError(f"{name} is {value!r}", f"Give {_KINDS[self.kind]}.")
         elif not (self.least <= value <= self.most and isfinite(value)):
-            ends = ("from", self.least), ("to", self.most)
-            span = " ".join(f"{word} {end:g}" for word, end in ends if isfinite(end))
-            remedy = f"Give a number {span or 'that is finite'}."
+            span = f"of {self.least:g} or more" if isfinite(self.least) else "that is finite"
+            span = f"from {self.least:g} to {self.most:g}" if isfinite(self.most) else span
+            remedy = f"Give a number {span}."
             raise SpecError(f"{name} is {value}", remedy)
         return self.kind(value)  # type: ignore[no-any-return]
 

@@ -166,10 +166,10 @@ class _Parser:
         if node.value is None:
             return {}
         known = self.operator.knobs
-        quiet = _WITHOUT_EFFECT - set(known)
+        stated = node.value if isinstance(node.value, Mapping) else {}
         found = {}
-        for name in _table(node, *known, *quiet).value:
-            if name in quiet:
+        for name in _table(node, *known, *_WITHOUT_EFFECT.intersection(stated)).value:
+            if name in _WITHOUT_EFFECT:
                 self.notes.append(f"{node[name]}: {name} has no effect on the result")
             elif each and not known[name].each:
                 law = f"{name} of {self.operator.name} is one value for the whole merge"
