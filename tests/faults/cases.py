@@ -331,6 +331,37 @@ def corrupt_state(rng):
     assert weights("run/merged") == made
 
 
+HARMS = [
+    lambda data: b"",
+    lambda data: data[: len(data) // 2],
+    lambda data: b'{"x": 1}\n',
+    lambda data: b"[1]\n",
+    lambda data: b"\xff not: [a file\n",
+]
+
+
+def _harmed(line, kind, place):
+    def case(rng):
+        Path("r.yaml").write_text(RECIPE.replace("MODEL", "ded"))
+        code = hit(line, kind, rng, signal.SIGKILL)
+        if left := sorted(file for file in Path(place).rglob("*") if file.is_file()):
+            victim = rng.choice(left)
+            victim.write_bytes(rng.choice(HARMS)(victim.read_bytes()))
+        if more := again(line, code):
+            if wait(start(more.split())) == 0:
+                assert kind == "search" or result(kind) == whole(line, kind)[1]
+            else:
+                run(more.split(), code=2)
+
+    return case
+
+
+for _kind, _place in {"merge": "out.partial", "search": "run", "align": "my.partial"}.items():
+    fault("a file it left damaged", _kind, "the same, or two lines that name it")(
+        _harmed(LINES[_kind], _kind, _place)
+    )
+
+
 def _postgres(rng):
     """The server ends every connection midway; the same command goes on with what was kept."""
     from sqlalchemy import create_engine, text
