@@ -129,6 +129,25 @@ def test_kinds_of_layers_follow_the_slices(tmp_path):
     assert plan.config_changes["layer_types"] == ["full", "sliding", "sliding"]
 
 
+def test_configs_that_disagree_are_told(tmp_path):
+    """Equal shapes hide another rope_theta: a model made for another config is told."""
+    rope = {"rope_parameters": {"rope_theta": 10_000.0, "rope_type": "default"}}
+    far = {
+        "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"},
+        "transformers_version": "4",
+    }
+    settings = {"base": rope, "ded": rope | {"use_cache": False}, "ind": far}
+    found = {}
+    for name, own in settings.items():
+        folder = write_model(tmp_path / name, llama_tensors())
+        told = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(told | own))
+        found[name] = open_checkpoint(folder)
+    (note,) = make_plan(TA, found).notes
+    assert note.startswith("ind: made for another config than base's")
+    assert "(rope_theta: 1000000.0 against 10000.0)" in note
+
+
 def test_layers_that_are_not_there_are_refused(tmp_path):
     """A range beyond the last layer would give a config of layers without tensors."""
     checkpoint = open_checkpoint(write_model(tmp_path / "ded", llama_tensors()))

@@ -18,6 +18,7 @@ from merger.checkpoint.header import TensorInfo
 from merger.checkpoint.tied import agree
 from merger.errors import MismatchError, SpecError
 from merger.names import main_stack, stacks
+from merger.plan.configs import config_notes
 from merger.plan.model import Drop, Plan, Source, Step
 from merger.plan.rows import Row, Tables, length, rows_of, tables_of
 from merger.spec import ExpertSpec, MergeSpec
@@ -49,8 +50,9 @@ def make_plan(spec: MergeSpec, checkpoints: Mapping[str, Checkpoint]) -> Plan:
     drops, fates = maker.fates(steps)
     drops = [*(Drop(m, n, "a copy of the tied embedding") for m, n in copies.items()), *drops]
     fates["dropped"] += len(copies)
-    changes = _stacked(spec, tables, config)
-    return Plan(spec, steps, tuple(drops), (*spec.notes, *maker.notes(steps)), changes, fates)
+    told = config_notes({m: checkpoints[m].config for m in spec.models}, spec.donor)
+    notes = (*spec.notes, *maker.notes(steps), *told)
+    return Plan(spec, steps, tuple(drops), notes, _stacked(spec, tables, config), fates)
 
 
 class _Maker:
