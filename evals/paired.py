@@ -11,7 +11,7 @@ from evals.stats import Paired, compare
 from evals.summary import item_means, measure_of
 from merger.errors import EvalError
 
-COLUMNS = (">diff", "95 %", ">won/\nlost", ">p\nHolm", ">sees", ">rules\nout")
+COLUMNS = (">diff", ">95 %", ">won/\nlost", ">p\nHolm", ">sees", ">rules\nout")
 LEGEND = (
     "In points: sees is the difference that so many items show four times out of five (smaller "
     "ones are mostly missed); larger ones than the last are ruled out (two one-sided t tests, 5 %)."

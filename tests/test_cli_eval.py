@@ -246,6 +246,18 @@ def test_a_model_is_compared_with_itself(here):
     assert unknown.value.remedy == "Known: base, merged."
 
 
+def test_a_long_name_goes_on_after_one_of_its_words(capsys):
+    """A table that is too wide breaks names at their signs, not numbers, and shows nothing else."""
+    from merger.cli.console import table
+
+    name = "lm_eval:leaderboard_bbh_tracking_shuffled_objects_seven_objects"
+    table("", ("task", ">n", ">95 %"), [(f"{name}_and_more_of_the_same", "1,000", "34.2–74.2")])
+    first, second = (line.split() for line in capsys.readouterr().out.splitlines()[-3:-1])
+    assert first[0].endswith("_")
+    assert first[1:] == ["1,000", "34.2–74.2"]
+    assert first[0] + second[0] == f"{name}_and_more_of_the_same"
+
+
 def test_flips_stand_side_by_side(here):
     """The question, the right answer and what both said; the smallest visible difference."""
     for print_, name, said in (("aaaaaa1", "base", "five"), ("bbbbbb2", "merged", "four")):

@@ -5,6 +5,7 @@ NO_COLOR and pipes are respected because rich respects them.
 """
 
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -60,6 +61,11 @@ def _clean(text: str) -> str:
     return "".join(kept)
 
 
+# To rich a space, of no width: where a long name may go on in the next line.
+_BREAK = "\x1f"
+_BREAKS = re.compile(r"(?<=\w[-_:/])(?=\w)")
+
+
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table on stdout; columns whose name starts with '>' are right-aligned."""
     from rich import box
@@ -73,9 +79,12 @@ def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         widest = max((len(row[i]) for row in rows), default=0) if number else None
         grid.add_column(name.lstrip(">"), justify=justify, overflow="fold", min_width=widest)
     for row in rows:
-        grid.add_row(*(Text(_clean(cell)) for cell in row))
-    # A title of the table's own would be folded to the table's width.
-    console(stderr=False).print(*([Text(_clean(title), "italic")] if title else []), grid, sep="\n")
+        grid.add_row(*(Text(_BREAKS.sub(_BREAK, _clean(cell))) for cell in row))
+    screen = console(stderr=False)
+    with screen.capture() as drawn:
+        # A title of the table's own would be folded to the table's width.
+        screen.print(*([Text(_clean(title), "italic")] if title else []), grid, sep="\n")
+    sys.stdout.write(drawn.get().replace(_BREAK, ""))
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """merger eval and compare: models scored on tasks; two of anything scored, item by item."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import join, quote
@@ -125,11 +124,6 @@ def _last_part(path: Path) -> str:
     return model or path.name
 
 
-def _broken(name: str) -> str:
-    """Return a long name in lines that end between its words: a table folds anywhere."""
-    return "\n".join(re.findall(r".{1,24}(?:(?<=[ _:/.-])|$)|.{1,24}", name))
-
-
 def _show_scores(found: "Mapping[str, Mapping[str, Sequence[Row]]]") -> None:
     """Print what each model scored: model -> task -> rows."""
     from evals.paired import labelled
@@ -143,11 +137,11 @@ def _show_scores(found: "Mapping[str, Mapping[str, Sequence[Row]]]") -> None:
             interval = f"{100 * s.ci95.low:.1f}–{100 * s.ci95.high:.1f}"
             rates = ("–" if r is None else f"{100 * r:.1f}" for r in (s.truncated, s.no_answer))
             name = labelled(task, s.measure)
-            lines.append((model, _broken(name), str(s.n), f"{100 * s.mean:.1f}", interval, *rates))
+            lines.append((model, name, str(s.n), f"{100 * s.mean:.1f}", interval, *rates))
         if len(told) > 1:
             mean = sum(s.mean for s in told.values()) / len(told)
             lines.append((model, "mean", "", f"{100 * mean:.1f}", "", "", ""))
-    table("", ("model", "task", ">n", ">%", "95 %", ">cut", ">unread"), lines)
+    table("", ("model", "task", ">n", ">%", ">95 %", ">cut", ">unread"), lines)
 
 
 def _show_pairs(first: str, others: "Mapping[str, Sequence[Comparison]]") -> None:
@@ -159,7 +153,7 @@ def _show_pairs(first: str, others: "Mapping[str, Sequence[Comparison]]") -> Non
     pairs = [(model, c) for model, found in others.items() for c in found]
     adjusted = holm([c.result.p for _, c in pairs])
     lines = [
-        (model, _broken(labelled(c.task, c.measure)), str(c.result.n), *c.cells(p))
+        (model, labelled(c.task, c.measure), str(c.result.n), *c.cells(p))
         for (model, c), p in zip(pairs, adjusted, strict=True)
     ]
     title = f"against {first}, on the same items"
