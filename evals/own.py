@@ -20,10 +20,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from evals.answers import Verdict, grade_number, read_answer, read_number
+from evals.answers import Answer, Verdict, grade_number, read_answer, read_number
 from evals.equality import grade_math
 from evals.jsonl import read_objects
-from evals.task import Draft, Item, Score, Task
+from evals.task import Draft, Item, Task
 from merger.errors import EvalError
 from merger.registry import unknown
 
@@ -84,13 +84,10 @@ class FileTask(Task):
         first = [{"role": "system", "content": str(system)}] if system else []
         return [*first, {"role": "user", "content": item.prompt}]
 
-    def check(self, text: str, item: Item) -> Score:
-        """Score a completion by the check that was asked for."""
+    def read(self, text: str) -> Answer:
+        """Return what the check is asked about; the format is right where there is anything."""
         answer = self.find(text)
-        if answer is None:
-            return Score(format=False, parsed=False, correct=False)
-        verdict = self.grade(answer, item)
-        return Score(True, verdict.parsed, verdict.correct)
+        return Answer(answer is not None, answer)
 
 
 def read_items(path: Path, check: str) -> tuple[FileTask, list[Item]]:

@@ -42,14 +42,11 @@ class Resting(Answerer):
 
 
 class Notes:
-    """What is known of a folder that is as it was when it was loaded in the same way (`how`).
+    """What is known of a folder that is as it was when it was loaded in the same way (`how`)."""
 
-    Untrusted notes are made, not read.
-    """
-
-    def __init__(self, folder: Path, how: tuple[object, ...], *, trusted: bool = True) -> None:
+    def __init__(self, folder: Path, how: tuple[object, ...]) -> None:
         self.folder, self._name = folder, _name(folder, how)
-        self.found: Any = kept(self._name) if trusted and self._name else None
+        self.found: Any = kept(self._name) if self._name else None
 
     def wake(
         self, fingerprint: Callable[[Path], str], load: Callable[[Path], Answerer]

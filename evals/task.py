@@ -18,7 +18,7 @@ from random import Random
 from time import monotonic
 from typing import Any, NamedTuple
 
-from evals.answers import Verdict, read_answer
+from evals.answers import Answer, Verdict, read_answer
 from evals.attempts import remembered
 from merger.errors import EvalError
 from merger.registry import Registry, unknown
@@ -111,9 +111,13 @@ class Task:
             {"role": "user", "content": item.prompt},
         ]
 
+    def read(self, text: str) -> Answer:
+        """Return the tag verdict and the part of a completion that is judged, if any."""
+        return read_answer(text, prefilled=bool(self.prefill))
+
     def check(self, text: str, item: Item) -> Score:
         """Score a completion (the text after the pre-fill); never raises, whatever the text."""
-        tags, answer = read_answer(text, prefilled=bool(self.prefill))
+        tags, answer = self.read(text)
         if answer is None:
             return Score(tags, parsed=False, correct=False)
         verdict = self.grade(answer, item)

@@ -59,9 +59,9 @@ class Questions:
 def score(models: Mapping[str, Path], asked: Questions, here: Here) -> Facts:
     """Score models by name, write scores.json into the stage's folder, and return what it says."""
     ledger, entries, drafts = Ledger(here.ledger), asked.entries(), Drafts()
-    kept = (asked.max_new_tokens, asked.samples, asked.temperature, asked.top_p, asked.seed)
-    settings = Settings(*kept)
-    total = sum(entry.answers(settings) for entry in entries)
+    how = (asked.max_new_tokens, asked.samples, asked.temperature, asked.top_p, asked.seed)
+    kept: dict[str, Any] = {"ledger": ledger, "settings": Settings(*how)}
+    total = sum(entry.answers(kept["settings"]) for entry in entries)
     table: list[dict[str, Any]] = []
     found: dict[str, Scores] = {}
     firsts: list[Scores] = []
@@ -71,8 +71,7 @@ def score(models: Mapping[str, Path], asked: Questions, here: Here) -> Facts:
         answerer = Answerer(*load_model(path, device=asked.device), drafts=drafts)
         subject = Subject(mark, answerer, path)
         with here.screen.progress(f"{here.name}: {name}", total) as bar:
-            how: dict[str, Any] = {"settings": settings, "progress": bar.step}
-            rows = answer_all(entries, subject, ledger=ledger, **how)
+            rows = answer_all(entries, subject, progress=bar.step, **kept)
         found[name] = {task: item_means(answers) for task, answers in rows.items()}
         tasks = {task: asdict(summarize(answers)) for task, answers in rows.items()}
         table.append({"model": name, "fingerprint": mark, "tasks": tasks})

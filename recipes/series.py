@@ -51,12 +51,12 @@ class Series:
         return lines
 
     def downloads(self) -> dict[str, int | None]:
-        """Return the models that are not here, with the bytes to fetch where they are known."""
-        return next(iter(self.runners.values())).downloads()
+        """Return what the first run has to fetch: the seeds differ in nothing else."""
+        return self.runners[self.recipe.seeds[0]].downloads()
 
     def missing(self) -> list[str]:
         """Return what is said of each local file that is not there."""
-        return next(iter(self.runners.values())).missing()
+        return self.runners[self.recipe.seeds[0]].missing()
 
     def go(self, only: str | None = None) -> dict[str, Facts]:
         """Run what is not finished, seed by seed, and pool the seeds that are whole.

@@ -2,7 +2,6 @@
 
 import os
 import time
-from dataclasses import asdict
 
 import pytest
 
@@ -32,8 +31,8 @@ def fail(*_):
     pytest.fail("read or loaded")
 
 
-def wake(folder, fingerprint=lambda _: "f0", load=load, how=HOW, **more):
-    return Notes(folder, how, **more).wake(fingerprint, load)
+def wake(folder, fingerprint=lambda _: "f0", load=load, how=HOW):
+    return Notes(folder, how).wake(fingerprint, load)
 
 
 def test_a_second_time_nothing_is_read_or_loaded(folder):
@@ -67,10 +66,3 @@ def test_what_may_still_change_unseen_is_not_noted(folder, monkeypatch):
     (folder / "config.json").write_text("{}")
     wake(folder)
     assert not list(cache_folder().rglob("*.json"))
-
-
-def test_untrusted_notes_are_made_and_not_read(folder):
-    """Where nothing can have been answered yet the model is loaded at once."""
-    _, made = wake(folder, trusted=False)
-    assert "model" in vars(wake(folder, lambda _: "f1", trusted=False)[1])
-    assert asdict(wake(folder, fail)[1].voice) == asdict(made.voice)

@@ -96,9 +96,7 @@ def evaluate(
     settings = Settings(max_new_tokens, samples, temperature, top_p, seed)
     names = [models] if isinstance(models, str) else [str(m) for m in models]
     loading = _Loading(device, dtype, engine, batch_tokens, threads)
-    # A new ledger is made when the first model is loaded: a mistake leaves no file behind.
-    fresh = _may_be_made(store)
-    found = _found(names, family, loading, screen, noted=not fresh)
+    found = _found(names, family, loading, screen)
     trained = None if levels else trained_levels(names, family)
     wanted = parse_levels(levels) or trained
     told: dict[str, Any] = {"include_path": include_path, "data": data, "command": objective_cmd}
@@ -106,7 +104,8 @@ def evaluate(
     for entry in entries:
         entry.check()
     _say_which(tasks, trained or {}, entries, screen)
-    ledger = None if fresh else Ledger(store)
+    # A new ledger is made when the first model was loaded: a mistake leaves no file behind.
+    ledger = None if _may_be_made(store) else Ledger(store)
     made, drafts = list[Evaluated](), Drafts()
     for name, notes in found.items():
         asked = _asked(name, notes, None if objective_cmd else loading, drafts, screen)
@@ -139,7 +138,7 @@ class _Loading:
 
 
 def _found(
-    models: Sequence[str], family: str | None, loading: _Loading, screen: Screen, *, noted: bool
+    models: Sequence[str], family: str | None, loading: _Loading, screen: Screen
 ) -> "dict[str, Notes]":
     """Return where each model lies and what is noted of it; one that is not noted is opened once.
 
@@ -158,7 +157,7 @@ def _found(
     found = {name: resolve(name, family=family) for name in models}
     for one in found.values():
         screen.say(one.choice)
-    table = {name: Notes(one.path, astuple(loading), trusted=noted) for name, one in found.items()}
+    table = {name: Notes(one.path, astuple(loading)) for name, one in found.items()}
     for notes in table.values():
         if not notes.found:
             _open(notes.folder).close()

@@ -71,12 +71,8 @@ def show(
     }
     room = capacity(found, level, draws=60_000, seconds=2.0)
     if as_json:
-        told: dict[str, Any] = {
-            "task": found.name,
-            "version": found.version,
-            "levels": list(found.levels),
-        }
-        told |= {"system": found.system, "prefill": found.prefill, "contract": found.contract}
+        names = ("name", "version", "levels", "system", "prefill", "contract")
+        told = {"task" if name == "name" else name: getattr(found, name) for name in names}
         told |= {"item": item_document(item), "baselines": blind, "capacity": room._asdict()}
         data(told)
         return

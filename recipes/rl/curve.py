@@ -60,32 +60,25 @@ def read_curve(folder: Path) -> list[dict[str, Any]]:
     """
     path = folder / CURVE
     text = path.read_text(errors="replace") if path.exists() else ""
-    rows = []
-    for number, line in enumerate(text[: text.rfind("\n") + 1].splitlines(), 1):
-        row = _object(line)
-        if not all(isinstance(row.get(key), int | float) for key in ("step", *_TOLD)):
-            raise RecipeError(f"{path}:{number} is damaged: no step of a run", _mend(folder))
-        rows.append(row)
-    return rows
+    lines = enumerate(text[: text.rfind("\n") + 1].splitlines(), 1)
+    return [_object(line, f"{path}:{number}", "step", *_TOLD) for number, line in lines]
 
 
 def read_record(folder: Path) -> dict[str, Any]:
     """Return the settings of a run of RL; `RecipeError` where they are damaged."""
-    path = folder / RECORD
-    if not (found := _object(path.read_text(errors="replace"))):
-        raise RecipeError(f"{path} is damaged: no settings of a run", _mend(folder))
-    return found
+    return _object((folder / RECORD).read_text(errors="replace"), str(folder / RECORD))
 
 
-def _object(text: str) -> dict[str, Any]:
-    """Return the JSON object that a text is, or an empty one."""
+def _object(text: str, where: str, *numbers: str) -> dict[str, Any]:
+    """Return the JSON object that a text is, with numbers under these keys."""
+    found = None
     with suppress(ValueError):
-        return dict(found) if isinstance(found := json.loads(text), dict) else {}
-    return {}
-
-
-def _mend(folder: Path) -> str:
-    return f"Restore it, or remove {folder} to train again."
+        found = json.loads(text)
+    whole = isinstance(found, dict) and all(isinstance(found.get(n), int | float) for n in numbers)
+    if not whole or not found:
+        remedy = "Restore it, or remove the folder to train again."
+        raise RecipeError(f"{where} is damaged: it is not what a training writes", remedy)
+    return dict(found)
 
 
 def tell(model: Path) -> dict[str, Any]:
