@@ -51,3 +51,10 @@ class SearchError(MergerError):
 
 class RecipeError(MergerError):
     """A recipe or one of its stages that cannot be run as written."""
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Say whether Ctrl-C is at the root: half-done imports raise errors of their own from it."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None

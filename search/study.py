@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from merger.errors import SearchError, SpecError
+from merger.errors import SearchError, SpecError, interrupted
 from search.candidate import Candidate
 from search.crash import JournalLock, alive, mend_journal, this_worker
 from search.samplers import derive_seed, sampler_of, suited
@@ -176,10 +176,10 @@ class Study:
             for name, value in facts.items():  # told at once: a killed trial keeps them
                 trial.set_user_attr(name, value)
             values, found = evaluate(proposal)
-        except KeyboardInterrupt:  # others may go on, and one of them takes it
-            self._again(self._frozen(trial))
-            raise
-        except Exception as error:
+        except BaseException as error:
+            if interrupted(error):  # others may go on, and one of them takes it
+                self._again(self._frozen(trial))
+                raise KeyboardInterrupt from error
             why = getattr(error, "law", error)
             trial.set_user_attr("error", f"{type(error).__name__}: {why}"[:500])
             self._refused |= {trial.number} if isinstance(error, SpecError) else set()

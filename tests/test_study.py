@@ -230,11 +230,15 @@ def test_two_runs_share_a_database(tmp_path):
         study.close()
 
 
-def test_a_worker_that_is_interrupted_gives_its_candidate_back(tmp_path):
-    """Ctrl-C in a worker fails its trial and queues the candidate for the others."""
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ImportError])
+def test_a_worker_that_is_interrupted_gives_its_candidate_back(tmp_path, error):
+    """Ctrl-C in a worker fails its trial and queues the candidate for the others.
+
+    In the middle of an import it comes as an error of the import.
+    """
 
     def stop(proposal):
-        raise KeyboardInterrupt
+        raise error from KeyboardInterrupt()
 
     first = small(tmp_path, trials=1, sampler="random")
     first.enqueue([Start("ded", average(["ded"]))])

@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from merger.errors import MergerError, UsageError
+from merger.errors import MergerError, UsageError, interrupted
 
 app = typer.Typer(
     name="merger",
@@ -93,19 +93,12 @@ def main(words: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:
-        if _interrupted(error):  # typer makes an Abort of it; of the end of a file, too
+        if interrupted(error):  # typer makes an Abort of it; of the end of a file, too
             sys.exit(130)
         kind = f"{type(error).__module__}.{type(error).__name__}"
         if kind not in _DATABASE:
             raise
         _fail(MergerError(f"the database gave up: {str(error).splitlines()[0]}", _GOES_ON))
-
-
-def _interrupted(error: BaseException | None) -> bool:
-    """Return whether Ctrl-C is at the root: half-done imports raise errors of their own from it."""
-    while error and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
 
 
 def _refuse_empty(words: Sequence[str]) -> None:
@@ -164,7 +157,7 @@ def pausing(
     try:
         yield
     except BaseException as error:
-        if not _interrupted(error):
+        if not interrupted(error):
             raise
         begun = made is None or made.exists()
         say(f"paused; {kept} is kept. Go on with: {resume}" if begun else "stopped; nothing begun")
