@@ -10,16 +10,24 @@ from typing import TYPE_CHECKING, Any
 from merger.errors import MergerError as MergerError
 
 if TYPE_CHECKING:
-    from evals import task as tasks
+    from evals import task
     from merger import operators as operators
-    from merger.api.evaluate import Evaluated, evaluate
-    from merger.api.merge import Merged, explain, merge
-    from merger.api.search import Found, ablate, search
-    from merger.checkpoint import Checkpoint, open_checkpoint
-    from merger.experts import resolve
-    from merger.plan import Plan
-    from merger.resident import Resident
-    from merger.spec import MergeSpec
+    from merger.api.evaluate import Evaluated as Evaluated
+    from merger.api.evaluate import evaluate as evaluate
+    from merger.api.merge import Merged as Merged
+    from merger.api.merge import explain as explain
+    from merger.api.merge import merge as merge
+    from merger.api.search import Found as Found
+    from merger.api.search import ablate as ablate
+    from merger.api.search import search as search
+    from merger.checkpoint import Checkpoint as Checkpoint
+    from merger.checkpoint import open_checkpoint as open_checkpoint
+    from merger.experts import resolve as resolve
+    from merger.plan import Plan as Plan
+    from merger.resident import Resident as Resident
+    from merger.spec import MergeSpec as MergeSpec
+
+    tasks = task
 
 _PLACES = {
     "merger.api.merge": ("merge", "explain", "Merged"),
@@ -33,25 +41,7 @@ _PLACES = {
 }
 _NAMES = {name: place for place, names in _PLACES.items() for name in names}
 
-__all__ = [
-    "Checkpoint",
-    "Evaluated",
-    "Found",
-    "MergeSpec",
-    "Merged",
-    "MergerError",
-    "Plan",
-    "Resident",
-    "ablate",
-    "evaluate",
-    "explain",
-    "merge",
-    "open_checkpoint",
-    "operators",
-    "resolve",
-    "search",
-    "tasks",
-]
+__all__ = sorted(["MergerError", "operators", "tasks", *_NAMES])
 
 
 def __getattr__(name: str) -> Any:

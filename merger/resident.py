@@ -192,7 +192,7 @@ def _check(state: dict[str, Tensor], plan: Plan) -> None:
             law = f"the model has no tensor named {step.name}"
         elif tuple(live.shape) != step.shape:
             law = f"{step.name} is {list(live.shape)} in the model, {list(step.shape)} merged"
-        elif not _holds(live.dtype, step.dtype):
+        elif torch.promote_types(live.dtype, torch_dtype(step.dtype)) != live.dtype:
             law = f"{step.name} is {live.dtype} in the model, and merged as {step.dtype}"
             remedy = "Load the module in the dtype that merges are written in."
         if law:
@@ -205,9 +205,3 @@ def _check(state: dict[str, Tensor], plan: Plan) -> None:
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
     return {n: t.detach() for n, t in module.state_dict(keep_vars=True).items()}
-
-
-def _holds(live: torch.dtype, code: str) -> bool:
-    """Say whether a parameter can hold every value of a dtype exactly."""
-    made = torch_dtype(code)
-    return live == made or torch.promote_types(live, made) == live
