@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from merger.errors import SearchError
@@ -65,9 +65,8 @@ class Candidate:
 
     def having(self, weights: Mapping[str, float], scale: float | None = None) -> Candidate:
         """Return the same merge with other weights of its experts."""
-        kept = tuple((name, float(w)) for name, w in weights.items() if w != 0)
-        scale = self.scale if scale is None else scale
-        return replace(self, weights=kept, scale=scale) if kept and scale else BASE
+        rest = self.density, self.consensus, self.method, dict(self.knobs)
+        return Candidate.of(weights, self.scale if scale is None else scale, *rest)
 
     @property
     def experts(self) -> tuple[str, ...]:

@@ -263,10 +263,4 @@ def _ternary(figure: Section) -> Canvas:
     return canvas
 
 
-DRAWERS: dict[str, Callable[[Section], Canvas]] = {
-    "forest": _forest,
-    "curves": _curves,
-    "bars": _bars,
-    "heat": _heat,
-    "ternary": _ternary,
-}
+DRAWERS = {"forest": _forest, "curves": _curves, "bars": _bars, "heat": _heat, "ternary": _ternary}

@@ -90,11 +90,13 @@ class Study:
 
     def recover(self) -> int:
         """Fail the trials whose process is gone and enqueue them again; return how many."""
+        from optuna.trial import TrialState
+
         count = 0
         for trial in self._in("RUNNING"):
             if not alive(trial.user_attrs.get("worker", ""), trial.datetime_start):
                 with suppress(ValueError, RuntimeError):  # another worker was quicker
-                    self._study.tell(trial.number, state=_state("FAIL"))
+                    self._study.tell(trial.number, state=TrialState.FAIL)
                     count += self._again(trial)
         return count
 
@@ -191,7 +193,7 @@ class Study:
         return values
 
     def _in(self, state: str) -> list[optuna.trial.FrozenTrial]:
-        return self._study.get_trials(deepcopy=False, states=(_state(state),))
+        return [t for t in self._study.get_trials(deepcopy=False) if t.state.name == state]
 
     def _frozen(self, trial: optuna.Trial) -> optuna.trial.FrozenTrial:
         return self._study.get_trials(deepcopy=False)[trial.number]
@@ -230,12 +232,6 @@ class Study:
         seed = derive_seed(self._seed, self.finished())
         self._study.sampler = getattr(optuna.samplers, kind)(seed=seed, **told)
         self._made = name
-
-
-def _state(name: str) -> optuna.trial.TrialState:
-    import optuna
-
-    return optuna.trial.TrialState[name]
 
 
 def _open(place: str) -> Any:
