@@ -114,6 +114,8 @@ def test_the_presets_can_be_read_before_anything_is_trained(typed):
     assert settings["prompts_per_step"] == 9
     _, out, _ = typed("domain", "x", *words)
     assert json.loads(out)["prompts_per_step"] == 1024
+    _, out, _ = typed("domain", "x", *words[:-1])
+    assert ["levels", "all"] in map(str.split, out.splitlines())
 
 
 @pytest.mark.slow

@@ -175,7 +175,8 @@ def _train(
     elif dry_run:
         from importlib.resources import files
 
-        table("", ("setting", "value"), [(k, str(v)) for k, v in as_record(chosen).items()])
+        shown = as_record(chosen) | ({} if chosen.levels else {"levels": "all"})
+        table("", ("setting", "value"), [(k, str(v)) for k, v in shown.items()])
         launcher = Path(str(files("recipes"))) / "accelerate" / "fsdp.yaml"
         say(f"on several GPUs: accelerate launch --config_file {launcher} -m merger.cli …")
     elif verl:
