@@ -91,7 +91,7 @@ class Facts(NamedTuple):
     geometry: Callable[[], Any] | None = None
     change: Callable[[Merge], Mapping[str, Any]] | None = None  # what a merge costs, a cast leaves
     tensors: Sequence[str] = ()
-    logs: Mapping[str, Sequence[str]] = {}
+    logs: Mapping[str, Sequence[Sequence[float]]] = {}  # by start: curves, one a seed
     run: Mapping[str, Any] = {}
 
 

@@ -126,7 +126,7 @@ def domain(a: Ablation) -> Steps:
     yield {}
     if len(a.facts.logs) < 2:
         raise Absent("No learning curves: --log NAME=curve.jsonl for two starts or more.")
-    logs = {name: [read_curve(Path(p)) for p in paths] for name, paths in a.facts.logs.items()}
+    logs = a.facts.logs
     steps = min(len(run) for runs in logs.values() for run in runs)
     first, *others = logs
     rows: Rows = []

@@ -23,6 +23,7 @@ from merger.geometry.sums import BLOCK, Sums, block_sums
 from merger.screen import Screen, clock
 from merger.spec import load_spec, spec_from_mapping
 from search.ablation import Ablation, Cost, Facts, affordable, section_names
+from search.ablation_items import read_curve
 from search.ask import at_least, options_of, short_names
 from search.asked import Asked, Wanted
 from search.candidate import BASE, Candidate
@@ -113,7 +114,7 @@ def _winner(run: Run) -> Merge:
 
 
 def _opened(
-    search: Search, merge: Merge, wanted: Wanted, logs: Mapping[str, list[str]]
+    search: Search, merge: Merge, wanted: Wanted, logs: Mapping[str, list[list[float]]]
 ) -> Ablation:
     run, world, experts = search.run, search.world, search.options.experts
     of_search = isinstance(merge, Candidate)
@@ -203,12 +204,12 @@ def _pay(search: Search, parts: Ablation, names: Sequence[str]) -> None:
                 steps.step(missing, about)
 
 
-def _logs(texts: Sequence[str]) -> dict[str, list[str]]:
-    """Read NAME=curve.jsonl, with commas between the seeds of one start."""
+def _logs(texts: Sequence[str]) -> dict[str, list[list[float]]]:
+    """Read the curves of NAME=curve.jsonl, with commas between the seeds of one start."""
     table = {}
     for text in texts:
         name, found, paths = text.partition("=")
         if not found or not paths:
             raise UsageError(f"--log is {text!r}", "Write --log NAME=curve.jsonl.")
-        table[name] = paths.split(",")
+        table[name] = [read_curve(Path(path)) for path in paths.split(",")]
     return table

@@ -219,7 +219,7 @@ def test_curves_of_training_are_compared_by_seed(parts, tmp_path):
     for i, base in enumerate((0.5, 0.52, 0.2, 0.24)):
         lines = [f'{{"step": {s}, "correct": {base + s / 100}}}' for s in range(20)]
         (tmp_path / f"{i}.jsonl").write_text("\n".join(lines))
-    runs = [str(tmp_path / f"{i}.jsonl") for i in range(4)]
+    runs = [read_curve(tmp_path / f"{i}.jsonl") for i in range(4)]
     parts.facts = Facts(logs={"merged": runs[:2], "base": runs[2:]})
     rows = parts.section("domain")["tables"][0]["rows"]
     assert rows[-1]["difference"] == pytest.approx(0.29)

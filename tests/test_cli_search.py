@@ -167,6 +167,7 @@ def test_a_search_from_start_to_model(family):
     code, out, err = merger("ablate", "r", "--quick", "--sections", sections, cwd=family)
     assert code == 0, err
     assert "Shapley: who gave what" in out
+    assert "Best trials" not in out  # not asked for
     assert max(map(len, out.splitlines())) <= 80
     code, _, err = merger("ablate", "r", "--plan", "--sections", sections, "--quick", cwd=family)
     assert "0 merges, 0 answers, 0 readings: about" in err

@@ -120,7 +120,8 @@ def ablate(run: Path, *, verbose: Verbose = False, as_json: Json = False, **aske
     """Report where a gain comes from: experts, operators, scales, layers; and how sure that is.
 
     What is scored already is read from the ledger; what is missing is scored on the confirm items
-    after its cost is printed. Writes report.json, report.md, report.html and figures/ into the run.
+    after its cost is printed. Writes report.json, report.md, report.html and figures/ into the run;
+    shows the sections that were asked for.
 
     Example: merger ablate runs/first --quick
 
@@ -133,10 +134,13 @@ def ablate(run: Path, *, verbose: Verbose = False, as_json: Json = False, **aske
     from search.tables import markdown
 
     folder = Wanted(**asked).folder(run)
-    with pausing(f"merger ablate {run if folder == run else f'{run} --out {folder}'}"):
+    with pausing(shlex.join(["merger", *sys.argv[1:]])):
         document = ablate_by_call(run, screen=Terminal(), **asked)
     if as_json:
         data(document)
     elif not asked["plan"]:
-        out(markdown(document)) if verbose else show(document)
+        names = [name.strip() for name in (asked["sections"] or "").split(",") if name]
+        known = document["sections"]
+        told = document | {"sections": {n: s for n, s in known.items() if n in names or not names}}
+        out(markdown(told)) if verbose else show(told)
         say(f"the whole report: {folder / 'report.html'}")
