@@ -25,6 +25,13 @@ def read(tmp_path, text):
     return load_spec(file)
 
 
+def test_the_base_may_stand_in_for_several_experts():
+    """An ablation puts the base in the place of each expert that it takes out."""
+    listed = [{"model": m, "parameters": {"weight": 1}} for m in ("base", "base", "ded")]
+    spec = spec_from_mapping({"merge_method": "ties", "base_model": "base", "models": listed})
+    assert [s.model for s in spec.parts[0].sources] == ["base", "base", "ded"]
+
+
 @pytest.mark.parametrize(
     ("text", "place", "remedy"),
     [

@@ -15,7 +15,7 @@ def check_spec(spec: MergeSpec, top: Node) -> None:
         else:
             place = top["modules"][part.module] if part.module else top["slices"].entries()[i]
         _check_part(spec, part, place)
-        _check_sources(part, place)
+        _check_sources(spec, part, place)
 
 
 def _check_words(spec: MergeSpec, top: Node) -> None:
@@ -50,8 +50,9 @@ def _check_part(spec: MergeSpec, part: PartSpec, place: Node) -> None:
                 raise place.error(law, f"Add `{name}: VALUE` to its parameters.")
 
 
-def _check_sources(part: PartSpec, place: Node) -> None:
-    models = [s.model for s in part.sources]
+def _check_sources(spec: MergeSpec, part: PartSpec, place: Node) -> None:
+    # The base may stand in for several experts: an ablation takes them out so.
+    models = [s.model for s in part.sources if s.model != spec.ground(part)]
     if twice := next((m for m in models if models.count(m) > 1), None):
         remedy = "Name each model once; layers of one model are stacked by separate slices."
         raise place.error(f"{twice} is named twice", remedy)
