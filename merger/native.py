@@ -20,11 +20,13 @@ import torch
 from torch import Tensor
 
 _KINDS = {torch.float32: 0, torch.bfloat16: 1}  # as native.c numbers them
-_TENSORS, _NUMBERS, _COUNTS = POINTER(c_void_p), POINTER(c_double), POINTER(c_int64)
+_TENSORS, _FLOATS = POINTER(c_void_p), POINTER(c_float)
+_NUMBERS, _COUNTS = POINTER(c_double), POINTER(c_int64)
 _VOTE = c_int, c_int, c_float, c_float
 _SIGNATURES = {
+    "changes": [c_int64, c_int64, _TENSORS, c_void_p, _FLOATS, c_void_p],
     "weighted_sum": [c_int64, c_int64, c_int, _TENSORS, _NUMBERS, c_void_p],
-    "elect": [c_int64, c_int64, c_void_p, _TENSORS, POINTER(c_float), *_VOTE, c_void_p],
+    "elect": [c_int64, c_int64, c_void_p, _TENSORS, _FLOATS, *_VOTE, c_void_p],
     "tally": [c_int64, c_void_p, c_float, c_float, c_void_p, _COUNTS],
 }
 
@@ -58,6 +60,14 @@ def takes(entries: Any) -> bool:
     """Say whether the loops are there and take these entries, one axis."""
     array = LIBRARY is not None and isinstance(entries, np.ndarray)
     return array and entries.dtype == np.float32 and entries.flags.c_contiguous
+
+
+def changes(tensors: Tensor, base: Tensor, bounds: Sequence[float] | None = None) -> Tensor:
+    """Return tensors − base, what is not above its bound zeroed; without bounds, magnitudes."""
+    out, count = torch.empty_like(tensors, memory_format=torch.contiguous_format), len(tensors)
+    limits = None if bounds is None else (c_float * count)(*bounds)
+    LIBRARY.changes(count, base.numel(), _places(tensors), base.data_ptr(), limits, out.data_ptr())
+    return out
 
 
 def weighted_sum(tensors: Tensors, weights: Sequence[float]) -> Tensor:

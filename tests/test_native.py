@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from merger import native
 from merger.operators.changes import add_elected, weighted_sum
-from merger.operators.magnitudes import tally
+from merger.operators.magnitudes import ALL, NONE, Cut, tally
+from merger.operators.survey import Block
+from merger.operators.ties import magnitudes, trimmed
 
 ODD = torch.tensor([0.0, -0.0, 1e-45, -1e-45, 3e38, -3e38, torch.inf, -torch.inf, torch.nan])
 
@@ -68,6 +70,19 @@ def test_elected_changes(seed, count, size):
         ):
             found = add_elected(base, changes.clone(), weight, **how)
             assert same(found, plain(add_elected, base, changes.clone(), weight, **how))
+
+
+@settings(max_examples=60, deadline=None)
+@cases
+def test_trimmed_changes(seed, count, size):
+    """Changes with all, none or some of their entries kept, and their magnitudes."""
+    experts, base = numbers(seed, count, 1, size), numbers(seed + 1, 1, size, odd=7)
+    level = float((experts[0, 0, 0] - base[0, 0]).abs().nan_to_num(1.0))
+    for cut in (ALL, NONE, Cut(level), Cut(level, 7), Cut(level, 7 + size // 2), Cut(0.0)):
+        words = experts, base, [cut] * count, 7
+        assert same(trimmed(*words), plain(trimmed, *words))
+    block = Block(experts, base, None)
+    assert same(magnitudes(block), plain(magnitudes, block))
 
 
 @settings(max_examples=60, deadline=None)

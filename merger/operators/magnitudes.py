@@ -54,19 +54,6 @@ def kept(magnitudes: Tensor, cut: Cut, start: int) -> Tensor:
     return above | level.view_as(above)
 
 
-def trim(changes: Tensor, cut: Cut, start: int) -> None:
-    """Zero all but the k largest of one expert's changes (rows, cols), in place."""
-    end = start + changes.numel()
-    if cut.last < start or cut.last >= end:
-        # Shrinking zeroes magnitudes up to its bound, so to keep the threshold the bound is just
-        # below it. It is a single pass, where a mask takes three.
-        at = torch.tensor(max(cut.threshold, 0.0), dtype=changes.dtype)
-        bound = at if cut.last < start else torch.nextafter(at, torch.zeros_like(at))
-        torch.hardshrink(changes, float(bound), out=changes)
-    else:
-        changes.mul_(kept(changes.abs(), cut, start))
-
-
 def largest(
     streams: Streams,
     wanted: Sequence[tuple[int, Callable[[int], int]]],

@@ -22,9 +22,10 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
+from merger import native
 from merger.operators.base import Density, Knob, Lambda, Normalize, Weight, operator
 from merger.operators.changes import add_all, add_elected, mean
-from merger.operators.magnitudes import ALL, Cut, largest, trim
+from merger.operators.magnitudes import ALL, Cut, kept, largest
 from merger.operators.survey import Block, Place, Size, Survey
 
 Elect = Annotated[
@@ -39,6 +40,8 @@ Rule = Annotated[
 
 def magnitudes(block: Block) -> Tensor:
     """Return |task vectors| (k, rows, cols), new memory; a base is given."""
+    if block.base is not None and native.suits([*block.experts, block.base], torch.float32):
+        return native.changes(block.experts, block.base)
     return block.changes.abs_()
 
 
@@ -66,12 +69,35 @@ def _cuts(size: Size, density: Sequence[float], *, relative: bool) -> Survey:
     return (yield from largest(magnitudes, wanted, size.numel, **how))
 
 
-def trimmed(experts: Tensor, base: Tensor, cuts: Sequence[Cut], place: Place) -> Tensor:
-    """Return the task vectors (k, rows, cols) with all but their largest entries zeroed."""
-    changes = experts - base
+def trimmed(experts: Tensor, base: Tensor, cuts: Sequence[Cut], start: int) -> Tensor:
+    """Return the task vectors (k, rows, cols) with all but their k largest entries zeroed."""
+    end = start + base.numel()
+    changes = _shrunk(experts, base, [_bound(cut, start, end, base.dtype) for cut in cuts])
     for change, cut in zip(changes, cuts, strict=True):
-        if cut != ALL:
-            trim(change, cut, place.start)
+        if start <= cut.last < end:
+            change.mul_(kept(change.abs(), cut, start))
+    return changes
+
+
+def _bound(cut: Cut, start: int, end: int, kind: torch.dtype) -> float:
+    """Return up to which magnitude all of a block is zeroed; -1: nothing, or its end by a mask.
+
+    To keep those at the threshold the bound is just below it.
+    """
+    if cut == ALL or start <= cut.last < end:
+        return -1.0
+    at = torch.tensor(max(cut.threshold, 0.0), dtype=kind)
+    return float(at if cut.last < start else torch.nextafter(at, torch.zeros_like(at)))
+
+
+def _shrunk(experts: Tensor, base: Tensor, bounds: Sequence[float]) -> Tensor:
+    """Return the task vectors with magnitudes up to a bound zeroed."""
+    if native.suits([*experts, base], torch.float32):
+        return native.changes(experts, base, bounds)
+    changes = experts - base
+    for change, bound in zip(changes, bounds, strict=True):
+        if bound >= 0:  # a single pass, where a mask takes three
+            torch.hardshrink(change, bound, out=change)
     return changes
 
 
@@ -89,7 +115,7 @@ def ties(
     place: Place,
 ) -> Tensor:
     """Average the trimmed changes that share the elected sign."""
-    changes = trimmed(experts, base, facts, place)
+    changes = trimmed(experts, base, facts, place.start)
     weighted = elect == "weighted"
     return add_elected(base, changes, weight, normalize=normalize, scale=lambda_, weighted=weighted)
 
@@ -109,7 +135,7 @@ def consensus(
     """Move the base along the mean change of the experts that count at each entry."""
     if consensus == "mean" and scale == 1 and all(cut == ALL for cut in facts):
         return mean(experts, weight)
-    changes = trimmed(experts, base, facts, place)
+    changes = trimmed(experts, base, facts, place.start)
     if consensus == "ram":
         return _add_active(base, changes, weight, scale)
     join = add_all if consensus == "mean" else add_elected
