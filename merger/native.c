@@ -1,4 +1,4 @@
-/* Four loops of the operators, each one pass over memory where torch takes five to thirty.
+/* Four loops of the operators, each one pass over memory where torch takes two to thirty.
 
    They compute what the torch code beside each call computes, bit for bit: the same operations in
    the same order, fused only where torch fuses. So they are built with -ffp-contract=off, and no
