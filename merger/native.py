@@ -102,8 +102,7 @@ def elect(
 def tally(entries: np.ndarray, low: float, high: float) -> tuple[int, int, int, np.ndarray]:
     """Count entries above `high`, at or above it, and at a lower bound; return those between."""
     held, counts = np.empty(len(entries), np.float32), (c_int64 * 3)()
-    places = entries.ctypes.data, held.ctypes.data
-    inside = LIBRARY.tally(len(entries), places[0], low, high, places[1], counts)
+    inside = LIBRARY.tally(len(entries), entries.ctypes.data, low, high, held.ctypes.data, counts)
     return counts[0], counts[1], counts[2] if low < high else 0, held[:inside]
 
 

@@ -129,9 +129,9 @@ def test_a_left_over_of_other_settings_is_refused(base, tmp_path):
         align(base, tmp_path / "out", settings())
 
 
-@pytest.mark.parametrize("harm", ["", "half", None])
-def test_a_checkpoint_that_lost_bytes_is_passed_over(tmp_path, harm):
-    """A training goes on from the last checkpoint whose files are all as long as they were."""
+@pytest.mark.parametrize("harm", ["", "half", "tHe whole of it", None])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, harm):
+    """A training goes on from the last checkpoint whose files are all as they were."""
     place = Workplace(tmp_path / "out", {})
     for name in ("checkpoint-9", "checkpoint-10"):
         (place.trainer / name).mkdir(parents=True)

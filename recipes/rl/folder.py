@@ -7,6 +7,7 @@ same settings and input is continued; one of other settings is refused, never mi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -16,13 +17,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import xxhash
+
 from merger.checkpoint import open_checkpoint
 from merger.checkpoint.place import partial_of
 from merger.checkpoint.sidecar import copy_sidecar, dominant
 from merger.errors import OutputError
 from recipes.rl.curve import CURVE, RECORD, draw, read_curve, read_record
 
-_SEAL = "sizes.json"
+_SEAL = "hashes.json"
 
 
 def fingerprint(model: Path) -> str:
@@ -38,10 +41,15 @@ def write_whole(path: Path, text: str) -> None:
     draft.replace(path)
 
 
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
+
+
 def _sealed(folder: Path) -> bool:
     try:
-        sizes = json.loads((folder / _SEAL).read_text()).items()
-        return all((folder / name).stat().st_size == size for name, size in sizes)
+        digests = json.loads((folder / _SEAL).read_text()).items()
+        return all(_digest(folder / name) == digest for name, digest in digests)
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -69,17 +77,15 @@ class Workplace:
         write_whole(self.part / CURVE, "".join(json.dumps(row) + "\n" for row in curve))
 
     def seal(self, name: str) -> None:
-        """Note the sizes of a checkpoint's files: one that loses bytes later is not resumed."""
-        folder = self.trainer / name
-        files = [file for file in folder.rglob("*") if file.is_file()]
-        sizes = {str(file.relative_to(folder)): file.stat().st_size for file in files}
-        write_whole(folder / _SEAL, json.dumps(sizes))
+        """Note the hashes of a checkpoint's files: one that is damaged later is not resumed."""
+        files = [file for file in (self.trainer / name).rglob("*") if file.is_file()]
+        digests = {str(file.relative_to(self.trainer / name)): _digest(file) for file in files}
+        write_whole(self.trainer / name / _SEAL, json.dumps(digests))
 
     def checkpoint(self) -> Path | None:
         """Return the trainer's last whole checkpoint, or None."""
         found = {int(p.name.split("-")[1]): p for p in self.trainer.glob("checkpoint-*")}
-        whole = (found[n] for n in sorted(found, reverse=True) if _sealed(found[n]))
-        return next(whole, None)
+        return next((found[n] for n in sorted(found, reverse=True) if _sealed(found[n])), None)
 
     def curve(self, steps: int) -> list[dict[str, Any]]:
         """Return the rows of the curve up to a step; rows beyond it will be made again."""
