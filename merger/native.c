@@ -1,4 +1,4 @@
-/* Four loops of the operators, each one pass over memory where torch takes two to thirty.
+/* Loops of operators and engine, each one pass over memory where torch takes two to thirty.
 
    They compute what the torch code beside each call computes, bit for bit: the same operations in
    the same order, fused only where torch fuses. So they are built with -ffp-contract=off, and no
@@ -74,6 +74,25 @@ FAST void weighted_sum(int64_t k, int64_t n, int kind, const void *const *tensor
         }
         memcpy(out + at, total, size * sizeof *total);
     }
+}
+
+/* out = x, rounded as torch does: by way of float32. Returns whether all entries are finite. */
+FAST int rounded(int64_t n, int kind, const double *restrict x, void *restrict out) {
+    uint64_t odd = 0;
+    for (int64_t at = 0; at < n; at += TILE) {
+        int size = n - at < TILE ? (int)(n - at) : TILE;
+        for (int i = 0; i < size; i++) odd |= !(fabs(x[at + i]) < INFINITY);
+        if (kind == BFLOAT16) {
+            uint16_t *to = (uint16_t *)out + at;
+            for (int i = 0; i < size; i++) {
+                float y = (float)x[at + i];
+                uint32_t b = bits(y);
+                to[i] = y != y ? 0x7FC0 : (uint16_t)((b + 0x7FFF + (b >> 16 & 1)) >> 16);
+            }
+        } else
+            for (int i = 0; i < size; i++) ((float *)out)[at + i] = (float)x[at + i];
+    }
+    return !odd;
 }
 
 /* out = base + scale * the weighted mean (or sum) of the changes that share the elected sign.

@@ -5,8 +5,6 @@ the same arithmetic in one pass over memory instead of many, and gives the same 
 (tests/test_native.py). CUDA, float64 and an install without a C compiler take the torch code.
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,6 +24,7 @@ _VOTE = c_int, c_int, c_float, c_float
 _SIGNATURES = {
     "changes": [c_int64, c_int64, _TENSORS, c_void_p, _FLOATS, c_void_p],
     "weighted_sum": [c_int64, c_int64, c_int, _TENSORS, _NUMBERS, c_void_p],
+    "rounded": [c_int64, c_int, c_void_p, c_void_p],
     "elect": [c_int64, c_int64, c_void_p, _TENSORS, _FLOATS, *_VOTE, c_void_p],
     "tally": [c_int64, c_void_p, c_float, c_float, c_void_p, _COUNTS],
 }
@@ -77,6 +76,16 @@ def weighted_sum(tensors: Tensors, weights: Sequence[float]) -> Tensor:
     numbers = (c_double * count)(*weights)
     LIBRARY.weighted_sum(count, out.numel(), kind, _places(tensors), numbers, out.data_ptr())
     return out
+
+
+def rounded(numbers: Tensor, out: Tensor) -> bool:
+    """Round numbers into `out`; say whether it is known that all of them are finite."""
+    plain = numbers.is_cpu and numbers.is_contiguous() and numbers.dtype == torch.float64
+    if not (plain and suits([out])):
+        out.copy_(numbers)
+        return False
+    kind, places = _KINDS[out.dtype], (numbers.data_ptr(), out.data_ptr())
+    return bool(LIBRARY.rounded(numbers.numel(), kind, *places))
 
 
 def elect(

@@ -34,7 +34,7 @@ def plain(work, *words, **how):
 def same(one, other):
     """Say whether all bits are equal; of NaN there are many."""
     nan = torch.isnan(other)
-    kind = {4: torch.int32, 8: torch.int64}[one.element_size()]
+    kind = {2: torch.int16, 4: torch.int32, 8: torch.int64}[one.element_size()]
     return (torch.isnan(one) == nan).all() and (one.view(kind) == other.view(kind))[~nan].all()
 
 
@@ -54,6 +54,20 @@ def test_weighted_sum(seed, count, size):
         tensors = [*numbers(seed, count, size).to(kind)]
         weights = torch.randn(count, generator=torch.Generator().manual_seed(seed)).tolist()
         assert same(weighted_sum(tensors, weights), plain(weighted_sum, tensors, weights))
+
+
+@settings(max_examples=60, deadline=None)
+@cases
+def test_rounding(seed, count, size):
+    """Float64 into float32 and bfloat16, ties and subnormal numbers included; what is finite."""
+    sums = numbers(seed, count, size).double() * torch.tensor([1.0, 1 / 3, 1e-40])[seed % 3]
+    sums.view(-1)[::5] = sums.view(-1)[::5].bfloat16().double() * (1 + 2**-8)  # between two
+    for kind in (torch.float32, torch.bfloat16):
+        for given_ in (sums, sums.nan_to_num(2.0, 3.0, 4.0)):
+            found, wanted = torch.empty(count, size, dtype=kind), given_.to(kind)
+            assert native.rounded(given_, found) == bool(given_.isfinite().all())
+            assert same(found, wanted)
+            assert not plain(native.rounded, given_, torch.empty_like(found))
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,8 +5,6 @@ read asks the kernel for exactly the bytes of the rows wanted, into a buffer of 
 of whole files, so memory is what the caller holds, and any number of threads may read at once.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from abc import ABC, abstractmethod
@@ -42,6 +40,11 @@ class Checkpoint(ABC):
     @abstractmethod
     def entries(self, name: str, start: int, end: int) -> Tensor:
         """Return entries [start, end) of a tensor in row-major order, at least one, flat."""
+
+    def read_into(self, name: str, start: int, out: Tensor) -> None:
+        """Put the entries of a tensor from `start` on into `out`, as its dtype and device ask."""
+        found = self.entries(name, start, start + out.numel())
+        out.copy_(found.view(out.shape), non_blocking=True)
 
     @abstractmethod
     def digest(self, name: str) -> str:
@@ -168,12 +171,19 @@ class FolderCheckpoint(Checkpoint):
 
     def entries(self, name: str, start: int, end: int) -> Tensor:
         """Return entries [start, end) of a tensor, read from their place in its file."""
-        info = self.tensors[name]
-        found = torch.empty(end - start, dtype=torch_dtype(info.dtype))
-        raw, fd, first = bytes_of(found), self._fd(info.file), start * ITEMSIZE[info.dtype]
-        fill(fd, raw, info.offset + first, info)
-        self._follower.see(fd, info, first, raw)
+        found = torch.empty(end - start, dtype=torch_dtype(self.tensors[name].dtype))
+        self.read_into(name, start, found)
         return found
+
+    def read_into(self, name: str, start: int, out: Tensor) -> None:
+        """Put the entries of a tensor from `start` on into `out`: straight, if it is as stored."""
+        info = self.tensors[name]
+        if out.dtype == torch_dtype(info.dtype) and out.is_cpu and out.is_contiguous():
+            raw, fd, first = bytes_of(out), self._fd(info.file), start * ITEMSIZE[info.dtype]
+            fill(fd, raw, info.offset + first, info)
+            self._follower.see(fd, info, first, raw)
+        else:
+            super().read_into(name, start, out)
 
     def digest(self, name: str) -> str:
         """Return the digest of one tensor's bytes: read once, then remembered."""
