@@ -6,8 +6,6 @@ than a megabyte is not read. Values are read kindly: `True`, `true` and `1` are 
 `3.0`, `= 3` and `\\boxed{3}` one number.
 """
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 from typing import NamedTuple

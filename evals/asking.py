@@ -8,8 +8,6 @@ tokens inside an answer are kept, each row stops at its own stop string, and sam
 their own.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

@@ -6,8 +6,6 @@ whose bucket is not its split's is looked for as if nothing had been kept. A fil
 or not, meets numbers of another.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache

@@ -7,8 +7,6 @@ enumerating the class of rules (cycles of at most six steps +1..4, -1..4, x2..4)
 shortcut "a goal is reachable when it is listed among the known atoms", which needs no rule.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections import Counter

@@ -5,8 +5,6 @@ item ids, one a line. The command is cut into words first and no shell reads it,
 path is ever executed. Rows are {"id": …, "score": 0 to 1}, a line each, with `text` if wanted.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -8,8 +8,6 @@ ever come within `CLOSE` of each other is answered again without a draft: the an
 that steps alone would give, whatever was asked before.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 

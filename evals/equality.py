@@ -4,8 +4,6 @@ Most answers stop at the second rung, in microseconds. math-verify (extra `math`
 process of its own with limits, and only about texts short enough to be an answer.
 """
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 from evals.answers import Verdict, read_number

@@ -5,8 +5,6 @@ and scores by the same code as `merger eval`; the YAML points into this module, 
 back. Items are drawn when lm-eval loads a task, nothing is downloaded.
 """
 
-from __future__ import annotations
-
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path

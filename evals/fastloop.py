@@ -7,8 +7,6 @@ one per call, and an in-place change cannot be missed. In float32 greedy tokens 
 `generate` (tests/test_generate.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast

@@ -8,8 +8,6 @@ are read anew at each call, so they may be changed in place between calls. Sampl
 a stream per (prompt name, sample), whatever the batch.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

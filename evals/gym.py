@@ -7,8 +7,6 @@ hash of the question; right or wrong, no credit for likeness; scorers run under 
 3 are those of its curricula; a task without one has level 1, its default.
 """
 
-from __future__ import annotations
-
 import json
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version

@@ -7,8 +7,6 @@ model's chat template is used where it has one. `NAME@metric,filter` picks a met
 task's first one counts, under its first filter.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -3,8 +3,6 @@
 huggingface_hub tries six times in 23 s for each file that is not cached, and says so each time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

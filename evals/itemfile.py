@@ -5,8 +5,6 @@ item's address, so checking draws the instance anew from it: nothing in the file
 trusted, and a file whose texts were changed, or made by another version, is refused.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from pathlib import Path
 from typing import Any

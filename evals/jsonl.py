@@ -3,8 +3,6 @@
 Lines end at a line feed only: other separators that Unicode knows may stand inside a text.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence

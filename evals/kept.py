@@ -4,8 +4,6 @@ Nothing depends on it. A file that is not whole is as good as none, and a disk t
 error; whoever keeps something puts into its name all that it follows from.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from contextlib import suppress

@@ -8,8 +8,6 @@ SQLite in WAL mode for a path; PostgreSQL by URL (extra `postgres`) where severa
 ledger.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import weakref

@@ -6,8 +6,6 @@ the answer counts as unreadable. The process starts once and is kept; questions 
 lines of JSON, so that nothing of a caller's script is run again in it, and no pickle is read.
 """
 
-from __future__ import annotations
-
 import atexit
 import json
 import logging

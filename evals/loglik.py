@@ -5,8 +5,6 @@ candidates or as a first look, never the number that is reported. A continuation
 own, as generation would append it. Rows are padded on the right, which a causal model does not see.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -8,8 +8,6 @@ spaces aside), `number`, `math` (mathematical equality by math-verify, an extra)
 is right.
 """
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import json

@@ -1,7 +1,5 @@
 """Two models on the same items: which items flipped, the difference, and whether it is real."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

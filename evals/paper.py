@@ -7,8 +7,6 @@ paper's, not reproductions. Items come from a folder (NAME.jsonl or .parquet in 
 or through `datasets`. GPQA's choices are shuffled by a hash of the question.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256

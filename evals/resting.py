@@ -6,8 +6,6 @@ before is shown with nothing read, imported or loaded. Files changed a moment ag
 (their times may not tell the next change), nor are adapters, which follow another folder too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial

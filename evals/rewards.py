@@ -5,8 +5,6 @@ authors' published reward does (+1/-1 for the format; then +2 right, -1.5 wrong,
 answer not read at all after a format failure); `binary` is right or not, as SimpleRL-Zoo's Stage C.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from evals.task import Score

@@ -5,8 +5,6 @@ it stopped and a finished one is never paid twice. An answer whose score was mad
 code (the digest of the task's verifier changed) is scored again from its text, without the model.
 """
 
-from __future__ import annotations
-
 import hashlib
 import inspect
 from collections.abc import Callable, Sequence

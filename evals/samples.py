@@ -5,8 +5,6 @@ harness runs can be paired. The score is the first metric the line names that is
 filter that comes first.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -6,8 +6,6 @@ batch, in whatever order, on whatever backend. Nucleus cut (top-p): the smallest
 tokens whose mass reaches p (Holtzman et al., arXiv 1904.09751).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from random import Random
 

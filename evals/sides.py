@@ -5,8 +5,6 @@ greedy answer never meets a sampled one. Where the two have a task but no key in
 rows of it are paired and that is said.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass

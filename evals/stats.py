@@ -5,8 +5,6 @@ right in ten); comparisons are paired, on the same items: exact McNemar, and a b
 or clusters of them. Scores are in [0, 1]; differences and intervals are in the same unit.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Sequence
 from functools import lru_cache

@@ -5,8 +5,6 @@ model that is loaded, lies in a folder, or both. An entry knows its items before
 there, so a search can say what it will cost.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

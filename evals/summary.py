@@ -5,8 +5,6 @@ Samples are averaged within their item first, so the interval is over items (Mil
 and a multiple choice tell of no budget that cut an answer.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ bucket is one of the split asked for, so no seed, size or level can leak an inst
 into another. A `Draft` is what a generator draws; an `Item` is a draft with its address.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping

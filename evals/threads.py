@@ -5,8 +5,6 @@ small product waits for a core that is not free; hence the probe, at every start
 is. Walks side by side wait for nothing: a core that is taken slows its own walk alone.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator, Sequence

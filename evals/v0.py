@@ -6,8 +6,6 @@ further, the word `Assistant:` cuts a completion, and a repeated goal makes the 
 unreadable. Nothing of the authors' code or data is shipped. For well-posed items use the tasks v1.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Mapping

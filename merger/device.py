@@ -1,7 +1,5 @@
 """Devices by name: what torch knows and this machine has, said before any work; their memory."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

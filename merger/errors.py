@@ -5,8 +5,6 @@ two lines (the law with the value and the place; the remedy) and exits with 2. A
 bug of ours and keeps its traceback.
 """
 
-from __future__ import annotations
-
 
 class MergerError(Exception):
     """A mistake the user can mend: `law` says what is wrong and where, `remedy` what to do."""

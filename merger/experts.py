@@ -6,8 +6,6 @@ beside its models: base, experts, the levels each was trained on. What was chose
 because a folder of the same name wins over an alias.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -7,8 +7,6 @@ mergekit, tensors outside any layer (embeddings, final norm, head) have depth 0,
 layer has depth 1.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple

@@ -6,8 +6,6 @@ compares the hashes first. The card says the same to people, and what the weight
 which a search fills in; a merge whose weights nobody searched says so.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

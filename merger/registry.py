@@ -1,7 +1,5 @@
 """Name -> object tables filled by decorators, answering a typo with the name probably meant."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import TypeVar

@@ -4,8 +4,6 @@ Work of any room tells its screen what it does and knows nothing of terminals: t
 draws bars and boxes, and a call from Python shows nothing unless it is given one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from math import inf

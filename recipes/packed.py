@@ -8,8 +8,6 @@ at these sizes the fused kernel is slower than batched products by oneDNN, which
 numbers, since oneDNN makes its products anew for each shape.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple

@@ -13,8 +13,6 @@ are no variables, no includes, no Python paths. `KEY=VALUE` settings change a re
 kind). `scales` are bundles of such settings with a name, of which `scale` chooses one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files

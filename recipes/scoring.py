@@ -5,8 +5,6 @@ continues from. Two ceilings may be asked for: an oracle that takes the best of 
 answers (one each), and, as its control, the best of as many samples of one model.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

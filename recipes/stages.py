@@ -5,8 +5,6 @@ recipe may write, and `seed` is the recipe's unless the stage has its own. What 
 when a job runs, so that checking a recipe is quick.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, replace

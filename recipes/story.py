@@ -5,8 +5,6 @@ seeds, and each paired difference with its sign test over seeds, which takes a s
 observation and so speaks of new seeds, not of these models.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

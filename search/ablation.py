@@ -7,8 +7,6 @@ themselves; files named ablation_*.py hold them. Families of tests are corrected
 section.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property

@@ -1,7 +1,5 @@
 """Sections that follow a knob: operators, density, scale, paths between models, parts reset."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations

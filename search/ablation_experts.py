@@ -1,7 +1,5 @@
 """Sections on experts: who is missed, fair shares, who solves what, and an honest oracle."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from itertools import combinations
 from typing import Any

@@ -1,7 +1,5 @@
 """Sections on who stands where: scoreboard, items, robustness, later training, method."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from itertools import zip_longest

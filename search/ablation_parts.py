@@ -5,8 +5,6 @@ the winner's other knobs; importance is Jansen's total-effect index of the proce
 space, with intervals from trials drawn anew.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ and speed measured) but without trials. What was paid for stays in the folder's 
 stopped ablation continues where it was, and more sections later cost only what they add.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """What a user types, read into options: items, durations, levels, tasks, models."""
 
-from __future__ import annotations
-
 import re
 import secrets
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 Nothing heavy is imported here: `merger search --help` is made of it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated

@@ -6,8 +6,6 @@ temperature. Both are estimated without bias from m ≥ k samples each: of indep
 chance that all fail is the product of theirs; pass@k is Chen et al.'s estimator.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from itertools import combinations
 from typing import Any

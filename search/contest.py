@@ -5,8 +5,6 @@ which luck cannot have picked. Both are read from the studies and the ledger, no
 process's memory, so that workers and resumed runs race against the same marks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any

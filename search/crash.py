@@ -1,7 +1,5 @@
 """What a killed process leaves behind: half a line in a journal, a trial that nobody runs."""
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -6,8 +6,6 @@ look: in a page its style sheet decides, light or dark; alone, the few rules bel
 escaped.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape

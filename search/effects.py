@@ -7,8 +7,6 @@ the bootstrap's. In a report "no difference" is claimed only where the 90 % inte
 ± the margin (two one-sided tests at 5 %): `equal`. Else it is `unclear`, which is no finding.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ to rounding for a scaled one (`task_arithmetic`); for a cut or elected change it
 are `ties` and `ram`, which differ, and the file says so.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -7,8 +7,6 @@ found right (search answers, paid for anyway), not AdaMerging's entropy, which r
 Both points are starts like any other: they must win on search items to be kept.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest

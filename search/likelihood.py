@@ -5,8 +5,6 @@ turn so that none lends its voice to all; an item nobody solved has no text and 
 reading is paid for. What was read is kept in the run folder, by fingerprint and item.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from evals.ledger import Row

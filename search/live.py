@@ -4,8 +4,6 @@ Candidates and reports call experts by short names; configs say where they are (
 folder, `family:alias`, a Hub id), so that winner.yaml can be merged from any folder.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

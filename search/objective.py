@@ -6,8 +6,6 @@ per-item marks of each task in one fixed order, so that any two candidates can b
 item.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ JSON whose angle brackets are escaped, and the script puts it on the page as tex
 all else is escaped here.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ of Optuna's can be told. Matérn 5/2 with one length a knob, words as corners; l
 little extra noise by maximum marginal likelihood (Rasmussen and Williams 2006, chapters 2 and 5).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

@@ -3,8 +3,6 @@
 All of it is paid for once: the experts are warm starts anyway, and the ledger keeps their answers.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from typing import Any

@@ -5,8 +5,6 @@ so a resumed run continues in the phase where it was killed. What the phases do 
 contest and confirm. Whoever runs this gives a `Screen`, so that nothing here knows of terminals.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

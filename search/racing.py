@@ -16,8 +16,6 @@ so what was asked is a random part of each, and estimates weigh the strata by th
 order only says when an item is asked: full scores are the same in any order.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -6,8 +6,6 @@ computes them: a search writes verdict, scoreboard, comparisons, shrinkage, tria
 ablation the rest. docs/report.md describes the schema.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Which of Optuna's samplers proposes: the one that was named, or what suits the problem's size."""
 
-from __future__ import annotations
-
 import hashlib
 from importlib.util import find_spec
 from typing import Any

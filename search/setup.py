@@ -1,7 +1,5 @@
 """Make a run folder, or open one: everything a search, a worker or an ablation stands on."""
 
-from __future__ import annotations
-
 import secrets
 import sys
 from dataclasses import replace

@@ -8,8 +8,6 @@ over orders of arrival is estimated from random orders, each with its reverse (a
 Mitchell et al., arXiv 2104.12199); the shares of every order still sum to the whole.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from math import factorial

@@ -15,8 +15,6 @@ hundred numbers for a few dozen noisy evaluations, so shares follow Legendre's f
 over depth, and everything starts at "off".
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

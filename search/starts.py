@@ -6,8 +6,6 @@ exact Shapley table that costs nothing more. The paper's 1.0 / 0.2 / 0.1 stands 
 as mergekit's `linear` computes it, and with its literal sum as scale, as its equation reads.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations

@@ -5,8 +5,6 @@ the terminal, markdown and HTML write the same cell from the same number. Scores
 (percent), differences carry their sign, p values their usual form; nothing is said by colour alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The same questions in another template: one turn, the system prompt standing before each."""
 
-from __future__ import annotations
-
 import hashlib
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What passes between a study and those who score: a trial, proposed, under way or finished."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any

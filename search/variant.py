@@ -11,8 +11,6 @@ the scale stays). *Renormalise*: the others' shares are scaled up to 1 and the s
 `sign` and `ram` the two are one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping

@@ -1,7 +1,5 @@
 """What a finished search leaves to be used: the recipe that stands, as configs and as a model."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

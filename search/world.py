@@ -6,8 +6,6 @@ not before. The confirm pool is sealed: opening it before a winner is frozen is 
 the order of the protocol is kept by construction and not by care.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from copy import copy

@@ -9,8 +9,6 @@ or free. In the authors' data a goal is reachable exactly when it is printed amo
 so nothing need be inferred. Certified by SAT over candidate sets of growing size.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

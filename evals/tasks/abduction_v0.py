@@ -7,8 +7,6 @@ theirs are, and the rules are those of v1. For experiments with that shortcut
 (recipes/shortcut.yaml), not for training: it stands in no list of tasks.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from random import Random
 

@@ -5,8 +5,6 @@ The domain of Stage C where no data can be had. Levels: 1 one sum or difference 
 with three-digit numbers. The smallest task, and the one to copy when you add your own.
 """
 
-from __future__ import annotations
-
 import ast
 from operator import add, mul, sub
 from random import Random

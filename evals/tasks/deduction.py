@@ -8,8 +8,6 @@ of remaining models shrinks geometrically to one. Certified by a SAT solver (CaD
 python-sat).
 """
 
-from __future__ import annotations
-
 import re
 from functools import partial, reduce
 from operator import and_

@@ -7,8 +7,6 @@ is true when bit i of m is set), so counting the models of a conjunction is one 
 to certify items by a SAT solver independently of the tables.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache

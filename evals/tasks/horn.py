@@ -5,8 +5,6 @@ that derive it together with the facts, as bit masks over the candidates, propag
 point also through cyclic rules (J. de Kleer, An assumption-based TMS, 1986).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, TypeAlias

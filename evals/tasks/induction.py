@@ -8,8 +8,6 @@ released generator. The gap may be the last number or an inner one. Certified by
 whole class. A `Walk` is an alphabet of steps; `sequences` poses other walks and strands of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from itertools import chain, pairwise, zip_longest

@@ -7,8 +7,6 @@ drawn among its leaves until what follows is what the coins said, and until the 
 tell nothing: their atoms are facts or heads either way. Certified by SAT, goal by goal.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from random import Random

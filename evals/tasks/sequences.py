@@ -7,8 +7,6 @@ The class is stated in the prompt as there, every rule of it agrees, two full cy
 Unlike there no cycle is a constant step, so that chance stays low from level 1 on.
 """
 
-from __future__ import annotations
-
 import re
 
 from evals.answers import Verdict

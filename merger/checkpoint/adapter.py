@@ -8,8 +8,6 @@ the base are refused by name. Keys and scales:
 https://huggingface.co/docs/peft/developer_guides/checkpoint.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -6,8 +6,6 @@ tokens that others added, at new ids; a token of a single model keeps that model
 cropped by position, and every row that moves is told.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace

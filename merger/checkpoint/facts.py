@@ -1,7 +1,5 @@
 """What a checkpoint holds, in a few numbers: for `merger inspect`."""
 
-from __future__ import annotations
-
 from collections import Counter
 from typing import Any
 

@@ -5,8 +5,6 @@ folder. The one layout allowed to link outwards is the Hub cache, where `snapsho
 into `blobs/` of the same repository.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import stat

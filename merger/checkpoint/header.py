@@ -7,8 +7,6 @@ overlaps, a file exactly as long as it says. A hostile header costs at most its 
 the data's. Format: https://github.com/huggingface/safetensors#format.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

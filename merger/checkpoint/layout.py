@@ -8,8 +8,6 @@ time of its last write: a shard touched since is made again. Markers are files o
 several processes can finish shards of one folder without talking to each other.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -6,8 +6,6 @@ killed between the two moves is found by the next one, which moves the older mod
 goes on or begins anew.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os

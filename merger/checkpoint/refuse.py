@@ -4,8 +4,6 @@ Pickles (`.bin`, `.pt`) run code when they are read, quantised weights cannot be
 leave sharded states. Each is recognised by its file names or its config, never by loading it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

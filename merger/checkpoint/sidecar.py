@@ -5,8 +5,6 @@ library loses keys and reorders tokens. The one thing changed is the dtype that 
 and only where the weights were written in another; even then the rest of its text is kept.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

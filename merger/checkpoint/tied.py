@@ -5,8 +5,6 @@ under both names). Merging the copies apart, or a tied model with an untied one,
 loader reads in one of two ways. So copies are dropped and named, and sources that disagree refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import NamedTuple
 

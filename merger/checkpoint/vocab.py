@@ -5,8 +5,6 @@ tokens. Maps are read from the tokenizer's own files, as data: no tokenizer is b
 model is run. Merge rules and templates may differ; those of the donor are written.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

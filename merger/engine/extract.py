@@ -6,8 +6,6 @@ change back. Tensors that LoRA cannot express (norms, biases, anything but a mat
 whole, as PEFT's `modules_to_save` are. https://arxiv.org/abs/0909.4061
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field

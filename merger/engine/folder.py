@@ -1,7 +1,5 @@
 """A merge as a new model folder: weights, config, tokenizer, and the papers that rebuild it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace

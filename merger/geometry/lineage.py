@@ -11,8 +11,6 @@ while others do not. Thresholds were set on simulated families (tests) and on th
 which specialists meet at 0.03.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

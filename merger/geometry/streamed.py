@@ -1,7 +1,5 @@
 """One streamed pass over a base and its experts, block of rows by block of rows."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -5,8 +5,6 @@ What reaches median + 1.5 · interquartile range is taken. Departures from merge
 exact, where it samples a million entries twice without a seed; and the dtype is the one asked for.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

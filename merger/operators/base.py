@@ -10,8 +10,6 @@ Use plain `mul` and `add`, or `weighted_sum`: fused kernels (`add(alpha=)`, `add
 differently at the tail of a vector, and then the bytes would depend on the size of a block.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace

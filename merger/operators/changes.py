@@ -8,8 +8,6 @@ are float64 too and rounded once, so that a combination of equal tensors with co
 to one gives that tensor back bit for bit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 import torch

@@ -5,8 +5,6 @@ Steele et al. 2014), so it depends on no other draw. Blocks, threads, shards and
 tensors in any order and get the same masks; a generator with a state could not promise that.
 """
 
-from __future__ import annotations
-
 from math import prod
 
 import torch

@@ -6,8 +6,6 @@ weights of `linear` are divided by their sum unless `normalize` is false, and a 
 it. Summed in float64, so merging a model with itself returns it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated
 

@@ -7,8 +7,6 @@ would dilute what only one of them learned (Reinforced Agent Merging). A change 
 entries it regains in its own.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated
 

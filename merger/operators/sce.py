@@ -6,8 +6,6 @@ are erased. As in mergekit, a tensor whose mean square changes sum to less than 
 weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 

@@ -13,8 +13,6 @@ Breadcrumbs has no outlier where gamma·n is below one, while there the empty sl
 zeroed the whole task vector.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, NamedTuple

@@ -15,8 +15,6 @@ mean by t = N·c / (1 + (N − 1)·c) with c the mean cosine of all pairs of tas
 mergekit's reading for N > 2; at the pole c = −1/(N − 1) the base is kept.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import combinations
 from math import acos, cos, sin, sqrt

@@ -9,8 +9,6 @@ norm) needs inner products alone: its result is a linear combination whose coeff
 the Gram matrix, so no iterate is ever formed and memory stays that of one block.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from itertools import combinations_with_replacement
 from math import sqrt

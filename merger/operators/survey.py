@@ -5,8 +5,6 @@ the tensor in order, and returns the facts. More than one pass is allowed; memor
 block. The measures themselves: sums.py (sums and inner products), magnitudes.py (k-th largest).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator, Iterable, MutableMapping
 from typing import Any, NamedTuple, Protocol
 

@@ -13,8 +13,6 @@ aligned by RL change 5 to 30 % of their entries and every absolute density above
 the same. With `mean`, density 1 and scale 1 it is `linear`, bit for bit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal

@@ -5,8 +5,6 @@ in these is run with the donor's. Keys that only one of two configs states are p
 versions of transformers write different ones.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -4,8 +4,6 @@ Every tensor of every input ends up merged, copied or dropped, and each drop is 
 headers is read (tied embeddings stored twice are compared, to know that they are one).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """A plan: the list of output tensors, each with its sources and operator, and what is left out."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -6,8 +6,6 @@ tower and all beside it) is taken from the first slice whole. A module is a part
 tensors begin with the module's name, and `default` is all that no other module takes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

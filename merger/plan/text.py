@@ -1,7 +1,5 @@
 """A plan as rows of a table and as one JSON document: the words of `explain` and `--dry-run`."""
 
-from __future__ import annotations
-
 from pathlib import PurePath
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a spec must obey beyond its schema: enough experts, a base where needed, even slices."""
 
-from __future__ import annotations
-
 from merger.lines import Node
 from merger.spec.model import MergeSpec, PartSpec
 

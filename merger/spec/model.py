@@ -5,8 +5,6 @@ the names. What mergekit calls slices and modules are parts here: each has sourc
 base among them only if the config lists it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Every error names file, line and key, and what was probably meant. Keys of merge
 do not support are refused by name.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from contextlib import suppress

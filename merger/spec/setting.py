@@ -4,8 +4,6 @@ The first rule whose filter takes the tensor's name wins. A gradient is piecewis
 values, spread evenly over the depth of the stack (or of the slice).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from merger.names import matches

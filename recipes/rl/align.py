@@ -4,8 +4,6 @@ settings = make_settings(STAGE_A, {"task": "deduction", "steps": 120})
 align(Path("base"), Path("ded"), settings)
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable
 from pathlib import Path

@@ -10,8 +10,6 @@ The state is a function of the rewards seen: a resumed run replays its curve and
 was.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from random import Random
 

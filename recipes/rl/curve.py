@@ -1,7 +1,5 @@
 """The learning curve: a row per step, kept as it is made, read back, told in a line, and drawn."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

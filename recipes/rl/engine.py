@@ -7,8 +7,6 @@ are strings rendered beforehand, so that a pre-filled `<think>` stays open, enco
 special tokens. On a CPU the answers come from our own decoder, and no time is spent on padding.
 """
 
-from __future__ import annotations
-
 import os
 import time
 import warnings

@@ -7,8 +7,6 @@ number of prompts instead of by promotion, and the reasoning tag is not pre-fill
 takes a leading <think> off before it scores. Nothing of verl is imported.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -5,8 +5,6 @@ below `trainer/`) and OUT appears by one rename when all is there. A left-over O
 same settings and input is continued; one of other settings is refused, never mixed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

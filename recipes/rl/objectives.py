@@ -10,8 +10,6 @@ add a k3 estimate of the KL to a frozen reference to the loss, with a plus sign:
 The engine trains through TRL; the tests hold its numbers against these functions.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

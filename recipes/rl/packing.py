@@ -6,8 +6,6 @@ micro batches does not change its gradient. (The entropy bonus is a mean per mic
 in the paper's code.)
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -5,8 +5,6 @@ published scripts); `STAGE_C` are SimpleRL-Zoo's for domain RL (arXiv 2503.18892
 uses from there on. A step is one batch of answers and the `updates` of the policy made from it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256

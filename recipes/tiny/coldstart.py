@@ -9,8 +9,6 @@ Jordan, 2024), all else by AdamW. Everything is a function of the seed: items by
 index, one thread.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
 from pathlib import Path

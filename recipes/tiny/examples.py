@@ -6,8 +6,6 @@ Example i of a seed is a function of (seed, i) alone, so a resumed training sees
 uninterrupted one would have seen.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random

@@ -7,8 +7,6 @@ keeps them. The chat template leaves the system message out, since a model of th
 tasks, not instructions.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

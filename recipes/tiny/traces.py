@@ -14,8 +14,6 @@ rule it uses, then writes what follows, so that no step needs more than one look
 - arithmetic: column by column.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise, product, takewhile
 
