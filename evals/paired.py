@@ -1,4 +1,9 @@
-"""Two models on the same items: which items flipped, the difference, and whether it is real."""
+"""Two models on the same items: which items flipped, the difference, and whether it is real.
+
+Answers are matched by item, so the difficulty of items cancels. The test is McNemar's exact one for
+right and wrong, else sign flips; beside the difference stand what so many items can see at all
+(power 0.8) and what they rule out (two one-sided t tests, Schuirmann 1987). See stats.py.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

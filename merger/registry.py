@@ -1,4 +1,8 @@
-"""Name -> object tables filled by decorators, answering a typo with the name probably meant."""
+"""Name -> object tables filled by decorators, answering a typo with the name probably meant.
+
+A module of a folder that is loaded whole registers what it defines, so adding a file adds an
+operator, a task or a command. Iteration is alphabetical: nothing depends on the order of imports.
+"""
 
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches

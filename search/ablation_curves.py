@@ -1,4 +1,10 @@
-"""Sections that follow a knob: operators, density, scale, paths between models, parts reset."""
+"""Sections that follow a knob: operators, density, scale, paths between models, parts reset.
+
+A scale chosen on the items it is scored on would flatter every operator, so it is chosen on the
+other folds. A path's barrier is how far it falls below the chord of its ends, as in linear mode
+connectivity (Frankle et al., arXiv 1912.05671), here in accuracy and, where it can be read, in
+likelihood; how sure the fall is comes from drawing items anew.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,4 +1,9 @@
-"""Sections on experts: who is missed, fair shares, who solves what, and an honest oracle."""
+"""Sections on experts: who is missed, fair shares, who solves what, and an honest oracle.
+
+Absence has two readings: the weight set to zero with the others kept, or the others scaled up to
+the same sum; both are shown. Shares are Shapley's (see shapley.py), and the oracle is set against
+as many tries of the best single expert (see complement.py).
+"""
 
 from collections.abc import Mapping
 from itertools import combinations

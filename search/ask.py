@@ -1,4 +1,8 @@
-"""What a user types, read into options: items, durations, levels, tasks, models."""
+"""What a user types, read into options: items, durations, levels, tasks, models.
+
+All that can be refused is refused here, before a run folder is made. Confirm items are drawn by a
+seed of their own that is not foreseeable, unless --seed asks for a rerun.
+"""
 
 import re
 import secrets

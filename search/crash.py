@@ -1,4 +1,8 @@
-"""What a killed process leaves behind: half a line in a journal, a trial that nobody runs."""
+"""What a killed process leaves behind: half a line in a journal, a trial that nobody runs.
+
+Nobody says goodbye when killed: a trial carries the host and process that runs it, and is given up
+when that process is gone. Of other hosts nothing is known, so their trials are left alone.
+"""
 
 import json
 import os

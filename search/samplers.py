@@ -1,4 +1,9 @@
-"""Which of Optuna's samplers proposes: the one that was named, or what suits the problem's size."""
+"""Which of Optuna's samplers proposes: the one that was named, or what suits the problem's size.
+
+`auto` is the Gaussian process while that is small, where it needs the fewest trials; beyond, CMA-ES
+for plain numbers and TPE for everything else. What each is told beyond Optuna's own defaults stands
+in one table.
+"""
 
 import hashlib
 from importlib.util import find_spec

@@ -1,4 +1,9 @@
-"""Make a run folder, or open one: everything a search, a worker or an ablation stands on."""
+"""Make a run folder, or open one: everything a search, a worker or an ablation stands on.
+
+The manifest names models by the fingerprint of their weights: a run that is opened again, by
+whichever command, either finds the same weights or says which have changed. Experts that do not
+look like children of the base stop a search before it costs anything.
+"""
 
 import secrets
 import sys

@@ -1,4 +1,8 @@
-"""The same questions in another template: one turn, the system prompt standing before each."""
+"""The same questions in another template: one turn, the system prompt standing before each.
+
+Whether a ranking survives another wording of the same question is one of the robustness questions
+of a report. The contract's hash differs, so the ledger keeps both answers apart.
+"""
 
 import hashlib
 from typing import Any

@@ -1,4 +1,8 @@
-"""What passes between a study and those who score: a trial, proposed, under way or finished."""
+"""What passes between a study and those who score: a trial, proposed, under way or finished.
+
+Raced-out and failed trials are kept and never compete: the best is chosen among those that saw
+every item, first by the floors it keeps (Deb's rules of feasibility), then by value, then by age.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass

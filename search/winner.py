@@ -1,4 +1,9 @@
-"""What a finished search leaves to be used: the recipe that stands, as configs and as a model."""
+"""What a finished search leaves to be used: the recipe that stands, as configs and as a model.
+
+`winner.yaml` is what stands, which is a simple recipe where the search did not beat it; the frozen
+winner then has a file of its own. The same in mergekit's words says whether it is exact or near.
+A saved model's card tells on which items its weights were selected.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -93,10 +93,12 @@ def test_help_loads_nothing_heavy():
 
 
 def test_every_module_opens_with_what_it_is():
-    """Each module has a docstring, no file passes 300 lines and no function passes 60."""
+    """Each module says in some lines what it is; no file passes 300, no function 60 lines."""
     for path in sorted(p for package in PACKAGES for p in (ROOT / package).rglob("*.py")):
         text = path.read_text()
         tree = ast.parse(text)
+        told = (ast.get_docstring(tree) or "").count("\n") + 1
+        assert path.name.startswith("__") or 3 <= told <= 16, path
         assert ast.get_docstring(tree), path
         assert text.count("\n") <= 300, path
         for node in ast.walk(tree):

@@ -1,4 +1,9 @@
-"""Evaluate by one call: models on tasks, every answer kept in a ledger and paid for once."""
+"""Evaluate by one call: models on tasks, every answer kept in a ledger and paid for once.
+
+Everything is checked before a ledger is made or a model loaded; a model all of whose answers the
+ledger holds is never loaded. The command `merger eval` takes its options from the signature here,
+so help, command line and Python cannot say different things.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing

@@ -1,4 +1,8 @@
-"""The least value of an option, said in its annotation; the command line refuses less."""
+"""The least value of an option, said in its annotation; the command line refuses less.
+
+`Annotated[int, Least(1)]` is read twice: by the command line, which shows the range and refuses
+less, and by `check_least`, which does the same for a call from Python.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, NamedTuple

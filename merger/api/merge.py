@@ -1,4 +1,9 @@
-"""Merge by one call: a config, a mapping or a spec in, a new model folder out."""
+"""Merge by one call: a config, a mapping or a spec in, a new model folder out.
+
+What `merger merge` does, without a word printed. A merge without an OUT makes and drops every
+block, for sizes that no disk at hand can hold. The check of lineage reads a sample of each tensor
+and only warns: a merge of strangers may be meant.
+"""
 
 import os
 import re

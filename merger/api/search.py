@@ -1,4 +1,9 @@
-"""Search and ablate by one call each; what they find is also in the run folder."""
+"""Search and ablate by one call each; what they find is also in the run folder.
+
+A run folder is made, or with `resume` gone on with; of a finished one nothing is scored again.
+Options beyond those of the signature are the fields of `search.asked.Asked`, so a new one is
+written down once.
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext

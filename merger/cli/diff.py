@@ -1,4 +1,9 @@
-"""merger diff BASE EXPERT…: the geometry of task vectors, by module and along the layers."""
+"""merger diff BASE EXPERT…: the geometry of task vectors, by module and along the layers.
+
+First the verdict on lineage in words, then norms, cosines, sign conflicts, overlap and what a cast
+to bfloat16 keeps, and a strip of shades along the depth of the model. `merger.geometry` computes;
+here it is only laid out for 80 columns.
+"""
 
 from itertools import pairwise
 from typing import TYPE_CHECKING

@@ -1,4 +1,9 @@
-"""merger eval and compare: models scored on tasks; two of anything scored, item by item."""
+"""merger eval and compare: models scored on tasks; two of anything scored, item by item.
+
+A score stands with its interval; a comparison is paired by item, and its table says too what so
+few items cannot see. McNemar's exact test, p corrected by Holm over the tasks of one table. What
+is compared may be models of a ledger, winners of runs, or sample files of lm-eval.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

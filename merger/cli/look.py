@@ -1,4 +1,9 @@
-"""merger inspect, experts, operators: what a checkpoint holds, and what can be named."""
+"""merger inspect, experts, operators: what a checkpoint holds, and what can be named.
+
+Headers and configs suffice for most of it; weights are read for the fingerprint, shown unasked
+where that costs about a second, and for embeddings that are tied and stored twice. `operators`
+prints the table that spec, search and docs read: names, papers, knobs, ranges, needs.
+"""
 
 from collections.abc import Iterator
 from itertools import groupby

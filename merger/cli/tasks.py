@@ -1,4 +1,9 @@
-"""merger tasks: list, show, export and check items; the folder of tasks for plain lm-eval."""
+"""merger tasks: list, show, export and check items; the folder of tasks for plain lm-eval.
+
+Items go out as JSON lines with certificate and prompt, answers made elsewhere come back to be
+scored, and `lm-eval-path` writes our tasks as YAML that a plain lm-eval reads. `audit` looks at
+data of others.
+"""
 
 import json
 from collections.abc import Sequence

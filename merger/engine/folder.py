@@ -1,4 +1,9 @@
-"""A merge as a new model folder: weights, config, tokenizer, and the papers that rebuild it."""
+"""A merge as a new model folder: weights, config, tokenizer, and the papers that rebuild it.
+
+Shard by shard, the largest tensors first, through the writer, which gives the folder its name only
+when all stands in it. Several processes share the shards; the first writes everything else. A
+resumed run must be of the same spec, headers and files, or its finished shards do not count.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager

@@ -1,4 +1,9 @@
-"""One streamed pass over a base and its experts, block of rows by block of rows."""
+"""One streamed pass over a base and its experts, block of rows by block of rows.
+
+Memory is a block of rows of each model, whatever the models' size. A tensor that an expert lacks,
+or has in another shape, is left out and named: how many of them there are is itself a sign that
+two models are strangers (see lineage.py).
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,9 @@
-"""A plan: the list of output tensors, each with its sources and operator, and what is left out."""
+"""A plan: the list of output tensors, each with its sources and operator, and what is left out.
+
+Frozen and without weights: `explain`, the engine, the live model and the memory budget read the
+same plan, and what it says before a byte is read is what is done. Every input tensor has a fate:
+merged, copied or dropped.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,8 @@
-"""A plan as rows of a table and as one JSON document: the words of `explain` and `--dry-run`."""
+"""A plan as rows of a table and as one JSON document: the words of `explain` and `--dry-run`.
+
+One row per output tensor with its resolved knobs, the drops with their reasons, and the line of
+conservation: as many tensors in as are merged, copied and dropped.
+"""
 
 from pathlib import PurePath
 from typing import Any

@@ -1,4 +1,8 @@
-"""What a spec must obey beyond its schema: enough experts, a base where needed, even slices."""
+"""What a spec must obey beyond its schema: enough experts, a base where needed, even slices.
+
+The schema (parse.py) knows keys and types, this file what they mean together. Complaints carry the
+line of the YAML. What needs the checkpoints themselves is found by the plan.
+"""
 
 from merger.lines import Node
 from merger.spec.model import MergeSpec, PartSpec

@@ -1,4 +1,8 @@
-"""The learning curve: a row per step, kept as it is made, read back, told in a line, and drawn."""
+"""The learning curve: a row per step, kept as it is made, read back, told in a line, and drawn.
+
+A row is written at each step, so a killed run has its curve up to the kill. The ends are averaged
+over ten steps, since one batch says little. Columns are TRL's metrics under short names.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
