@@ -8,15 +8,17 @@ All in one run, on synthetic bfloat16 models (base and three experts) with the s
   plain     with --plain, the loop most people write: whole tensors, float32 stack, full sorts
 Usage: python benchmarks/bench_merge.py [--size 1.1b] [--layers N] [--operators linear,ties]
        [--folder DIR] [--mergekit .../bin/mergekit-yaml] [--rounds 2] [--memory 1GB] [--plain]
-DIR (on the disk to test) keeps the models for the next time. Times are the best of the rounds,
-from a warm cache where it holds the inputs; peaks are the worst, of a whole process tree. Prints a
-JSON line and a row for benchmarks/results.md for each operator.
+DIR (on the disk to test) keeps the models for the next time. Times are the best of the rounds, each
+begun with what others wrote on the disk and all inputs read once, so that the cache holds them if
+it can; peaks are the worst, of a whole process tree. Prints a JSON line and a row for
+benchmarks/results.md for each operator.
 """
 
 import argparse
 import json
 import mmap
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -76,6 +78,7 @@ def main() -> None:
 def measure(folder: Path, name: str, asked: argparse.Namespace) -> dict[str, object]:
     """Time one operator every way there is."""
     config, inputs = write_config(folder, name), files_of(folder, name)
+    settle(inputs)
     seconds = min(timed(lambda: disk(folder, inputs)) for _ in range(2))
     ways = {"merger": [sys.executable, "-c", OURS, "merge", "--memory", asked.memory]}
     if asked.mergekit:
@@ -84,6 +87,7 @@ def measure(folder: Path, name: str, asked: argparse.Namespace) -> dict[str, obj
     runs: dict[str, list[Run]] = {way: [] for way in ways}
     for _ in range(asked.rounds):
         for way, command in ways.items():
+            settle(inputs)
             runs[way].append(watched([*command, str(config), str(folder / "out")]))
             shutil.rmtree(folder / "out")
     ours = min(run[0] for run in runs["merger"])
@@ -108,6 +112,21 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def settle(inputs: list[Path]) -> None:
+    """Let the disk come to rest and the cache hold the inputs, whatever ran before."""
+    os.sync()
+    read(inputs)
+
+
+def read(inputs: list[Path]) -> None:
+    """Read all bytes of some files."""
+    buffer = bytearray(1 << 20)
+    for name in inputs:
+        with name.open("rb", buffering=0) as file:
+            while file.readinto(buffer):
+                pass
+
+
 def watched(command: list[str]) -> Run:
     """Run a command; return its times and the most memory that its process tree held."""
     # Bytecode is kept, as it is for installed packages, wherever this is run.
@@ -121,10 +140,12 @@ def watched(command: list[str]) -> Run:
         tempfile.TemporaryFile("w+") as told,
         subprocess.Popen(command, env=env, stdout=told, stderr=subprocess.DEVNULL) as child,
     ):
-        while child.poll() is None:
+        ended = os.pidfd_open(child.pid)
+        while not select.select([ended], [], [], 0.1)[0]:
             peak = max(peak, held(child.pid))
-            time.sleep(0.02)
+        child.wait()
         seconds = time.perf_counter() - start
+        os.close(ended)
         if child.returncode:
             raise SystemExit(f"{' '.join(command)} failed: run it by hand to see why")
         told.seek(0)
@@ -177,11 +198,8 @@ def files_of(folder: Path, operator: str) -> list[Path]:
 
 def disk(folder: Path, inputs: list[Path]) -> None:
     """Read all inputs, write one output's bytes past the page cache, fsync: what a disk takes."""
+    read(inputs)
     buffer = mmap.mmap(-1, 8 << 20)
-    for name in inputs:
-        with name.open("rb", buffering=0) as file:
-            while file.readinto(buffer):
-                pass
     left = sum(file.stat().st_size for file in (folder / "base").glob("*.safetensors"))
     fd = os.open(folder / "floor.bin", os.O_WRONLY | os.O_CREAT | getattr(os, "O_DIRECT", 0))
     while left > 0:

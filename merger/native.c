@@ -20,7 +20,8 @@
 #define FAST
 #endif
 
-enum { FLOAT32, BFLOAT16 };
+enum { FLOAT32, BFLOAT16, FLOAT64 };
+static const int BYTES[] = {4, 2, 8};
 
 static inline uint32_t bits(float x) {
     uint32_t b;
@@ -54,9 +55,23 @@ FAST void changes(int64_t k, int64_t n, const float *const *tensors, const float
     }
 }
 
-/* out = sum of weights[j] * tensors[j], of n entries each, added in the order given. */
+/* to = x of n entries, rounded to the kind as torch does it: to bfloat16 by way of float32. */
+static inline void rounded(int n, const double *restrict x, int kind, void *restrict to) {
+    if (kind == FLOAT64)
+        memcpy(to, x, n * sizeof *x);
+    else if (kind == FLOAT32)
+        for (int i = 0; i < n; i++) ((float *)to)[i] = (float)x[i];
+    else
+        for (int i = 0; i < n; i++) {
+            float y = (float)x[i];
+            uint32_t b = bits(y);
+            ((uint16_t *)to)[i] = y != y ? 0x7FC0 : (uint16_t)((b + 0x7FFF + (b >> 16 & 1)) >> 16);
+        }
+}
+
+/* out = sum of weights[j] * tensors[j], of n entries each, added in float64 in the order given. */
 FAST void weighted_sum(int64_t k, int64_t n, int kind, const void *const *tensors,
-                       const double *weights, double *restrict out) {
+                       const double *weights, int written, void *restrict out) {
     for (int64_t at = 0; at < n; at += TILE) {
         int size = n - at < TILE ? (int)(n - at) : TILE;
         double total[TILE] = {0};
@@ -72,27 +87,8 @@ FAST void weighted_sum(int64_t k, int64_t n, int kind, const void *const *tensor
                     total[i] = fma(weight, (double)x[i], total[i]);
             }
         }
-        memcpy(out + at, total, size * sizeof *total);
+        rounded(size, total, written, (char *)out + at * BYTES[written]);
     }
-}
-
-/* out = x, rounded as torch does: by way of float32. Returns whether all entries are finite. */
-FAST int rounded(int64_t n, int kind, const double *restrict x, void *restrict out) {
-    uint64_t odd = 0;
-    for (int64_t at = 0; at < n; at += TILE) {
-        int size = n - at < TILE ? (int)(n - at) : TILE;
-        for (int i = 0; i < size; i++) odd |= !(fabs(x[at + i]) < INFINITY);
-        if (kind == BFLOAT16) {
-            uint16_t *to = (uint16_t *)out + at;
-            for (int i = 0; i < size; i++) {
-                float y = (float)x[at + i];
-                uint32_t b = bits(y);
-                to[i] = y != y ? 0x7FC0 : (uint16_t)((b + 0x7FFF + (b >> 16 & 1)) >> 16);
-            }
-        } else
-            for (int i = 0; i < size; i++) ((float *)out)[at + i] = (float)x[at + i];
-    }
-    return !odd;
 }
 
 /* out = base + scale * the weighted mean (or sum) of the changes that share the elected sign.

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor
 
 _KINDS = {torch.float32: 0, torch.bfloat16: 1}  # as native.c numbers them
+_WRITTEN = _KINDS | {torch.float64: 2}
 _TENSORS, _FLOATS = POINTER(c_void_p), POINTER(c_float)
 _NUMBERS, _COUNTS = POINTER(c_double), POINTER(c_int64)
 _VOTE = c_int, c_int, c_float, c_float
 _SIGNATURES = {
     "changes": [c_int64, c_int64, _TENSORS, c_void_p, _FLOATS, c_void_p],
-    "weighted_sum": [c_int64, c_int64, c_int, _TENSORS, _NUMBERS, c_void_p],
-    "rounded": [c_int64, c_int, c_void_p, c_void_p],
+    "weighted_sum": [c_int64, c_int64, c_int, _TENSORS, _NUMBERS, c_int, c_void_p],
     "elect": [c_int64, c_int64, c_void_p, _TENSORS, _FLOATS, *_VOTE, c_void_p],
     "tally": [c_int64, c_void_p, c_float, c_float, c_void_p, _COUNTS],
 }
@@ -69,23 +69,14 @@ def changes(tensors: Tensor, base: Tensor, bounds: Sequence[float] | None = None
     return out
 
 
-def weighted_sum(tensors: Tensors, weights: Sequence[float]) -> Tensor:
-    """Return Σ wᵢ·xᵢ in float64."""
-    out = torch.empty(tensors[0].shape, dtype=torch.float64)
+def weighted_sum(tensors: Tensors, weights: Sequence[float], out: Tensor | None = None) -> Tensor:
+    """Return Σ wᵢ·xᵢ in float64, or rounded once in `out`, where that suits."""
+    if out is None or not suits([out]):
+        out = torch.empty(tensors[0].shape, dtype=torch.float64)
     count, kind = len(tensors), _KINDS[tensors[0].dtype]
-    numbers = (c_double * count)(*weights)
-    LIBRARY.weighted_sum(count, out.numel(), kind, _places(tensors), numbers, out.data_ptr())
+    terms = kind, _places(tensors), (c_double * count)(*weights)
+    LIBRARY.weighted_sum(count, out.numel(), *terms, _WRITTEN[out.dtype], out.data_ptr())
     return out
-
-
-def rounded(numbers: Tensor, out: Tensor) -> bool:
-    """Round numbers into `out`; say whether it is known that all of them are finite."""
-    plain = numbers.is_cpu and numbers.is_contiguous() and numbers.dtype == torch.float64
-    if not (plain and suits([out])):
-        out.copy_(numbers)
-        return False
-    kind, places = _KINDS[out.dtype], (numbers.data_ptr(), out.data_ptr())
-    return bool(LIBRARY.rounded(numbers.numel(), kind, *places))
 
 
 def elect(

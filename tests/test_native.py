@@ -58,16 +58,17 @@ def test_weighted_sum(seed, count, size):
 
 @settings(max_examples=60, deadline=None)
 @cases
-def test_rounding(seed, count, size):
-    """Float64 into float32 and bfloat16, ties and subnormal numbers included; what is finite."""
-    sums = numbers(seed, count, size).double() * torch.tensor([1.0, 1 / 3, 1e-40])[seed % 3]
-    sums.view(-1)[::5] = sums.view(-1)[::5].bfloat16().double() * (1 + 2**-8)  # between two
-    for kind in (torch.float32, torch.bfloat16):
-        for given_ in (sums, sums.nan_to_num(2.0, 3.0, 4.0)):
-            found, wanted = torch.empty(count, size, dtype=kind), given_.to(kind)
-            assert native.rounded(given_, found) == bool(given_.isfinite().all())
-            assert same(found, wanted)
-            assert not plain(native.rounded, given_, torch.empty_like(found))
+def test_rounded_sums(seed, count, size):
+    """What is rounded on the way is what torch rounds: ties, subnormal numbers and NaN included."""
+    tensors = [*numbers(seed, count, size)]
+    tensors[0][::5] = tensors[0][::5].bfloat16() * (1 + 2**-8)  # between two of bfloat16
+    weights = [1.0, *torch.randn(count, generator=torch.Generator().manual_seed(seed)).tolist()]
+    for weight in (weights[:count], [1.0] + [0.0] * (count - 1)):
+        for kind in (torch.float32, torch.bfloat16):
+            room = torch.empty(size, dtype=kind)
+            assert weighted_sum(tensors, weight, room) is room
+            assert same(room, plain(weighted_sum, tensors, weight).to(kind))
+    assert weighted_sum(tensors, weight, room.half()).dtype == torch.float64
 
 
 @settings(max_examples=60, deadline=None)

@@ -18,7 +18,9 @@ from merger.operators import OPERATORS
 from merger.plan import Plan, Step
 
 MEMORY = 1_000_000_000  # bytes of a process, where no limit is given
-CACHE_BLOCK = 1 << 18  # entries of one expert in a block: what was fastest with 1 MiB of L2
+# Entries of one expert in a block, what was fastest with 1 MiB of L2: where one pass takes what is
+# stored, threads should seldom meet; where several go over float32, it should stay in the cache.
+STORED_BLOCK, CACHE_BLOCK = 1 << 20, 1 << 18
 DEVICE_BLOCK = 1 << 24
 LEAST = 32 << 20
 _MOST_WORKERS = 8
@@ -50,7 +52,8 @@ class Budget:
         """
         check_device(device)
         memory = memory or max(MEMORY, resident_bytes() + MEMORY // 2)
-        block = CACHE_BLOCK if device == "cpu" else DEVICE_BLOCK
+        block = STORED_BLOCK if plan.spec.operator.laws.stored else CACHE_BLOCK
+        block = block if device == "cpu" else DEVICE_BLOCK
         most = min(threads or max(2, cores()), _MOST_WORKERS)
         tried = (cls._left(memory, plan, block, n) for n in range(most, 0, -1))
         budget = next(b for b in tried if b.workers == 1 or b._fits(plan))
@@ -122,11 +125,11 @@ def entry_bytes(step: Step) -> int:
     """Bytes of arithmetic per entry.
 
     k experts twice (values, task vectors), base, sums in float64; and where rows belong together,
-    ranks, draws or products of each expert.
+    ranks, draws or products of each expert. What is taken as it is stored has no second form.
     """
-    k, operator = len(step.sources), OPERATORS[step.operator or ""]
-    wide = 5 + 3 * k * operator.laws.rowwise(step.knobs)
-    return 4 * (2 * k + 2) + 8 * wide + 2 * ITEMSIZE[step.dtype]
+    k, laws = len(step.sources), OPERATORS[step.operator or ""].laws
+    wide = 2 if laws.stored else 5 + 3 * k * laws.rowwise(step.knobs)
+    return 8 * (k + 1) + 8 * wide + 2 * ITEMSIZE[step.dtype]
 
 
 def step_bytes(step: Step) -> int:

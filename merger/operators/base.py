@@ -4,7 +4,7 @@ An operator sees numbers only: `experts` of shape (k, rows, cols) and `base` of 
 float32 (float64 where a source is), a block of whole rows of the tensor's last axis. Whatever it
 has to know about the whole tensor first is gathered by its survey (see survey.py) and arrives as
 `facts`; where the block lies arrives as `place`. It returns new memory of any float dtype, which
-the engine rounds, and writes to none of its inputs.
+the engine rounds, or what it has put, rounded, into `out`; it writes to none of its inputs.
 
 Use plain `mul` and `add`, or `weighted_sum`: fused kernels (`add(alpha=)`, `addcmul`, `lerp`) round
 differently at the tail of a vector, and then the bytes would depend on the size of a block.
@@ -74,6 +74,9 @@ Lambda = Annotated[float, Knob(0.3, 1.6, default=1.0, help="scale of the summed 
 Normalize = Annotated[bool, Knob(default=True, help="divide by the sum of the weights")]
 
 
+Room = Tensor | None  # where the result may go, if it is rounded on the way
+
+
 class Laws(NamedTuple):
     """Which laws beyond the general ones hold; engine and tests read them from here.
 
@@ -100,7 +103,7 @@ class Operator:
     knobs: Mapping[str, Knob]
     survey: Callable[..., Survey] | None
     survey_knobs: tuple[str, ...]
-    reserved: frozenset[str]  # which of facts and place combine asks for
+    reserved: frozenset[str]  # which of facts, place and out combine asks for
     base: BaseRule
     experts: tuple[int, int | None]  # fewest and most; None: any number
     laws: Laws
@@ -115,9 +118,10 @@ class Operator:
         knobs: Mapping[str, Any],
         facts: Any = None,
         place: Place | None = None,
+        out: Room = None,
     ) -> Tensor:
         """Merge one block; `knobs` under their public names, all of them given."""
-        told = {"facts": facts, "place": place}
+        told = {"facts": facts, "place": place, "out": out}
         given = {_parameter(name): value for name, value in knobs.items()}
         return self.combine(experts, base, **given, **{n: told[n] for n in self.reserved})
 
@@ -128,7 +132,7 @@ class Operator:
         return self.survey(size, **{_parameter(n): knobs[n] for n in self.survey_knobs})
 
 
-_RESERVED = frozenset({"facts", "place"})
+_RESERVED = frozenset({"facts", "place", "out"})
 OPERATORS: Registry[Operator] = Registry("operator")
 
 
@@ -145,7 +149,8 @@ def operator(
 ) -> Callable[[Callable[..., Tensor]], Operator]:
     """Register a combine function; its keyword-only parameters must carry a Knob.
 
-    Two keywords are reserved: `facts` (what the survey returned) and `place` (of the block).
+    Three keywords are reserved: `facts` (what the survey returned), `place` (of the block), `out`
+    (where the result may be put, rounded to its dtype, and then is returned).
     A parameter named like a Python word ends in an underscore: `lambda_` is the knob `lambda`.
     `also` is a function whose keyword-only parameters are knobs too; combine and survey get those
     it has beyond theirs as `**own`. `defaults` replace those of the annotations.

@@ -20,10 +20,15 @@ _FULL = 64  # entries; a multiple of what any processor takes at a time
 _BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def weighted_sum(tensors: Sequence[Tensor] | Tensor, weights: Iterable[float]) -> Tensor:
-    """Return Σ wᵢ·xᵢ of tensors of any float dtype in float64, added in the order given."""
+def weighted_sum(
+    tensors: Sequence[Tensor] | Tensor, weights: Iterable[float], out: Tensor | None = None
+) -> Tensor:
+    """Return Σ wᵢ·xᵢ of tensors of any float dtype in float64, added in the order given.
+
+    Where a compiled loop can do that too, it is rounded into `out`, and that is returned.
+    """
     if native.suits(tensors):
-        return native.weighted_sum(tensors, [*weights])
+        return native.weighted_sum(tensors, [*weights], out)
     shape, entries = tensors[0].shape, tensors[0].numel()
     # Multiplied and added at once, which rounds differently where a vector register is not full:
     # so all are, and no bit depends on the size of a block.
@@ -45,10 +50,10 @@ def normal(weight: Sequence[float]) -> float:
     raise SpecError(law, "Change a weight, or set normalize: false.")
 
 
-def mean(experts: Tensor, weight: Sequence[float]) -> Tensor:
-    """Return Σ wᵢxᵢ / Σ wᵢ of a block (k, rows, cols), not yet rounded."""
+def mean(experts: Tensor, weight: Sequence[float], out: Tensor | None = None) -> Tensor:
+    """Return Σ wᵢxᵢ / Σ wᵢ of a block (k, rows, cols), as `weighted_sum` does."""
     total = normal(weight)
-    return weighted_sum(experts, [w / total for w in weight])
+    return weighted_sum(experts, [w / total for w in weight], out)
 
 
 def factors(weight: Sequence[float], *, normalize: bool, scale: float) -> list[float]:

@@ -11,7 +11,7 @@ from typing import Annotated
 
 from torch import Tensor
 
-from merger.operators.base import Knob, Lambda, Laws, Normalize, Weight, operator
+from merger.operators.base import Knob, Lambda, Laws, Normalize, Room, Weight, operator
 from merger.operators.changes import add_all, factors, mean, weighted_sum
 from merger.operators.sums import Matrix, gram_survey, norms
 
@@ -21,18 +21,26 @@ _SUM = Laws(elementwise=True, stored=True)
 
 
 @operator("linear", base="unused", laws=_SUM, paper="https://arxiv.org/abs/2203.05482")
-def linear(experts: Tensor, base: Tensor | None, *, weight: Weight, normalize: Normalize) -> Tensor:
+def linear(
+    experts: Tensor, base: Tensor | None, *, weight: Weight, normalize: Normalize, out: Room
+) -> Tensor:
     """Average the experts by weight."""
-    return mean(experts, weight) if normalize else weighted_sum(experts, weight)
+    return mean(experts, weight, out) if normalize else weighted_sum(experts, weight, out)
 
 
 @operator("task_arithmetic", laws=_SUM, paper="https://arxiv.org/abs/2212.04089")
 def task_arithmetic(
-    experts: Tensor, base: Tensor, *, weight: Weight, normalize: Unnormalized, lambda_: Lambda
+    experts: Tensor,
+    base: Tensor,
+    *,
+    weight: Weight,
+    normalize: Unnormalized,
+    lambda_: Lambda,
+    out: Room,
 ) -> Tensor:
     """Add the weighted changes to the base."""
     shares = factors(weight, normalize=normalize, scale=lambda_)
-    return weighted_sum([base, *experts], [1 - sum(shares), *shares])
+    return weighted_sum([base, *experts], [1 - sum(shares), *shares], out)
 
 
 @operator("norm_weighted", survey=gram_survey, paper="https://arxiv.org/abs/2212.04089")
