@@ -69,9 +69,11 @@ static inline void rounded(int n, const double *restrict x, int kind, void *rest
         }
 }
 
-/* out = sum of weights[j] * tensors[j], of n entries each, added in float64 in the order given. */
-FAST void weighted_sum(int64_t k, int64_t n, int kind, const void *const *tensors,
-                       const double *weights, int written, void *restrict out) {
+/* out = sum of weights[j] * tensors[j], of n entries each, added in float64 in the order given, then
+   rounded. Returns whether all sums are finite. */
+FAST int weighted_sum(int64_t k, int64_t n, int kind, const void *const *tensors,
+                      const double *weights, int written, void *restrict out) {
+    int odd = 0;
     for (int64_t at = 0; at < n; at += TILE) {
         int size = n - at < TILE ? (int)(n - at) : TILE;
         double total[TILE] = {0};
@@ -87,8 +89,10 @@ FAST void weighted_sum(int64_t k, int64_t n, int kind, const void *const *tensor
                     total[i] = fma(weight, (double)x[i], total[i]);
             }
         }
+        for (int i = 0; i < size; i++) odd |= !(fabs(total[i]) < INFINITY);
         rounded(size, total, written, (char *)out + at * BYTES[written]);
     }
+    return !odd;
 }
 
 /* out = base + scale * the weighted mean (or sum) of the changes that share the elected sign.

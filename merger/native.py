@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-_KINDS = {torch.float32: 0, torch.bfloat16: 1}  # as native.c numbers them
-_WRITTEN = _KINDS | {torch.float64: 2}
+from merger.late import Tensor, torch
+
+_READ = ("float32", "bfloat16")
+_KINDS = {"float32": 0, "bfloat16": 1, "float64": 2}  # as native.c numbers them
 _TENSORS, _FLOATS = POINTER(c_void_p), POINTER(c_float)
 _NUMBERS, _COUNTS = POINTER(c_double), POINTER(c_int64)
 _VOTE = c_int, c_int, c_float, c_float
@@ -45,12 +45,12 @@ LIBRARY = _load()
 Tensors = Sequence[Tensor] | Tensor  # a tensor stands for its rows along the first axis
 
 
-def suits(tensors: Tensors, *kinds: torch.dtype) -> bool:
+def suits(tensors: Tensors, *kinds: str) -> bool:
     """Say whether the loops are there and take these tensors, all of one such dtype."""
     kind = tensors[0].dtype
     return (
         LIBRARY is not None
-        and kind in (kinds or _KINDS)
+        and _name(kind) in (kinds or _READ)
         and all(t.dtype == kind and t.is_cpu and t.is_contiguous() for t in tensors)
     )
 
@@ -69,14 +69,33 @@ def changes(tensors: Tensor, base: Tensor, bounds: Sequence[float] | None = None
     return out
 
 
-def weighted_sum(tensors: Tensors, weights: Sequence[float], out: Tensor | None = None) -> Tensor:
-    """Return Σ wᵢ·xᵢ in float64, or rounded once in `out`, where that suits."""
-    if out is None or not suits([out]):
-        out = torch.empty(tensors[0].shape, dtype=torch.float64)
-    count, kind = len(tensors), _KINDS[tensors[0].dtype]
-    terms = kind, _places(tensors), (c_double * count)(*weights)
-    LIBRARY.weighted_sum(count, out.numel(), *terms, _WRITTEN[out.dtype], out.data_ptr())
+def weighted_sum(tensors: Tensors, weights: Sequence[float]) -> Tensor:
+    """Return Σ wᵢ·xᵢ in float64."""
+    out = torch.empty(tensors[0].shape, dtype=torch.float64)
+    kinds, places = (_name(tensors[0].dtype), "float64"), [t.data_ptr() for t in tensors]
+    sum_up(kinds, out.numel(), places, weights, out.numpy())
     return out
+
+
+def sums(kind: str) -> bool:
+    """Say whether `sum_up` reads and writes entries of a kind, named as in torch."""
+    return LIBRARY is not None and kind in _READ
+
+
+def sum_up(
+    kinds: tuple[str, str],
+    entries: int,
+    places: Sequence[int],
+    weights: Sequence[float],
+    out: np.ndarray,
+) -> bool:
+    """Put Σ wᵢ·xᵢ, added in float64, into `out`; say whether all sums are finite.
+
+    Entries of the first kind lie at some places in memory; those of `out` are of the second.
+    """
+    count, (read, written) = len(places), (_KINDS[kind] for kind in kinds)
+    terms = (c_void_p * count)(*places), (c_double * count)(*weights)
+    return bool(LIBRARY.weighted_sum(count, entries, read, *terms, written, out.ctypes.data))
 
 
 def elect(
@@ -104,6 +123,10 @@ def tally(entries: np.ndarray, low: float, high: float) -> tuple[int, int, int, 
     held, counts = np.empty(len(entries), np.float32), (c_int64 * 3)()
     inside = LIBRARY.tally(len(entries), entries.ctypes.data, low, high, held.ctypes.data, counts)
     return counts[0], counts[1], counts[2] if low < high else 0, held[:inside]
+
+
+def _name(dtype: "torch.dtype") -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _places(tensors: Tensors) -> Any:

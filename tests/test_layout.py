@@ -15,6 +15,7 @@ PACKAGES = ("merger", "search", "evals", "recipes")
 FLOORS = {
     "merger": 0,
     "merger.errors": 0,
+    "merger.late": 0,
     "merger.registry": 1,
     "merger.native": 1,
     "merger.names": 1,

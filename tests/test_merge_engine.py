@@ -305,3 +305,56 @@ def test_a_read_error_ends_the_merge(family, monkeypatch, what):
         with pytest.raises(CheckpointError, match=said[what]):
             merge_to_folder(models, family / "out")
     assert not list(family.glob("out*"))
+
+
+LINES = [name for name in OPERATORS if OPERATORS[name].line]
+
+
+def written(spec, out, **options):
+    """Return the bytes of a merge's weights."""
+    with opened(spec) as models:
+        merge_to_folder(models, out, **options)
+    return (out / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float16"])
+@pytest.mark.parametrize("name", LINES)
+def test_bytes_and_tensors_make_one_file(family, name, dtype, monkeypatch):
+    """From bytes to bytes, where that suits, is what the walk over tensors writes."""
+    for model in ("base", "ded", "ind"):
+        tensors = load_file(family / model / "model.safetensors")
+        tensors["steps"] = torch.arange(7)
+        tensors["model.norm.weight"] = tensors["model.norm.weight"].to(getattr(torch, dtype))
+        write_model(family / model, tensors, dtype="bfloat16")
+    spec = spec_of(name, dtype=dtype)
+    straight = written(spec, family / "straight")
+    monkeypatch.setattr("merger.engine.straight.ITEMSIZE", {})  # not to be taken by mistake
+    monkeypatch.setattr("merger.native.LIBRARY", None)
+    monkeypatch.setattr("merger.engine.run.Straight.suits", lambda *_: False)
+    assert written(spec, family / "walked") == straight
+
+
+def test_a_weighted_sum_of_folders_needs_no_torch(family):
+    """It is done while torch would still be loading; and so is whatever makes plans alone."""
+    code = "import sys; from merger.cli import main; sys.argv[1:] = {}\ntry: main()\nfinally: "
+    code += "print('torch' in sys.modules)"
+    config = {"merge_method": "linear", "dtype": "bfloat16", "models": []}
+    for model in ("ded", "ind"):
+        config["models"].append({"model": model, "parameters": {"weight": 1.0}})
+    (family / "linear.yaml").write_text(json.dumps(config))
+    for words in (["merge", "linear.yaml", "out"], ["explain", "linear.yaml"], ["operators"]):
+        command = [sys.executable, "-c", code.format(words)]
+        told = subprocess.run(command, cwd=family, capture_output=True, text=True, check=True)
+        assert told.stdout.endswith("False\n"), words
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_bytes_that_are_no_numbers_are_named(family, value):
+    """The loop over bytes says which expert, tensor and place, as the walk does; or lets it be."""
+    tensors = load_file(family / "ind" / "model.safetensors")
+    tensors["model.norm.weight"][3] = value
+    write_model(family / "ind", tensors, dtype="bfloat16")
+    with pytest.raises(CheckpointError, match=r"ind: model\.norm\.weight holds .*column 3"):
+        written(spec_of("linear"), family / "out")
+    assert not (family / "out").exists()
+    assert written(spec_of("linear"), family / "out", allow_nan=True)

@@ -118,7 +118,7 @@ def merge(
         with screen.progress(f"merge ({plan.spec.method})", len(plan.steps)) as bar:
             walk |= {"device": device, "progress": lambda step: bar.step(note=step.name)}
             if out is None:
-                run_plan(plan, models.checkpoints, discard, **walk)
+                run_plan(plan, models.checkpoints, discard, raw=discard, **walk)
                 notes = models.notes
             else:
                 how: dict[str, Any] = {"shard_size": shards, "resume": resume, "force": force}

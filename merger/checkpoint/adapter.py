@@ -15,13 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
-from torch import Tensor
-
 from merger.checkpoint.fingerprint import digest_all
 from merger.checkpoint.folder import inside, read_json
 from merger.checkpoint.reader import Checkpoint, FolderCheckpoint, View
 from merger.errors import CheckpointError, MismatchError
+from merger.late import Tensor, torch
 
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"

@@ -12,9 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-
 from merger.checkpoint.dtypes import dtype_code, torch_dtype
 from merger.checkpoint.fingerprint import digest_all, tensor_digest
 from merger.checkpoint.folder import inside, read_json
@@ -23,6 +20,7 @@ from merger.checkpoint.reader import Checkpoint, View
 from merger.checkpoint.tied import ends_of
 from merger.checkpoint.vocab import Vocabulary, read_vocabulary
 from merger.errors import MismatchError, UsageError
+from merger.late import Tensor, torch
 
 MODES = ("error", "base", "union")
 

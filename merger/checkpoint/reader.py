@@ -13,15 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, torch_dtype
 from merger.checkpoint.fingerprint import Follower, digest_of, fingerprint_of
 from merger.checkpoint.folder import inside, read_json, weight_files
 from merger.checkpoint.header import TensorInfo, fill, read_header
 from merger.checkpoint.refuse import refuse_quantised
 from merger.errors import CheckpointError
+from merger.late import Tensor, torch
 
 
 class Checkpoint(ABC):
@@ -40,11 +38,6 @@ class Checkpoint(ABC):
     @abstractmethod
     def entries(self, name: str, start: int, end: int) -> Tensor:
         """Return entries [start, end) of a tensor in row-major order, at least one, flat."""
-
-    def read_into(self, name: str, start: int, out: Tensor) -> None:
-        """Put the entries of a tensor from `start` on into `out`, as its dtype and device ask."""
-        found = self.entries(name, start, start + out.numel())
-        out.copy_(found.view(out.shape), non_blocking=True)
 
     @abstractmethod
     def digest(self, name: str) -> str:
@@ -172,18 +165,15 @@ class FolderCheckpoint(Checkpoint):
     def entries(self, name: str, start: int, end: int) -> Tensor:
         """Return entries [start, end) of a tensor, read from their place in its file."""
         found = torch.empty(end - start, dtype=torch_dtype(self.tensors[name].dtype))
-        self.read_into(name, start, found)
+        self.read_bytes(name, start, bytes_of(found))
         return found
 
-    def read_into(self, name: str, start: int, out: Tensor) -> None:
-        """Put the entries of a tensor from `start` on into `out`: straight, if it is as stored."""
+    def read_bytes(self, name: str, start: int, raw: memoryview) -> None:
+        """Fill `raw` with the bytes of a tensor's entries from `start` on."""
         info = self.tensors[name]
-        if out.dtype == torch_dtype(info.dtype) and out.is_cpu and out.is_contiguous():
-            raw, fd, first = bytes_of(out), self._fd(info.file), start * ITEMSIZE[info.dtype]
-            fill(fd, raw, info.offset + first, info)
-            self._follower.see(fd, info, first, raw)
-        else:
-            super().read_into(name, start, out)
+        fd, first = self._fd(info.file), start * ITEMSIZE[info.dtype]
+        fill(fd, raw, info.offset + first, info)
+        self._follower.see(fd, info, first, raw)
 
     def digest(self, name: str) -> str:
         """Return the digest of one tensor's bytes: read once, then remembered."""

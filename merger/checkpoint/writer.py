@@ -26,7 +26,6 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
-from torch import Tensor
 
 from merger.checkpoint import layout
 from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, torch_dtype
@@ -35,6 +34,7 @@ from merger.checkpoint.layout import Planned, Shard
 from merger.checkpoint.place import check_place, hold, partial_of, said, sync, take_place
 from merger.checkpoint.reader import allow_many_files
 from merger.errors import OutputError
+from merger.late import Tensor
 
 SHARD_SIZE = 5_000_000_000
 _PAGE = layout.PAGE
@@ -126,19 +126,24 @@ class Writer:
         the caller's again. Raises an OutputError if the disk has refused something; a block of
         another shape or dtype, or rows written twice, are bugs (ValueError).
         """
-        shard, info = self._of[name]
+        _, info = self._of[name]
         width = block.shape[1] if block.dim() == 2 else 0
         start, end = row_start * width, row_start * width + block.numel()
         fits = width in (1, info.cols) and block.dtype == torch_dtype(info.dtype)
         if not fits or end > info.numel:
             law = f"{name}: a block {tuple(block.shape)} {block.dtype} at row {row_start}"
             raise ValueError(f"{law} does not fit {info.dtype} {info.shape}")
-        if not block.numel():
-            return
+        if block.numel():
+            self.put(name, start, bytes_of(block.detach().contiguous()))
+
+    def put(self, name: str, start: int, block: memoryview) -> None:
+        """Write the bytes of a tensor's entries from `start` on, in the planned dtype."""
+        shard, info = self._of[name]
+        width = ITEMSIZE[info.dtype]
         with self._lock:
-            _claim(self._written[name], name, start, end)
-        raw: np.ndarray = np.frombuffer(bytes_of(block.detach().contiguous()), np.uint8)
-        offset = info.offset + start * ITEMSIZE[info.dtype]
+            _claim(self._written[name], name, start, start + len(block) // width)
+        raw: np.ndarray = np.frombuffer(block, np.uint8)
+        offset = info.offset + start * width
         while len(raw):
             self._complain()
             into = offset % _PAGE

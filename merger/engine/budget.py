@@ -52,7 +52,7 @@ class Budget:
         """
         check_device(device)
         memory = memory or max(MEMORY, resident_bytes() + MEMORY // 2)
-        block = STORED_BLOCK if plan.spec.operator.laws.stored else CACHE_BLOCK
+        block = STORED_BLOCK if plan.spec.operator.line else CACHE_BLOCK
         block = block if device == "cpu" else DEVICE_BLOCK
         most = min(threads or max(2, cores()), _MOST_WORKERS)
         tried = (cls._left(memory, plan, block, n) for n in range(most, 0, -1))
@@ -127,8 +127,8 @@ def entry_bytes(step: Step) -> int:
     k experts twice (values, task vectors), base, sums in float64; and where rows belong together,
     ranks, draws or products of each expert. What is taken as it is stored has no second form.
     """
-    k, laws = len(step.sources), OPERATORS[step.operator or ""].laws
-    wide = 2 if laws.stored else 5 + 3 * k * laws.rowwise(step.knobs)
+    k, operator = len(step.sources), OPERATORS[step.operator or ""]
+    wide = 2 if operator.line else 5 + 3 * k * operator.laws.rowwise(step.knobs)
     return 8 * (k + 1) + 8 * wide + 2 * ITEMSIZE[step.dtype]
 
 

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor
 
 from merger.checkpoint import Checkpoint
 from merger.checkpoint.adapter import CONFIG, WEIGHTS
 from merger.checkpoint.place import check_place, partial_of, said, take_place
 from merger.checkpoint.tied import agree
 from merger.errors import CheckpointError, MismatchError, UsageError
+from merger.late import Tensor, torch
 from merger.names import module_of
 
 _MORE = 16  # directions sought beyond those kept, which makes the kept ones better

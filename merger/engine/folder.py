@@ -121,8 +121,8 @@ def merge_to_folder(
             # Shard by shard, and large tensors first, that no thread ends alone with one.
             shards = {t.name: n for n, shard in enumerate(writer.shards) for t in shard.tensors}
             steps = sorted(plan.steps, key=lambda s: (shards[s.name], -s.nbytes))
-            left = tuple(s for s in steps if s.name not in writer.finished)
-            run_plan(replace(plan, steps=left), models.checkpoints, writer.write, **walk)
+            todo = replace(plan, steps=tuple(s for s in steps if s.name not in writer.finished))
+            run_plan(todo, models.checkpoints, writer.write, raw=writer.put, **walk)
             if team.rank:
                 team.tell(f"done {team.rank}", known())
                 return notes

@@ -10,16 +10,16 @@ they are numbers is checked on the first pass.
 import ctypes
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from merger.checkpoint import Checkpoint, torch_dtype
 from merger.engine.budget import Budget
+from merger.engine.straight import RawSink, Straight
 from merger.errors import CheckpointError, MergerError, MismatchError
+from merger.late import Tensor, torch
 from merger.operators import OPERATORS, Block, Pick, Place, Size, run_survey
 from merger.plan import Plan, Source, Step
 
@@ -33,7 +33,7 @@ _HANDED_ON = 1 << 19  # entries that go to the sink at once: small writes cost m
 Sink = Callable[[str, int, Tensor], None]
 
 
-def discard(name: str, row: int, block: Tensor) -> None:
+def discard(name: str, row: int, block: Tensor | memoryview) -> None:
     """Be the sink that keeps nothing: for sizes that no disk at hand can hold."""
 
 
@@ -55,6 +55,7 @@ def run_plan(
     checkpoints: Mapping[str, Checkpoint],
     sink: Sink,
     *,
+    raw: RawSink | None = None,
     memory: int | None = None,
     budget: Budget | None = None,
     device: str = "cpu",
@@ -69,12 +70,12 @@ def run_plan(
         plan: what to make.
         checkpoints: the models, by the names that the plan gives them.
         sink: takes the rows.
+        raw: takes bytes, of what can be made without tensors; without it, nothing is made so.
         memory: bytes that the whole process may hold; by default a gigabyte, and half a one more
             than a process that holds much already.
         budget: overrides `memory` by rows and shares worked out already.
         device: where the arithmetic runs.
-        threads: tensors made at a time, as far as memory lets; by default as there are cores. The
-            result does not depend on them.
+        threads: tensors made at a time (as many as cores and memory let); no byte depends on it.
         allow_nan: let NaN and infinities of the inputs through.
         facts: surveys kept between runs on the same inputs, keyed by tensor and surveyed knobs.
         progress: called after each step.
@@ -88,11 +89,13 @@ def run_plan(
         _keep_freed()
     elif threads:
         budget = replace(budget, workers=threads)
+    plain = raw is not None and device == "cpu"
+    straight = {s.name for s in plan.steps if plain and Straight.suits(s, checkpoints)}
     works = [_Work(s, checkpoints, budget, device, allow_nan) for s in plan.steps]
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with ThreadPoolExecutor(budget.workers, "merge") as pool:
-        made = [pool.submit(work.run, sink, facts) for work in works]
+    begun = [w.straight(raw) if raw and w.step.name in straight else w.run for w in works]
+    alone = nullcontext() if len(straight) == len(works) else _one_thread()
+    with alone, ThreadPoolExecutor(budget.workers, "merge") as pool:
+        made = [pool.submit(run, sink, facts) for run in begun]
         try:
             for step, done in zip(plan.steps, made, strict=True):
                 done.result()
@@ -100,7 +103,16 @@ def run_plan(
                     progress(step)
         finally:
             pool.shutdown(cancel_futures=True)
-            torch.set_num_threads(before)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Work:
@@ -120,26 +132,33 @@ class _Work:
         self._unchecked = not allow_nan
         stored = {checkpoints[s.model].tensors[s.tensor].dtype for s in step.inputs}
         operator = OPERATORS[step.operator] if step.operator else None
-        self._as_stored = bool(operator and operator.laws.stored) and len(stored) == 1
-        wide = torch.float64 if "F64" in stored else torch.float32
-        self._dtype = torch_dtype(*stored) if self._as_stored else wide
+        self._as_stored = bool(operator and operator.line) and len(stored) == 1
+        wide = "F64" if "F64" in stored else "F32"
+        self._dtype = min(stored) if self._as_stored else wide
 
     def __call__(self, pick: Pick = range) -> Iterator[Block]:
         """Yield the blocks that are picked, in order; their memory is used again."""
         step, count = self.step, len(self.step.sources)
         shape = (len(step.inputs), min(self.rows, step.rows), step.cols)
-        buffer = torch.empty(shape, dtype=self._dtype, device=self._device)
+        buffer = torch.empty(shape, dtype=torch_dtype(self._dtype), device=self._device)
         for i in pick(-(-step.rows // self.rows)):
             row, end = i * self.rows, min((i + 1) * self.rows, step.rows)
             stacked = buffer[:, : end - row]
-            for source, out in zip(step.inputs, stacked, strict=True):
-                self._checkpoints[source.model].read_into(source.tensor, row * step.cols, out)
+            for source, rows in zip(step.inputs, stacked, strict=True):
+                rows.copy_(self._read(source, row, end), non_blocking=True)
             base = stacked[count] if step.base else None
             block = Block(stacked[:count], base, Place(row * step.cols, step.keys))
             if not self._as_stored:
                 self._check(stacked, block)
             yield block
         self._unchecked = self._unchecked and pick is not range
+
+    def straight(self, raw: RawSink) -> Callable[..., None]:
+        """Return what makes the step from bytes, and looks at its numbers if some are none."""
+        with _named(self.step):
+            made = Straight(self.step, self._checkpoints, self.rows * self.step.cols)
+        doubt = partial(self.run, discard, None) if self._unchecked else None
+        return lambda *_: made.run(raw, doubt)
 
     def run(self, sink: Sink, facts: Facts | None) -> None:
         """Make all rows of the step."""
@@ -155,14 +174,13 @@ class _Work:
         for block in self():
             first, row = divmod(block.place.start // step.cols, rows)
             out = room[: step.rows - first * rows]
-            part = out[row : row + block.experts.shape[1]]
-            told = {"knobs": step.knobs, "facts": known, "place": block.place, "out": part}
             with _named(step):
-                made = operator(block.experts, block.base, **told)
+                made = operator(
+                    block.experts, block.base, knobs=step.knobs, facts=known, place=block.place
+                )
             if self._as_stored:
                 self._check(made, block)
-            if made is not part:
-                part.copy_(made)
+            out[row : row + made.shape[0]].copy_(made)
             if row + made.shape[0] == out.shape[0]:
                 if step.dtype == "F16" and not self._allow_nan and not torch.isfinite(out).all():
                     law = f"{step.name} has entries beyond ±65504, which float16 cannot hold"

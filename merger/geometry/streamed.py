@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from merger.checkpoint import Checkpoint, TensorInfo
 from merger.errors import MismatchError
 from merger.geometry.sums import BLOCK, Sums, block_sums
+from merger.late import torch
 from merger.names import module_of, natural, placing
 
 

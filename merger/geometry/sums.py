@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+from merger.late import Tensor
 
 Array = NDArray[np.float64]
 # Counts are sums of ones in float32, exact up to 2**24: a block must stay below.

@@ -5,9 +5,7 @@ What reaches median + 1.5 · interquartile range is taken. Departures from merge
 exact, where it samples a million entries twice without a seed; and the dtype is the one asked for.
 """
 
-import torch
-from torch import Tensor
-
+from merger.late import Tensor, torch
 from merger.operators.base import Laws, operator
 from merger.operators.magnitudes import largest
 from merger.operators.sums import row_sums

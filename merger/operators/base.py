@@ -4,7 +4,8 @@ An operator sees numbers only: `experts` of shape (k, rows, cols) and `base` of 
 float32 (float64 where a source is), a block of whole rows of the tensor's last axis. Whatever it
 has to know about the whole tensor first is gathered by its survey (see survey.py) and arrives as
 `facts`; where the block lies arrives as `place`. It returns new memory of any float dtype, which
-the engine rounds, or what it has put, rounded, into `out`; it writes to none of its inputs.
+the engine rounds, and writes to none of its inputs. An operator that is a weighted sum says so by
+its coefficients (see `line`): the engine then needs no tensor to make it.
 
 Use plain `mul` and `add`, or `weighted_sum`: fused kernels (`add(alpha=)`, `addcmul`, `lerp`) round
 differently at the tail of a vector, and then the bytes would depend on the size of a block.
@@ -16,9 +17,9 @@ from dataclasses import dataclass, replace
 from math import inf, isfinite
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
-from torch import Tensor
-
 from merger.errors import SpecError
+from merger.late import Tensor
+from merger.operators.changes import weighted_sum
 from merger.operators.survey import Place, Size, Survey
 from merger.registry import Registry, unknown
 
@@ -74,9 +75,6 @@ Lambda = Annotated[float, Knob(0.3, 1.6, default=1.0, help="scale of the summed 
 Normalize = Annotated[bool, Knob(default=True, help="divide by the sum of the weights")]
 
 
-Room = Tensor | None  # where the result may go, if it is rounded on the way
-
-
 class Laws(NamedTuple):
     """Which laws beyond the general ones hold; engine and tests read them from here.
 
@@ -84,14 +82,11 @@ class Laws(NamedTuple):
     `random`: draws from the counter-based stream.
     `rowwise`: whether, with these knobs, the entries of one row of the last axis need each other;
     if not, a row too long for memory is cut.
-    `stored`: blocks are taken as they are stored, bfloat16 or float16 too; NaN and infinities must
-    then reach the result.
     """
 
     elementwise: bool = False
     random: bool = False
     rowwise: Callable[[Mapping[str, Any]], bool] = lambda knobs: False
-    stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,10 +98,11 @@ class Operator:
     knobs: Mapping[str, Knob]
     survey: Callable[..., Survey] | None
     survey_knobs: tuple[str, ...]
-    reserved: frozenset[str]  # which of facts, place and out combine asks for
+    reserved: frozenset[str]  # which of facts and place combine asks for
     base: BaseRule
     experts: tuple[int, int | None]  # fewest and most; None: any number
     laws: Laws
+    line: Callable[..., Sequence[float]] | None
     paper: str
     doc: str
 
@@ -118,12 +114,15 @@ class Operator:
         knobs: Mapping[str, Any],
         facts: Any = None,
         place: Place | None = None,
-        out: Room = None,
     ) -> Tensor:
         """Merge one block; `knobs` under their public names, all of them given."""
-        told = {"facts": facts, "place": place, "out": out}
+        told = {"facts": facts, "place": place}
         given = {_parameter(name): value for name, value in knobs.items()}
         return self.combine(experts, base, **given, **{n: told[n] for n in self.reserved})
+
+    def coefficients(self, knobs: Mapping[str, Any]) -> Sequence[float]:
+        """Return what a weighted sum multiplies the base with, if it has part, and the experts."""
+        return self.line(**{_parameter(n): v for n, v in knobs.items()}) if self.line else ()
 
     def surveyed(self, size: Size, knobs: Mapping[str, Any]) -> Survey | None:
         """Start the survey of one tensor, or return None where the operator has none."""
@@ -132,7 +131,7 @@ class Operator:
         return self.survey(size, **{_parameter(n): knobs[n] for n in self.survey_knobs})
 
 
-_RESERVED = frozenset({"facts", "place", "out"})
+_RESERVED = frozenset({"facts", "place"})
 OPERATORS: Registry[Operator] = Registry("operator")
 
 
@@ -146,11 +145,11 @@ def operator(
     laws: Laws = Laws(),  # noqa: B008 - an immutable default
     also: Callable[..., Any] | None = None,
     defaults: Mapping[str, Value] | None = None,
+    line: Callable[..., Sequence[float]] | None = None,
 ) -> Callable[[Callable[..., Tensor]], Operator]:
     """Register a combine function; its keyword-only parameters must carry a Knob.
 
-    Three keywords are reserved: `facts` (what the survey returned), `place` (of the block), `out`
-    (where the result may be put, rounded to its dtype, and then is returned).
+    Two keywords are reserved: `facts` (what the survey returned) and `place` (of the block).
     A parameter named like a Python word ends in an underscore: `lambda_` is the knob `lambda`.
     `also` is a function whose keyword-only parameters are knobs too; combine and survey get those
     it has beyond theirs as `**own`. `defaults` replace those of the annotations.
@@ -172,10 +171,32 @@ def operator(
             base=base,
             experts=experts,
             laws=laws,
+            line=line,
             paper=paper,
             doc=inspect.getdoc(combine) or "",
         )
         return OPERATORS.add(name, made)
+
+    return register
+
+
+def line(
+    name: str, *, paper: str, base: BaseRule = "required"
+) -> Callable[[Callable[..., Sequence[float]]], Operator]:
+    """Register a weighted sum by the function that makes its knobs into coefficients.
+
+    The first is the base's, unless that has no part; they are added in this order. Blocks are taken
+    as they are stored, and NaN and infinities reach the result.
+    """
+
+    def register(coefficients: Callable[..., Sequence[float]]) -> Operator:
+        def combine(experts: Tensor, ground: Tensor, **own: Any) -> Tensor:
+            tensors = experts if base == "unused" else [ground, *experts]
+            return weighted_sum(tensors, coefficients(**own))
+
+        combine.__doc__ = coefficients.__doc__
+        told: dict[str, Any] = {"also": coefficients, "line": coefficients}
+        return operator(name, paper=paper, base=base, laws=Laws(elementwise=True), **told)(combine)
 
     return register
 

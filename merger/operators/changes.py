@@ -10,25 +10,17 @@ to one gives that tensor back bit for bit.
 
 from collections.abc import Iterable, Sequence
 
-import torch
-from torch import Tensor
-
 from merger import native
 from merger.errors import SpecError
+from merger.late import Tensor, torch
 
 _FULL = 64  # entries; a multiple of what any processor takes at a time
-_BITS = {torch.float32: torch.int32, torch.float64: torch.int64}
 
 
-def weighted_sum(
-    tensors: Sequence[Tensor] | Tensor, weights: Iterable[float], out: Tensor | None = None
-) -> Tensor:
-    """Return Σ wᵢ·xᵢ of tensors of any float dtype in float64, added in the order given.
-
-    Where a compiled loop can do that too, it is rounded into `out`, and that is returned.
-    """
+def weighted_sum(tensors: Sequence[Tensor] | Tensor, weights: Iterable[float]) -> Tensor:
+    """Return Σ wᵢ·xᵢ of tensors of any float dtype in float64, added in the order given."""
     if native.suits(tensors):
-        return native.weighted_sum(tensors, [*weights], out)
+        return native.weighted_sum(tensors, [*weights])
     shape, entries = tensors[0].shape, tensors[0].numel()
     # Multiplied and added at once, which rounds differently where a vector register is not full:
     # so all are, and no bit depends on the size of a block.
@@ -50,10 +42,10 @@ def normal(weight: Sequence[float]) -> float:
     raise SpecError(law, "Change a weight, or set normalize: false.")
 
 
-def mean(experts: Tensor, weight: Sequence[float], out: Tensor | None = None) -> Tensor:
-    """Return Σ wᵢxᵢ / Σ wᵢ of a block (k, rows, cols), as `weighted_sum` does."""
+def shares(weight: Sequence[float]) -> list[float]:
+    """Return wᵢ / Σ wᵢ."""
     total = normal(weight)
-    return weighted_sum(experts, [w / total for w in weight], out)
+    return [w / total for w in weight]
 
 
 def factors(weight: Sequence[float], *, normalize: bool, scale: float) -> list[float]:
@@ -85,7 +77,7 @@ def minority(votes: Tensor) -> Tensor:
     poll = votes[0].to(torch.float64, copy=True)
     for vote in votes[1:]:
         poll.add_(vote.double())
-    kind = _BITS[votes.dtype]
+    kind = torch.int64 if votes.dtype == torch.float64 else torch.int32
     return poll.to(votes.dtype).view(kind).bitwise_and_(torch.iinfo(kind).min)
 
 
@@ -114,7 +106,7 @@ def add_elected(
     """
     if least is None:
         least = 0.0 if min(weight) < 0 else torch.finfo(base.dtype).tiny
-    if native.suits([base, *changes], torch.float32):
+    if native.suits([base, *changes], "float32"):
         how = {"weighted": weighted, "normalize": normalize}
         return native.elect(base, changes, weight, **how, least=least, scale=scale)
     sign = None if weighted else minority(changes)

@@ -7,8 +7,7 @@ tensors in any order and get the same masks; a generator with a state could not 
 
 from math import prod
 
-import torch
-from torch import Tensor
+from merger.late import Tensor, torch
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -23,7 +22,7 @@ def stream_key(seed: int, key: int) -> int:
     return _signed(mixed ^ (mixed >> 29))
 
 
-def uniform(shape: tuple[int, ...], key: int, start: int, device: torch.device) -> Tensor:
+def uniform(shape: tuple[int, ...], key: int, start: int, device: "torch.device") -> Tensor:
     """Return draws in [0, 1), float64, for the entries from flat index `start` on."""
     bits = torch.arange(start, start + prod(shape), dtype=torch.int64, device=device)
     bits.mul_(_signed(_GOLDEN)).add_(key)

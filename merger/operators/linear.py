@@ -9,38 +9,26 @@ it. Summed in float64, so merging a model with itself returns it.
 from collections.abc import Sequence
 from typing import Annotated
 
-from torch import Tensor
-
-from merger.operators.base import Knob, Lambda, Laws, Normalize, Room, Weight, operator
-from merger.operators.changes import add_all, factors, mean, weighted_sum
+from merger.late import Tensor
+from merger.operators.base import Knob, Lambda, Laws, Normalize, Weight, line, operator
+from merger.operators.changes import add_all, factors, shares
 from merger.operators.sums import Matrix, gram_survey, norms
 
 Unnormalized = Annotated[bool, Knob(default=False, help="divide by the sum of the weights")]
 _EACH = Laws(elementwise=True)
-_SUM = Laws(elementwise=True, stored=True)
 
 
-@operator("linear", base="unused", laws=_SUM, paper="https://arxiv.org/abs/2203.05482")
-def linear(
-    experts: Tensor, base: Tensor | None, *, weight: Weight, normalize: Normalize, out: Room
-) -> Tensor:
+@line("linear", base="unused", paper="https://arxiv.org/abs/2203.05482")
+def linear(*, weight: Weight, normalize: Normalize) -> Sequence[float]:
     """Average the experts by weight."""
-    return mean(experts, weight, out) if normalize else weighted_sum(experts, weight, out)
+    return shares(weight) if normalize else weight
 
 
-@operator("task_arithmetic", laws=_SUM, paper="https://arxiv.org/abs/2212.04089")
-def task_arithmetic(
-    experts: Tensor,
-    base: Tensor,
-    *,
-    weight: Weight,
-    normalize: Unnormalized,
-    lambda_: Lambda,
-    out: Room,
-) -> Tensor:
+@line("task_arithmetic", paper="https://arxiv.org/abs/2212.04089")
+def task_arithmetic(*, weight: Weight, normalize: Unnormalized, lambda_: Lambda) -> Sequence[float]:
     """Add the weighted changes to the base."""
-    shares = factors(weight, normalize=normalize, scale=lambda_)
-    return weighted_sum([base, *experts], [1 - sum(shares), *shares], out)
+    parts = factors(weight, normalize=normalize, scale=lambda_)
+    return [1 - sum(parts), *parts]
 
 
 @operator("norm_weighted", survey=gram_survey, paper="https://arxiv.org/abs/2212.04089")

@@ -16,10 +16,9 @@ from math import inf, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from merger import native
+from merger.late import Tensor, torch
 from merger.operators.survey import Block, Streams, Survey
 
 EVERY = 1 << 62  # beyond any flat index

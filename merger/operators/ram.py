@@ -10,9 +10,7 @@ entries it regains in its own.
 from collections.abc import Sequence
 from typing import Annotated
 
-import torch
-from torch import Tensor
-
+from merger.late import Tensor, torch
 from merger.operators.base import Knob, Laws, operator
 from merger.operators.sums import Sums
 from merger.operators.survey import Block, Size, Survey

@@ -9,8 +9,7 @@ weights.
 from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
-from torch import Tensor
-
+from merger.late import Tensor
 from merger.operators.base import Knob, operator
 from merger.operators.changes import add_elected, added
 from merger.operators.magnitudes import ALL, Cut, kept, largest

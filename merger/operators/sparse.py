@@ -17,10 +17,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, Any, NamedTuple
 
-import torch
-from torch import Tensor
-
 from merger.errors import SpecError
+from merger.late import Tensor, torch
 from merger.operators.base import Density, Knob, Lambda, Laws, Weight, operator
 from merger.operators.changes import add_all, add_elected
 from merger.operators.draws import stream_key, uniform

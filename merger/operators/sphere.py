@@ -20,10 +20,8 @@ from itertools import combinations
 from math import acos, cos, sin, sqrt
 from typing import Annotated
 
-import torch
-from torch import Tensor
-
 from merger.errors import MismatchError
+from merger.late import Tensor, torch
 from merger.operators.base import Knob, Laws, Weight, operator
 from merger.operators.changes import normal, weighted_sum
 from merger.operators.sums import Matrix, Sums, gram_survey, inner_products, norms, row_sums

@@ -13,9 +13,7 @@ from collections import defaultdict
 from itertools import combinations_with_replacement
 from math import sqrt
 
-import torch
-from torch import Tensor
-
+from merger.late import Tensor, torch
 from merger.operators.survey import Block, Size, Streams, Survey
 
 TILE = 65_536

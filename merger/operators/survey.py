@@ -8,7 +8,7 @@ block. The measures themselves: sums.py (sums and inner products), magnitudes.py
 from collections.abc import Callable, Generator, Iterable, MutableMapping
 from typing import Any, NamedTuple, Protocol
 
-from torch import Tensor
+from merger.late import Tensor
 
 
 class Size(NamedTuple):

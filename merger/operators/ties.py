@@ -17,12 +17,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import torch
-from torch import Tensor
-
 from merger import native
+from merger.late import Tensor, torch
 from merger.operators.base import Density, Knob, Lambda, Normalize, Weight, operator
-from merger.operators.changes import add_all, add_elected, mean
+from merger.operators.changes import add_all, add_elected, shares, weighted_sum
 from merger.operators.magnitudes import ALL, Cut, kept, largest
 from merger.operators.survey import Block, Place, Size, Survey
 
@@ -38,7 +36,7 @@ Rule = Annotated[
 
 def magnitudes(block: Block) -> Tensor:
     """Return |task vectors| (k, rows, cols), new memory; a base is given."""
-    if block.base is not None and native.suits([*block.experts, block.base], torch.float32):
+    if block.base is not None and native.suits([*block.experts, block.base], "float32"):
         return native.changes(block.experts, block.base)
     return block.changes.abs_()
 
@@ -77,7 +75,7 @@ def trimmed(experts: Tensor, base: Tensor, cuts: Sequence[Cut], start: int) -> T
     return changes
 
 
-def _bound(cut: Cut, start: int, end: int, kind: torch.dtype) -> float:
+def _bound(cut: Cut, start: int, end: int, kind: "torch.dtype") -> float:
     """Return up to which magnitude all of a block is zeroed; -1: nothing, or its end by a mask.
 
     To keep those at the threshold the bound is just below it.
@@ -90,7 +88,7 @@ def _bound(cut: Cut, start: int, end: int, kind: torch.dtype) -> float:
 
 def _shrunk(experts: Tensor, base: Tensor, bounds: Sequence[float]) -> Tensor:
     """Return the task vectors with magnitudes up to a bound zeroed."""
-    if native.suits([*experts, base], torch.float32):
+    if native.suits([*experts, base], "float32"):
         return native.changes(experts, base, bounds)
     changes = experts - base
     for change, bound in zip(changes, bounds, strict=True):
@@ -132,7 +130,7 @@ def consensus(
 ) -> Tensor:
     """Move the base along the mean change of the experts that count at each entry."""
     if consensus == "mean" and scale == 1 and all(cut == ALL for cut in facts):
-        return mean(experts, weight)
+        return weighted_sum(experts, shares(weight))
     changes = trimmed(experts, base, facts, place.start)
     if consensus == "ram":
         return _add_active(base, changes, weight, scale)

@@ -1,0 +1,62 @@
+"""Weighted sums from file to file: bytes in, bytes out, and no tensor between.
+
+A merge by coefficients alone (linear, task arithmetic) of plain folders needs no more than a loop
+over their bytes, and is done while torch would still be loading. It writes what the walk in run.py
+writes, bit for bit; that is taken wherever this does not suit: another device, adapters, formats
+that are mixed or have no compiled loop.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from merger import native
+from merger.checkpoint import ITEMSIZE, Checkpoint, dtype_name
+from merger.checkpoint.reader import FolderCheckpoint
+from merger.operators import OPERATORS
+from merger.plan import Step
+
+# Called with a tensor's name, the first entry, and the bytes of entries in the dtype planned.
+RawSink = Callable[[str, int, memoryview], None]
+
+
+class Straight:
+    """One step that needs no tensor."""
+
+    def __init__(self, step: Step, checkpoints: Mapping[str, Checkpoint], entries: int) -> None:
+        self.step, self._entries = step, max(1, min(entries, step.numel))  # at a time
+        sources = (step.base, *step.sources) if step.base else step.sources
+        self._places: list[tuple[Any, str]] = [(checkpoints[s.model], s.tensor) for s in sources]
+        operator = OPERATORS[step.operator] if step.operator else None
+        self._weights = operator.coefficients(step.knobs) if operator else ()
+
+    @staticmethod
+    def suits(step: Step, checkpoints: Mapping[str, Checkpoint]) -> bool:
+        """Say whether a step can be made so."""
+        plain = [checkpoints[s.model] for s in step.inputs]
+        stored = {c.tensors[s.tensor].dtype for c, s in zip(plain, step.inputs, strict=True)}
+        if not all(isinstance(c, FolderCheckpoint) for c in plain) or len(stored) > 1:
+            return False
+        if step.operator is None:
+            return stored == {step.dtype}
+        loops = all(native.sums(dtype_name(code)) for code in (*stored, step.dtype))
+        return OPERATORS[step.operator].line is not None and loops
+
+    def run(self, put: RawSink, doubt: Callable[[], None] | None) -> None:
+        """Make all entries of the step; at the first block not all of numbers, call `doubt`."""
+        step, (first, name) = self.step, self._places[0]
+        codes = first.tensors[name].dtype, step.dtype
+        read, written = ITEMSIZE[codes[0]], ITEMSIZE[codes[1]]
+        kinds = dtype_name(codes[0]), dtype_name(codes[1])
+        rooms = [np.empty(self._entries * read, np.uint8) for _ in self._places]
+        out = np.empty(self._entries * written, np.uint8) if step.operator else rooms[0]
+        terms = [room.ctypes.data for room in rooms], self._weights, out
+        for start in range(0, step.numel, self._entries):
+            count = min(self._entries, step.numel - start)
+            for (checkpoint, name), room in zip(self._places, rooms, strict=True):
+                checkpoint.read_bytes(name, start, room[: count * read].data)
+            if step.operator and not native.sum_up(kinds, count, *terms) and doubt:
+                doubt()
+                doubt = None
+            put(step.name, start, out[: count * written].data)
