@@ -131,10 +131,7 @@ class _Work:
         self._checkpoints, self._allow_nan = checkpoints, allow_nan
         self._unchecked = not allow_nan
         stored = {checkpoints[s.model].tensors[s.tensor].dtype for s in step.inputs}
-        operator = OPERATORS[step.operator] if step.operator else None
-        self._as_stored = bool(operator and operator.line) and len(stored) == 1
-        wide = "F64" if "F64" in stored else "F32"
-        self._dtype = min(stored) if self._as_stored else wide
+        self._dtype = "F64" if "F64" in stored else "F32"
 
     def __call__(self, pick: Pick = range) -> Iterator[Block]:
         """Yield the blocks that are picked, in order; their memory is used again."""
@@ -147,10 +144,9 @@ class _Work:
             for source, rows in zip(step.inputs, stacked, strict=True):
                 rows.copy_(self._read(source, row, end), non_blocking=True)
             base = stacked[count] if step.base else None
-            block = Block(stacked[:count], base, Place(row * step.cols, step.keys))
-            if not self._as_stored:
-                self._check(stacked, block)
-            yield block
+            place = Place(row * step.cols, step.keys)
+            self._check(stacked, place.start)
+            yield Block(stacked[:count], base, place)
         self._unchecked = self._unchecked and pick is not range
 
     def straight(self, raw: RawSink) -> Callable[..., None]:
@@ -178,8 +174,6 @@ class _Work:
                 made = operator(
                     block.experts, block.base, knobs=step.knobs, facts=known, place=block.place
                 )
-            if self._as_stored:
-                self._check(made, block)
             out[row : row + made.shape[0]].copy_(made)
             if row + made.shape[0] == out.shape[0]:
                 if step.dtype == "F16" and not self._allow_nan and not torch.isfinite(out).all():
@@ -204,17 +198,16 @@ class _Work:
         """Return rows of one tensor as the step sees them, in their stored form."""
         return self._checkpoints[source.model].read(source.tensor, row, end, cols=self.step.cols)
 
-    def _check(self, told: Tensor, block: Block) -> None:
-        """Refuse NaN and infinities, of which `told` is made, on the first pass."""
+    def _check(self, stacked: Tensor, start: int) -> None:
+        """Refuse NaN and infinities, on the first pass."""
         # A sum is NaN or infinite if any entry is, and costs a tenth of looking at each; it can
         # overflow by itself, so only then every entry is looked at.
-        if not self._unchecked or torch.isfinite(told.sum()):
+        if not self._unchecked or torch.isfinite(stacked.sum()):
             return
-        stacked = [*block.experts, *([] if block.base is None else [block.base])]
         for source, rows in zip(self.step.inputs, stacked, strict=True):
             for at in (~torch.isfinite(rows)).flatten().nonzero()[:1].tolist():
                 cols = self._checkpoints[source.model].tensors[source.tensor].cols
-                place = divmod(block.place.start + at[0], cols)
+                place = divmod(start + at[0], cols)
                 law = f"{source.model}: {source.tensor} holds {float(rows.flatten()[at[0]])}"
                 remedy = "Use a sound checkpoint, or merge such values on purpose with --allow-nan."
                 raise CheckpointError(f"{law} (row {place[0]}, column {place[1]})", remedy)

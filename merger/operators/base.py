@@ -185,8 +185,7 @@ def line(
 ) -> Callable[[Callable[..., Sequence[float]]], Operator]:
     """Register a weighted sum by the function that makes its knobs into coefficients.
 
-    The first is the base's, unless that has no part; they are added in this order. Blocks are taken
-    as they are stored, and NaN and infinities reach the result.
+    The first is the base's, unless that has no part; they are added in this order.
     """
 
     def register(coefficients: Callable[..., Sequence[float]]) -> Operator:
