@@ -17,7 +17,7 @@ from merger.engine import opened
 from merger.engine.budget import Budget, resident_bytes
 from merger.errors import OutputError, SearchError, UsageError
 from merger.geometry import Geometry, measure
-from merger.geometry.sums import BLOCK, Sums, block_sums
+from merger.geometry.sums import Sums, flat_sums
 from merger.screen import Screen, clock
 from merger.spec import load_spec, spec_from_mapping
 from search.ablation import Ablation, Cost, Facts, affordable, section_names
@@ -157,9 +157,8 @@ def _change(search: Search, merge: Merge) -> dict[str, Any]:
         ground = models[options.base]
         for name, info in ground.tensors.items():
             if info.is_float and name in live:
-                pair = [ground.read(name), live[name][: info.shape[0]].cpu()]
-                blocks = zip(*(t.float().reshape(-1).split(BLOCK) for t in pair), strict=True)
-                sums = sum((block_sums(one, made[None]) for one, made in blocks), sums)
+                made = live[name][: info.shape[0]].float().cpu().numpy().ravel()
+                sums += flat_sums(ground.floats(name, 0, info.numel), [made])
     with opened(spec_from_mapping(search.models.config(merge, options.dtype))) as found:
         taken = Budget.of(None, found.plan).peak(found.plan) - resident_bytes()
     told = {key: sums.figures()[key][0] for key in ("relative", "bf16_survive", "bf16_error")}

@@ -342,7 +342,10 @@ def test_a_weighted_sum_of_folders_needs_no_torch(family):
     for model in ("ded", "ind"):
         config["models"].append({"model": model, "parameters": {"weight": 1.0}})
     (family / "linear.yaml").write_text(json.dumps(config))
-    for words in (["merge", "linear.yaml", "out"], ["explain", "linear.yaml"], ["operators"]):
+    merge, explain = ["merge", "linear.yaml", "out"], ["explain", "linear.yaml"]
+    flags = ["--method", "task_arithmetic", "--base", "base", "--expert", "ded=1"]
+    diff = ["diff", "base", "ded", "ind"]
+    for words in (merge, ["merge", *flags, "sum"], explain, diff, ["operators"]):
         command = [sys.executable, "-c", code.format(words)]
         told = subprocess.run(command, cwd=family, capture_output=True, text=True, check=True)
         assert told.stdout.endswith("False\n"), words

@@ -13,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, torch_dtype
+import numpy as np
+
+from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, dtype_name, torch_dtype
 from merger.checkpoint.fingerprint import Follower, digest_of, fingerprint_of
 from merger.checkpoint.folder import inside, read_json, weight_files
 from merger.checkpoint.header import TensorInfo, fill, read_header
@@ -38,6 +40,11 @@ class Checkpoint(ABC):
     @abstractmethod
     def entries(self, name: str, start: int, end: int) -> Tensor:
         """Return entries [start, end) of a tensor in row-major order, at least one, flat."""
+
+    def floats(self, name: str, start: int, end: int) -> np.ndarray:
+        """Return entries [start, end) of a tensor as float32, flat."""
+        found: np.ndarray = self.entries(name, start, end).float().cpu().numpy()
+        return found
 
     @abstractmethod
     def digest(self, name: str) -> str:
@@ -167,6 +174,16 @@ class FolderCheckpoint(Checkpoint):
         found = torch.empty(end - start, dtype=torch_dtype(self.tensors[name].dtype))
         self.read_bytes(name, start, bytes_of(found))
         return found
+
+    def floats(self, name: str, start: int, end: int) -> np.ndarray:
+        """Return entries [start, end) of a tensor as float32, flat; without torch."""
+        code = self.tensors[name].dtype
+        raw = np.empty((end - start) * ITEMSIZE[code], np.uint8)
+        self.read_bytes(name, start, raw.data)
+        if code == "BF16":  # the upper half of a float32
+            return (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
+        with np.errstate(over="ignore"):
+            return raw.view(dtype_name(code)).astype(np.float32, copy=False)
 
     def read_bytes(self, name: str, start: int, raw: memoryview) -> None:
         """Fill `raw` with the bytes of a tensor's entries from `start` on."""

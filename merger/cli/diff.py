@@ -48,15 +48,12 @@ def diff(
         experts: One or more experts.
         per: Finest table: module, layer or tensor.
     """
-    import torch
-
     from merger.cli.console import data, say, table
     from merger.geometry import labels, lineage, short
 
     if per not in _SCOPES:
         raise UsageError(f"--per is {per!r}", f"One of {', '.join(_SCOPES)}.")
-    with torch.no_grad():
-        geometry = _measure(base, experts, family, quiet=as_json)
+    geometry = _measure(base, experts, family, quiet=as_json)
     verdicts = lineage(geometry)
     if as_json:
         told = [v._asdict() | {"ok": v.ok} for v in verdicts]

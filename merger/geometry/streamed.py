@@ -11,8 +11,7 @@ from typing import Any
 
 from merger.checkpoint import Checkpoint, TensorInfo
 from merger.errors import MismatchError
-from merger.geometry.sums import BLOCK, Sums, block_sums
-from merger.late import torch
+from merger.geometry.sums import BLOCK, Sums, flat_sums
 from merger.names import module_of, natural, placing
 
 
@@ -115,9 +114,8 @@ def _tensor(
     sums = Sums.zero(len(experts))
     cols = 1 if info.cols > BLOCK else info.cols  # a long row is read in pieces
     for start, end in _blocks(info.numel // max(1, cols), cols, sample):
-        rows = [c.read(info.name, start, end, cols=cols).float() for c in (base, *experts)]
-        for part in zip(*(r.view(-1).split(BLOCK) for r in rows), strict=True):
-            sums = sums + block_sums(part[0], torch.stack(part[1:]))
+        ground, *rows = (c.floats(info.name, start * cols, end * cols) for c in (base, *experts))
+        sums += flat_sums(ground, rows)
     return sums
 
 

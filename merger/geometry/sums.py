@@ -7,6 +7,7 @@ whole model are the same figures at another scale. Products are summed in float6
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -14,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from merger.late import Tensor
-
 Array = NDArray[np.float64]
+Floats = NDArray[np.float32]
 # Counts are sums of ones in float32, exact up to 2**24: a block must stay below.
 BLOCK = 1 << 20
 
@@ -70,27 +70,46 @@ class Sums:
         }
 
 
-def block_sums(base: Tensor, experts: Tensor) -> Sums:
+def flat_sums(base: Floats, experts: Sequence[Floats]) -> Sums:
+    """Sum up the entries of a base and of experts, each (n,), block by block."""
+    parts = (slice(at, at + BLOCK) for at in range(0, len(base), BLOCK))
+    sums = (block_sums(base[part], np.stack([e[part] for e in experts])) for part in parts)
+    return sum(sums, Sums.zero(len(experts)))
+
+
+@np.errstate(all="ignore")  # NaN inside shows as None
+def block_sums(base: Floats, experts: Floats) -> Sums:
     """Sum up one block: base (n,) and experts (k, n), float32, n at most 2**20."""
     tau = experts - base
-    wide = tau.double()
-    ground = base.double()
+    wide, ground = tau.astype(np.float64), base.astype(np.float64)
     moved = tau != 0
-    mask = moved.float()
-    sign = tau.sign()
-    both = (mask @ mask.T).double().numpy()
-    agree = (sign @ sign.T).double().numpy()  # agreeing entries less opposed ones
-    cast = experts.bfloat16().float() - base.bfloat16().float()
+    both = _products(moved.astype(np.float32)).astype(np.float64)
+    agree = _products(np.sign(tau))  # agreeing entries less opposed ones
+    cast = _bfloat16(experts) - _bfloat16(base)
+    lost = (cast - tau).astype(np.float64)
     return Sums(
-        base.numel(),
-        float(ground @ ground),
-        (wide @ ground).numpy(),
-        (wide @ wide.T).numpy(),
+        base.size,
+        float(_products(ground[None])[0, 0]),
+        np.einsum("in,n->i", wide, ground),
+        _products(wide),
         both,
         (both - agree) / 2,
-        (cast != 0).logical_and_(moved).sum(1).double().numpy(),
-        (cast - tau).square_().sum(1).double().numpy(),
+        np.count_nonzero((cast != 0) & moved, axis=1).astype(np.float64),
+        np.einsum("in,in->i", lost, lost),
     )
+
+
+def _products(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return the inner products of rows; by one thread, whose sums no number of cores changes."""
+    found: NDArray[Any] = np.einsum("in,jn->ij", rows, rows)
+    return found
+
+
+def _bfloat16(entries: Floats) -> Floats:
+    """Round to bfloat16 and back: to nearest, ties to even."""
+    bits = entries.view(np.uint32)
+    odd = (bits >> 16) & 1
+    return ((bits + odd + 0x7FFF) & 0xFFFF0000).astype(np.uint32).view(np.float32)
 
 
 def _ratio(a: float, b: float) -> float | None:
