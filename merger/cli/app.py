@@ -7,7 +7,6 @@ disk, a folder that may not be read); all else is a bug of ours and keeps its tr
 """
 
 import errno
-import gc
 import os
 import signal
 import sys
@@ -127,17 +126,6 @@ def _misused(error: typer.BadParameter, words: Sequence[str]) -> UsageError:
     value = f" (given {words[words.index(names[0]) + 1]!r})" if names else ""
     path = context.command_path if context else f"merger {words[0]}"
     return UsageError(f"{told.removesuffix('.')}{value}", f"{path} --help shows what it takes.")
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """Import without looking for garbage, then or at the end: a seventh of what torch takes."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 @contextmanager
