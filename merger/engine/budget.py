@@ -8,6 +8,7 @@ stay in a core's own cache, unless an operator needs whole rows and they are lon
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ LEAST = 32 << 20
 _MOST_WORKERS = 8
 # Measured 2026-11: hashing threads and what torch takes at its first use; the histograms of a
 # survey, for each expert and worker; and a worker's outputs and its allocator's waste.
-_FIXED, _SURVEYED, _WORKER = 80 << 20, 24 << 20, 40 << 20
+_FIXED, _SURVEYED, _WORKER, _TORCH = 80 << 20, 24 << 20, 40 << 20, 190 << 20
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Budget:
 
     @classmethod
     def _left(cls, memory: int, plan: Plan, block: int, workers: int) -> Budget:
-        return cls(memory - resident_bytes() - overhead(plan, workers), block, workers)
+        return cls(memory - _held(plan) - overhead(plan, workers), block, workers)
 
     def _fits(self, plan: Plan) -> bool:
         """Say whether every worker has room for blocks of the size that is fastest."""
@@ -106,13 +107,19 @@ class Budget:
         """Return a bound on what the run will use, as predicted for `explain`."""
         cut = map(self.cut, plan.merged)
         arithmetic = max((self.block_rows(s) * s.cols * entry_bytes(s) for s in cut), default=0)
-        return resident_bytes() + overhead(plan, self.workers) + self.workers * arithmetic
+        return _held(plan) + overhead(plan, self.workers) + self.workers * arithmetic
 
 
 def cores() -> int:
     """Return how many cores this process may use."""
     given = getattr(os, "sched_getaffinity", None)
     return len(given(0)) if given else os.cpu_count() or 1
+
+
+def _held(plan: Plan) -> int:
+    """Return what this process holds, with torch where a plan will have to load it."""
+    coming = plan.spec.operator.line is None and "torch" not in sys.modules
+    return resident_bytes() + coming * _TORCH
 
 
 def overhead(plan: Plan, workers: int) -> int:

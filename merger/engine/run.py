@@ -84,29 +84,30 @@ def run_plan(
         CheckpointError: an input holds NaN or infinity, or its file changed.
         UsageError: the memory is too little, or a row that must be whole does not fit.
     """
-    if budget is None:
-        budget = Budget.of(memory, plan, device=device, threads=threads)
-        _keep_freed()
-    elif threads:
-        budget = replace(budget, workers=threads)
     plain = raw is not None and device == "cpu"
     straight = {s.name for s in plan.steps if plain and Straight.suits(s, checkpoints)}
-    works = [_Work(s, checkpoints, budget, device, allow_nan) for s in plan.steps]
-    begun = [w.straight(raw) if raw and w.step.name in straight else w.run for w in works]
-    alone = nullcontext() if len(straight) == len(works) else _one_thread()
-    with alone, ThreadPoolExecutor(budget.workers, "merge") as pool:
-        made = [pool.submit(run, sink, facts) for run in begun]
-        try:
-            for step, done in zip(plan.steps, made, strict=True):
-                done.result()
-                if progress:
-                    progress(step)
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with nullcontext() if len(straight) == len(plan.steps) else _one_thread():
+        if budget is None:
+            budget = Budget.of(memory, plan, device=device, threads=threads)
+            _keep_freed()
+        elif threads:
+            budget = replace(budget, workers=threads)
+        works = [_Work(s, checkpoints, budget, device, allow_nan) for s in plan.steps]
+        runs = [w.straight(raw) if raw and w.step.name in straight else w.run for w in works]
+        with ThreadPoolExecutor(budget.workers, "merge") as pool:
+            made = [pool.submit(run, sink, facts) for run in runs]
+            try:
+                for step, done in zip(plan.steps, made, strict=True):
+                    done.result()
+                    if progress:
+                        progress(step)
+            finally:
+                pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
+    """Keep torch from splitting what one thread makes; and load it, before memory is counted."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
