@@ -13,9 +13,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from merger.late import Tensor, torch
+from merger.late import Tensor, np, torch
 
 _READ = ("float32", "bfloat16")
 _KINDS = {"float32": 0, "bfloat16": 1, "float64": 2}  # as native.c numbers them
@@ -73,7 +71,7 @@ def weighted_sum(tensors: Tensors, weights: Sequence[float]) -> Tensor:
     """Return Σ wᵢ·xᵢ in float64."""
     out = torch.empty(tensors[0].shape, dtype=torch.float64)
     kinds, places = (_name(tensors[0].dtype), "float64"), [t.data_ptr() for t in tensors]
-    sum_up(kinds, out.numel(), places, weights, out.numpy())
+    sum_up(kinds, out.numel(), places, weights, out.data_ptr())
     return out
 
 
@@ -87,15 +85,15 @@ def sum_up(
     entries: int,
     places: Sequence[int],
     weights: Sequence[float],
-    out: np.ndarray,
+    out: int,
 ) -> bool:
-    """Put Σ wᵢ·xᵢ, added in float64, into `out`; say whether all sums are finite.
+    """Put Σ wᵢ·xᵢ, added in float64, at `out`; say whether all sums are finite.
 
-    Entries of the first kind lie at some places in memory; those of `out` are of the second.
+    Entries of the first kind lie at some places in memory; those at `out` are of the second.
     """
     count, (read, written) = len(places), (_KINDS[kind] for kind in kinds)
     terms = (c_void_p * count)(*places), (c_double * count)(*weights)
-    return bool(LIBRARY.weighted_sum(count, entries, read, *terms, written, out.ctypes.data))
+    return bool(LIBRARY.weighted_sum(count, entries, read, *terms, written, out))
 
 
 def elect(
@@ -118,7 +116,7 @@ def elect(
     return out
 
 
-def tally(entries: np.ndarray, low: float, high: float) -> tuple[int, int, int, np.ndarray]:
+def tally(entries: "np.ndarray", low: float, high: float) -> "tuple[int, int, int, np.ndarray]":
     """Count entries above `high`, at or above it, and at a lower bound; return those between."""
     held, counts = np.empty(len(entries), np.float32), (c_int64 * 3)()
     inside = LIBRARY.tally(len(entries), entries.ctypes.data, low, high, held.ctypes.data, counts)

@@ -13,15 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, dtype_name, torch_dtype
 from merger.checkpoint.fingerprint import Follower, digest_of, fingerprint_of
 from merger.checkpoint.folder import inside, read_json, weight_files
 from merger.checkpoint.header import TensorInfo, fill, read_header
 from merger.checkpoint.refuse import refuse_quantised
 from merger.errors import CheckpointError
-from merger.late import Tensor, torch
+from merger.late import Tensor, np, torch
 
 
 class Checkpoint(ABC):
@@ -41,7 +39,7 @@ class Checkpoint(ABC):
     def entries(self, name: str, start: int, end: int) -> Tensor:
         """Return entries [start, end) of a tensor in row-major order, at least one, flat."""
 
-    def floats(self, name: str, start: int, end: int) -> np.ndarray:
+    def floats(self, name: str, start: int, end: int) -> "np.ndarray":
         """Return entries [start, end) of a tensor as float32, flat."""
         found: np.ndarray = self.entries(name, start, end).float().cpu().numpy()
         return found
@@ -175,7 +173,7 @@ class FolderCheckpoint(Checkpoint):
         self.read_bytes(name, start, bytes_of(found))
         return found
 
-    def floats(self, name: str, start: int, end: int) -> np.ndarray:
+    def floats(self, name: str, start: int, end: int) -> "np.ndarray":
         """Return entries [start, end) of a tensor as float32, flat; without torch."""
         code = self.tensors[name].dtype
         raw = np.empty((end - start) * ITEMSIZE[code], np.uint8)

@@ -25,8 +25,6 @@ from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
 
-import numpy as np
-
 from merger.checkpoint import layout
 from merger.checkpoint.dtypes import ITEMSIZE, bytes_of, torch_dtype
 from merger.checkpoint.folder import INDEX
@@ -75,9 +73,9 @@ class Writer:
         self.resumed = True  # until the folder is one of our own
         self._lock, self._pool = threading.Lock(), ThreadPoolExecutor(2, "write")
         self._refused: OSError | None = None
-        self._pieces = SimpleQueue[np.ndarray]()
+        self._pieces = SimpleQueue[memoryview]()
         for _ in range(_AFOOT):  # memory of whole pages, as the direct way asks for
-            self._pieces.put(np.frombuffer(mmap.mmap(-1, _PIECE), np.uint8))
+            self._pieces.put(memoryview(mmap.mmap(-1, _PIECE)))
         try:
             with said(self.out):
                 kept = self._begin(force, resume, joins=share[0] > 0)
@@ -142,26 +140,25 @@ class Writer:
         width = ITEMSIZE[info.dtype]
         with self._lock:
             _claim(self._written[name], name, start, start + len(block) // width)
-        raw: np.ndarray = np.frombuffer(block, np.uint8)
         offset = info.offset + start * width
-        while len(raw):
+        while len(block):
             self._complain()
             into = offset % _PAGE
             piece = self._pieces.get()
-            part = piece[into : into + len(raw)]
-            part[:] = raw[: len(part)]
+            part = piece[into : into + len(block)]
+            part[:] = block[: len(part)]
             self._pool.submit(self._put, shard, piece, part, offset)
-            raw, offset = raw[len(part) :], offset + len(part)
+            block, offset = block[len(part) :], offset + len(part)
 
-    def _put(self, shard: Shard, piece: np.ndarray, part: np.ndarray, offset: int) -> None:
+    def _put(self, shard: Shard, piece: memoryview, part: memoryview, offset: int) -> None:
         """Bring part of a piece to the disk, and the shard to its end if nothing is missing."""
         try:
             head = min(-offset % _PAGE, len(part))
             pages = (len(part) - head) // _PAGE * _PAGE
             fd, past = self._fds[shard.name]
-            passed = head + _pass_by(past, part[head : head + pages].data, offset + head)
-            _pwrite(fd, part[:head].data, offset)
-            _pwrite(fd, part[passed:].data, offset + passed)
+            passed = head + _pass_by(past, part[head : head + pages], offset + head)
+            _pwrite(fd, part[:head], offset)
+            _pwrite(fd, part[passed:], offset + passed)
             with self._lock:
                 self._missing[shard.name] -= len(part)
                 last = self._missing[shard.name] == 0

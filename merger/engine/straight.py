@@ -7,9 +7,10 @@ that are mixed or have no compiled loop.
 """
 
 from collections.abc import Callable, Mapping
+from ctypes import addressof, c_char
+from mmap import mmap
+from threading import local
 from typing import Any
-
-import numpy as np
 
 from merger import native
 from merger.checkpoint import ITEMSIZE, Checkpoint, dtype_name
@@ -49,14 +50,27 @@ class Straight:
         codes = first.tensors[name].dtype, step.dtype
         read, written = ITEMSIZE[codes[0]], ITEMSIZE[codes[1]]
         kinds = dtype_name(codes[0]), dtype_name(codes[1])
-        rooms = [np.empty(self._entries * read, np.uint8) for _ in self._places]
-        out = np.empty(self._entries * written, np.uint8) if step.operator else rooms[0]
-        terms = [room.ctypes.data for room in rooms], self._weights, out
+        sizes = [read] * len(self._places) + [written] * (step.operator is not None)
+        rooms = [_room(i, self._entries * size) for i, size in enumerate(sizes)]
+        places, out = [address for _, address in rooms], rooms[-1][0]
         for start in range(0, step.numel, self._entries):
             count = min(self._entries, step.numel - start)
-            for (checkpoint, name), room in zip(self._places, rooms, strict=True):
-                checkpoint.read_bytes(name, start, room[: count * read].data)
-            if step.operator and not native.sum_up(kinds, count, *terms) and doubt:
-                doubt()
-                doubt = None
-            put(step.name, start, out[: count * written].data)
+            for (checkpoint, name), (room, _) in zip(self._places, rooms, strict=False):
+                checkpoint.read_bytes(name, start, room[: count * read])
+            if step.operator:
+                sound = native.sum_up(kinds, count, places[:-1], self._weights, places[-1])
+                if not sound and doubt:
+                    doubt()
+                    doubt = None
+            put(step.name, start, out[: count * written])
+
+
+_held = local()
+
+
+def _room(number: int, size: int) -> tuple[memoryview, int]:
+    """Return memory of this thread, and where it lies: what one step touched serves the next."""
+    held: dict[int, mmap] = vars(_held).setdefault("rooms", {})
+    if number not in held or len(held[number]) < size:
+        held[number] = mmap(-1, size)
+    return memoryview(held[number]), addressof(c_char.from_buffer(held[number]))

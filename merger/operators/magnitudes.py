@@ -15,10 +15,8 @@ from functools import cached_property
 from math import inf, sqrt
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from merger import native
-from merger.late import Tensor, torch
+from merger.late import Tensor, np, torch
 from merger.operators.survey import Block, Streams, Survey
 
 EVERY = 1 << 62  # beyond any flat index
