@@ -11,7 +11,7 @@ import tokenize
 from collections import Counter
 from pathlib import Path
 
-CEILING = 17_360
+CEILING = 17_370
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("merger", "search", "evals", "recipes")
 _NOT_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
