@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,8 @@ from safetensors.torch import load_file
 
 from merger.checkpoint import open_checkpoint
 from merger.engine import Budget, DictSink, merge_to_folder, opened, run_plan
+from merger.engine.extract import extract_lora, save_adapter
+from merger.engine.run import straight_steps
 from merger.errors import CheckpointError, MismatchError, OutputError, SpecError, UsageError
 from merger.operators import OPERATORS
 from merger.spec import merge_spec, spec_from_mapping
@@ -337,7 +340,7 @@ def test_bytes_and_tensors_make_one_file(family, name, dtype, monkeypatch):
 def test_a_weighted_sum_of_folders_needs_no_torch(family):
     """It is done while torch would still be loading; and so is whatever makes plans alone."""
     code = "import sys; from merger.cli import main; sys.argv[1:] = {}\ntry: main()\nfinally: "
-    code += "print('torch' in sys.modules)"
+    code += "print([name for name in ('torch', 'numpy') if name in sys.modules])"
     config = {"merge_method": "linear", "dtype": "bfloat16", "models": []}
     for model in ("ded", "ind"):
         config["models"].append({"model": model, "parameters": {"weight": 1.0}})
@@ -345,10 +348,25 @@ def test_a_weighted_sum_of_folders_needs_no_torch(family):
     merge, explain = ["merge", "linear.yaml", "out"], ["explain", "linear.yaml"]
     flags = ["--method", "task_arithmetic", "--base", "base", "--expert", "ded=1"]
     diff = ["diff", "base", "ded", "ind"]
-    for words in (merge, ["merge", *flags, "sum"], explain, diff, ["operators"]):
+    both = ["merge", *flags, "sum"], diff  # lineage is worked out by numpy
+    for words in (merge, explain, ["operators"], *both):
         command = [sys.executable, "-c", code.format(words)]
         told = subprocess.run(command, cwd=family, capture_output=True, text=True, check=True)
-        assert told.stdout.endswith("False\n"), words
+        assert told.stdout.endswith("['numpy']\n" if words in both else "[]\n"), words
+
+
+def test_torch_is_counted_where_it_is_still_to_be_loaded(family, monkeypatch):
+    """An adapter needs it, whatever the operator: explain and budget know before it is there."""
+    monkeypatch.setattr("merger.engine.budget.sys", SimpleNamespace(modules={}))
+    extracted = extract_lora(open_checkpoint(family / "base"), open_checkpoint(family / "ded"), 2)
+    save_adapter(extracted, family / "adapter", "base")
+    for expert, straight in (("ded", True), ("adapter", False)):
+        spec = merge_spec("task_arithmetic", {expert: {"weight": 1.0}}, base="base")
+        with opened(spec) as models:
+            found = straight_steps(models.plan, models.checkpoints, "cpu")
+            assert (len(found) == len(models.plan.steps)) is straight
+            peaks = [Budget.of(None, models.plan, straight=s).peak(models.plan) for s in (1, 0)]
+            assert peaks[1] - peaks[0] > 150_000_000
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

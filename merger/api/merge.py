@@ -133,12 +133,12 @@ def places(models: "Opened") -> dict[str, str]:
 
 def _doubts(models: "Opened") -> list[str]:
     """Say which experts do not look like descendants of the base, from a sample of their rows."""
-    from merger.geometry import lineage, measure
-
     base = models.plan.spec.base
     experts = {m: c for m, c in models.checkpoints.items() if m != base}
     if base is None or not experts:
         return []
+    from merger.geometry import lineage, measure
+
     sampled = measure(models.checkpoints[base], experts, base_name=base, sample=_SAMPLE)
     return [verdict.text for verdict in lineage(sampled) if not verdict.ok]
 

@@ -202,13 +202,15 @@ def _show(
     from merger.cli.console import data, out, say, table
     from merger.engine import Budget, opened
     from merger.engine.budget import step_bytes
+    from merger.engine.run import straight_steps
     from merger.plan import plan_document
     from merger.plan.text import bytes_text, conservation, drops_text, plan_table, shared_text
 
     limit = size(memory, "--memory") if memory is not None else None
     with opened(spec, family=family) as models:
         plan = models.plan
-        peak = Budget.of(limit, plan, device=device).peak(plan)
+        straight = len(straight_steps(plan, models.checkpoints, device)) == len(plan.steps)
+        peak = Budget.of(limit, plan, device=device, straight=straight).peak(plan)
         # At a disk's 1 GB/s: every input read, the output written once.
         seconds = (sum(map(step_bytes, plan.steps)) + plan.nbytes) / 1e9
         if as_json:

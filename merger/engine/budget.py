@@ -37,16 +37,24 @@ class Budget:
     working: int
     block: int = CACHE_BLOCK
     workers: int = 1
+    held: int = 0  # by the process already, with torch where it is still to be loaded
 
     @classmethod
     def of(
-        cls, memory: int | None, plan: Plan, *, device: str = "cpu", threads: int | None = None
+        cls,
+        memory: int | None,
+        plan: Plan,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        straight: bool = False,
     ) -> Budget:
         """Return the budget that a limit on the whole process leaves for a plan.
 
         Without one it is a gigabyte; half a one more than a process that holds much already.
         As many tensors are made at a time as `threads` says (by default, as there are cores; two
-        at least, that reading and arithmetic overlap) and as the limit lets.
+        at least, that reading and arithmetic overlap) and as the limit lets. `straight` says that
+        torch need not be loaded.
 
         Raises:
             UsageError: nearly nothing is left, or a row that must be whole does not fit.
@@ -56,7 +64,9 @@ class Budget:
         block = STORED_BLOCK if plan.spec.operator.line else CACHE_BLOCK
         block = block if device == "cpu" else DEVICE_BLOCK
         most = min(threads or max(2, cores()), _MOST_WORKERS)
-        tried = (cls._left(memory, plan, block, n) for n in range(most, 0, -1))
+        held = resident_bytes() + (not straight and "torch" not in sys.modules) * _TORCH
+        left = ((memory - held - overhead(plan, n), n) for n in range(most, 0, -1))
+        tried = (cls(working, block, n, held) for working, n in left)
         budget = next(b for b in tried if b.workers == 1 or b._fits(plan))
         taken = memory - budget.working
         if budget.working < LEAST:
@@ -70,10 +80,6 @@ class Budget:
             needed = -(-(long[name] + taken + LEAST) // 10**8) / 10
             raise UsageError(law, f"Give --memory {needed:g}GB.")
         return budget
-
-    @classmethod
-    def _left(cls, memory: int, plan: Plan, block: int, workers: int) -> Budget:
-        return cls(memory - _held(plan) - overhead(plan, workers), block, workers)
 
     def _fits(self, plan: Plan) -> bool:
         """Say whether every worker has room for blocks of the size that is fastest."""
@@ -107,19 +113,13 @@ class Budget:
         """Return a bound on what the run will use, as predicted for `explain`."""
         cut = map(self.cut, plan.merged)
         arithmetic = max((self.block_rows(s) * s.cols * entry_bytes(s) for s in cut), default=0)
-        return _held(plan) + overhead(plan, self.workers) + self.workers * arithmetic
+        return self.held + overhead(plan, self.workers) + self.workers * arithmetic
 
 
 def cores() -> int:
     """Return how many cores this process may use."""
     given = getattr(os, "sched_getaffinity", None)
     return len(given(0)) if given else os.cpu_count() or 1
-
-
-def _held(plan: Plan) -> int:
-    """Return what this process holds, with torch where a plan will have to load it."""
-    coming = plan.spec.operator.line is None and "torch" not in sys.modules
-    return resident_bytes() + coming * _TORCH
 
 
 def overhead(plan: Plan, workers: int) -> int:

@@ -84,11 +84,10 @@ def run_plan(
         CheckpointError: an input holds NaN or infinity, or its file changed.
         UsageError: the memory is too little, or a row that must be whole does not fit.
     """
-    plain = raw is not None and device == "cpu"
-    straight = {s.name for s in plan.steps if plain and Straight.suits(s, checkpoints)}
-    with nullcontext() if len(straight) == len(plan.steps) else _one_thread():
+    straight = straight_steps(plan, checkpoints, device) if raw else set()
+    with nullcontext() if (all_ := len(straight) == len(plan.steps)) else _one_thread():
         if budget is None:
-            budget = Budget.of(memory, plan, device=device, threads=threads)
+            budget = Budget.of(memory, plan, device=device, threads=threads, straight=all_)
             _keep_freed()
         elif threads:
             budget = replace(budget, workers=threads)
@@ -103,6 +102,11 @@ def run_plan(
                         progress(step)
             finally:
                 pool.shutdown(cancel_futures=True)
+
+
+def straight_steps(plan: Plan, checkpoints: Mapping[str, Checkpoint], device: str) -> set[str]:
+    """Return the names of the steps that can be made from bytes, without torch."""
+    return {s.name for s in plan.steps if device == "cpu" and Straight.suits(s, checkpoints)}
 
 
 @contextmanager
