@@ -43,10 +43,11 @@ DENSITY = {"ties", "dare_ties", "dare_linear", "della", "breadcrumbs", "consensu
 SHARD = 1_000_000_000
 FAST = ["--async-write", "--write-threads", "2", "--lazy-unpickle"]
 OURS = (
-    "import gc, sys, time; from merger.cli import app; gc.set_threshold(100_000)\n"
+    "import gc, sys, time; from merger.cli import main; gc.set_threshold(100_000)\n"
     "import merger.engine, {}\n"
-    "start = time.perf_counter(); app(sys.argv[1:], standalone_mode=False)\n"
-    "print(time.perf_counter() - start)"
+    "start = time.perf_counter()\n"
+    "try: main()\n"
+    "finally: print(time.perf_counter() - start)"
 )
 
 

@@ -7,6 +7,7 @@ disk, a folder that may not be read); all else is a bug of ours and keeps its tr
 """
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -98,6 +99,8 @@ def main(words: Sequence[str] | None = None) -> None:
         if kind not in _DATABASE:
             raise
         _fail(MergerError(f"the database gave up: {str(error).splitlines()[0]}", _GOES_ON))
+    finally:
+        gc.freeze()  # what lives goes with the process: Python would search all of it for garbage
 
 
 def _refuse_empty(words: Sequence[str]) -> None:

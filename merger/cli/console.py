@@ -31,7 +31,7 @@ def console(*, stderr: bool = True) -> "Console":
 
 def say(text: str = "") -> None:
     """Print one line for people, on stderr, without markup."""
-    console().print(_clean(text), markup=False, soft_wrap=True)
+    sys.stderr.write(_clean(text) + "\n")
 
 
 def out(text: str) -> None:
@@ -112,8 +112,7 @@ class Progress:
 @contextmanager
 def progress(label: str, total: int, *, every: bool = False) -> Iterator[Progress]:
     """Show the progress of work with a known number of steps; with `every`, a line for each."""
-    screen = console()
-    if every or not screen.is_terminal:
+    if every or not sys.stderr.isatty():  # rich is not loaded for that
         yield Progress(label, total, 0 if every else 5)
         return
     from rich.markup import escape
@@ -122,7 +121,7 @@ def progress(label: str, total: int, *, every: bool = False) -> Iterator[Progres
 
     columns = (TextColumn(escape(label)), BarColumn(bar_width=24), MofNCompleteColumn())
     note = TextColumn("{task.fields[note]}", markup=False)
-    with Bars(*columns, TimeRemainingColumn(), note, console=screen, transient=True) as bar:
+    with Bars(*columns, TimeRemainingColumn(), note, console=console(), transient=True) as bar:
         task = bar.add_task(label, total=total, note="")
         yield Progress(
             label,
