@@ -159,10 +159,9 @@ class LiveMerge:
             # Of a base alone the file has no rows for tokens of others.
             held = live[name].to("cpu", tensor.dtype).view(-1)[: tensor.numel()].view_as(tensor)
             if not torch.equal(held, tensor.cpu()):
-                raise SearchError(
-                    f"{name} of the live merge is not what the merge engine makes of the files",
-                    "Do not trust this run; report it with its manifest.json.",
-                )
+                law = f"{name} of the live merge is not what the merge engine makes of the files"
+                remedy = "Do not trust this run; report it with its manifest.json."
+                raise SearchError(law, remedy)
 
 
 def survey(models: Models) -> tuple[dict[str, float], list[str], str]:

@@ -106,10 +106,8 @@ def main(words: Sequence[str] | None = None) -> None:
 def _refuse_empty(words: Sequence[str]) -> None:
     if "" in words:
         before = ("merger", *words)[words.index("")]
-        raise UsageError(
-            f"an empty word stands after {before}",
-            "Give a value or leave it out; a variable of the shell that is not set is empty.",
-        )
+        remedy = "Give a value or leave it out; a variable of the shell that is not set is empty."
+        raise UsageError(f"an empty word stands after {before}", remedy)
 
 
 def _fail(mistake: MergerError) -> None:
