@@ -107,10 +107,10 @@ class Ledger:
             weakref.finalize(self, self._engine.dispose)
             _create(self._engine)
         except (sa.exc.SQLAlchemyError, ImportError) as error:
-            raise EvalError(
-                f"the ledger {hidden(str(url))!r} cannot be opened: {str(error).splitlines()[0]}",
-                "Name a path in an existing folder, or a SQLAlchemy URL whose driver is installed.",
-            ) from error
+            why = str(error).splitlines()[0]
+            law = f"the ledger {hidden(str(url))!r} cannot be opened: {why}"
+            remedy = "Name a path in an existing folder, or a SQLAlchemy URL with its driver."
+            raise EvalError(law, remedy) from error
         self._insert = sqlite.insert if self._engine.dialect.name == "sqlite" else postgresql.insert
 
     def put(self, cell: Cell, rows: Sequence[Row]) -> None:

@@ -169,9 +169,8 @@ def _imported(check: str) -> Callable[[str, Item], Verdict]:
             return Verdict(parsed=True, correct=bool(function(text, item.data)))
         except Exception as error:
             law = f"the check {check} fails on {item.id}: {type(error).__name__}: {error}"
-            raise EvalError(
-                law, "Mend it: it is called with the completion and the line."
-            ) from error
+            remedy = "Mend it: it is called with the completion and the line."
+            raise EvalError(law, remedy) from error
 
     grade.__module__, grade.__qualname__ = module, name  # the scorer's digest is of that file
     return grade

@@ -157,9 +157,8 @@ def _entries(
         file_task, found = read_v0(path) if name.startswith(V0) else read_items(path, check)
         yield of(file_task, found[:n])
     elif Path(name).is_file():
-        raise UsageError(
-            f"{name} is no kind of file that is read", f"One of {', '.join(FILES)} is."
-        )
+        law = f"{name} is no kind of file that is read"
+        raise UsageError(law, f"One of {', '.join(FILES)} is.")
     else:
         task = get_task(name)
         yield of(task, draw(task))

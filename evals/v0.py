@@ -91,6 +91,5 @@ def _content(row: Mapping[str, Any], where: str) -> str:
         chat = row["prompt"]
         return str((ast.literal_eval(chat) if isinstance(chat, str) else chat)[0]["content"])
     except (KeyError, IndexError, TypeError, ValueError, SyntaxError) as error:
-        raise EvalError(
-            f"{where}: no prompt of the authors'", "Name one of their files."
-        ) from error
+        law = f"{where}: no prompt of the authors'"
+        raise EvalError(law, "Name one of their files.") from error

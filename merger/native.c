@@ -35,22 +35,32 @@ static inline float real(uint32_t b) {
     return x;
 }
 
+/* Entries of x from `at` on as float32: themselves, or widened into room. */
+static inline const float *floats(const void *x, int kind, int64_t at, int size, float *room) {
+    if (kind == FLOAT32) return (const float *)x + at;
+    const uint16_t *from = (const uint16_t *)x + at;
+    for (int i = 0; i < size; i++) room[i] = real((uint32_t)from[i] << 16);
+    return room;
+}
+
 /* out[j] = tensors[j] - base, what is not above bounds[j] in magnitude zeroed; without bounds, the
    magnitudes. */
-FAST void changes(int64_t k, int64_t n, const float *const *tensors, const float *restrict base,
+FAST void changes(int64_t k, int64_t n, int kind, const void *const *tensors, const void *base,
                   const float *bounds, float *restrict out) {
+    float ground[TILE], wide[TILE];
     for (int64_t at = 0; at < n; at += TILE) {
         int size = n - at < TILE ? (int)(n - at) : TILE;
+        const float *b = floats(base, kind, at, size, ground);
         for (int64_t j = 0; j < k; j++) {
-            const float *x = tensors[j] + at;
+            const float *x = floats(tensors[j], kind, at, size, wide);
             float *to = out + j * n + at, bound = bounds ? bounds[j] : 0.0f;
             if (bounds)
                 for (int i = 0; i < size; i++) {
-                    float change = x[i] - base[at + i];
+                    float change = x[i] - b[i];
                     to[i] = change >= -bound && change <= bound ? 0.0f : change;
                 }
             else
-                for (int i = 0; i < size; i++) to[i] = fabsf(x[i] - base[at + i]);
+                for (int i = 0; i < size; i++) to[i] = fabsf(x[i] - b[i]);
         }
     }
 }

@@ -21,7 +21,7 @@ _TENSORS, _FLOATS = POINTER(c_void_p), POINTER(c_float)
 _NUMBERS, _COUNTS = POINTER(c_double), POINTER(c_int64)
 _VOTE = c_int, c_int, c_float, c_float
 _SIGNATURES = {
-    "changes": [c_int64, c_int64, _TENSORS, c_void_p, _FLOATS, c_void_p],
+    "changes": [c_int64, c_int64, c_int, _TENSORS, c_void_p, _FLOATS, c_void_p],
     "weighted_sum": [c_int64, c_int64, c_int, _TENSORS, _NUMBERS, c_int, c_void_p],
     "elect": [c_int64, c_int64, c_void_p, _TENSORS, _FLOATS, *_VOTE, c_void_p],
     "tally": [c_int64, c_void_p, c_float, c_float, c_void_p, _COUNTS],
@@ -60,10 +60,11 @@ def takes(entries: Any) -> bool:
 
 
 def changes(tensors: Tensor, base: Tensor, bounds: Sequence[float] | None = None) -> Tensor:
-    """Return tensors − base, what is not above its bound zeroed; without bounds, magnitudes."""
-    out, count = torch.empty_like(tensors, memory_format=torch.contiguous_format), len(tensors)
+    """Return tensors − base as float32, what is not above its bound zeroed; without, magnitudes."""
+    out, count = torch.empty(tensors.shape, dtype=torch.float32), len(tensors)
     limits = None if bounds is None else (c_float * count)(*bounds)
-    LIBRARY.changes(count, base.numel(), _places(tensors), base.data_ptr(), limits, out.data_ptr())
+    read = base.numel(), _KINDS[_name(base.dtype)], _places(tensors), base.data_ptr()
+    LIBRARY.changes(count, *read, limits, out.data_ptr())
     return out
 
 

@@ -56,10 +56,9 @@ class Candidate:
         if any(not math.isfinite(w) or (w < 0 and not whole) for _, w in kept):
             raise SearchError(f"weights {dict(kept)} are not shares", "Give numbers ≥ 0.")
         if consensus not in CONSENSUS or not 0 < density <= 1 or not math.isfinite(scale):
-            raise SearchError(
-                f"scale {scale}, density {density}, consensus {consensus!r} are no candidate",
-                f"Density is in (0, 1], consensus one of {', '.join(CONSENSUS)}.",
-            )
+            law = f"scale {scale}, density {density}, consensus {consensus!r} are no candidate"
+            remedy = f"Density is in (0, 1], consensus one of {', '.join(CONSENSUS)}."
+            raise SearchError(law, remedy)
         more = tuple(sorted((knobs or {}).items()))
         return cls(kept, float(scale), float(density), consensus, method, more)
 

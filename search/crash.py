@@ -92,9 +92,7 @@ def mend_journal(path: Path, lock: JournalLock) -> int:
             for number, line in enumerate(raw[:whole].splitlines(), 1):
                 if not _is_entry(line):
                     law = f"{path}:{number} is no entry of a study's journal"
-                    raise SearchError(
-                        law, "Restore the file, or begin another run: the ledger pays."
-                    )
+                    raise SearchError(law, "Restore it, or begin another run: the ledger pays.")
         return len(raw) - whole
     finally:
         lock.release()

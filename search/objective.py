@@ -81,14 +81,11 @@ def parse(text: str, tasks: Sequence[str], aliases: Mapping[str, str] | None = N
     if kind == "weighted":
         return Objective(kind, _weights(rest, tasks, aliases or {}), text)
     if rest:
-        raise UsageError(
-            f"objective {text!r}: {kind} takes no weights", "Use weighted:task=number."
-        )
+        law = f"objective {text!r}: {kind} takes no weights"
+        raise UsageError(law, "Use weighted:task=number.")
     if kind == "pareto" and not 2 <= len(tasks) <= MAX_FRONT:
-        raise UsageError(
-            f"objective pareto over {len(tasks)} tasks: a front is drawn over 2 to {MAX_FRONT}",
-            "Name fewer tasks, or use mean.",
-        )
+        law = f"objective pareto over {len(tasks)} tasks: a front is drawn over 2 to {MAX_FRONT}"
+        raise UsageError(law, "Name fewer tasks, or use mean.")
     return Objective(kind, dict.fromkeys(tasks, 1 / len(tasks)), text)
 
 

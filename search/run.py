@@ -114,19 +114,15 @@ class Run:
         """The manifest; SearchError when the folder holds none."""
         found = self.read("manifest.json")
         if found is None or "options" not in found:
-            raise SearchError(
-                f"{self.path} holds no manifest.json of a search",
-                "Name the folder that a search has made.",
-            )
+            law = f"{self.path} holds no manifest.json of a search"
+            raise SearchError(law, "Name the folder that a search has made.")
         return dict(found)
 
     def check_free(self) -> None:
         """Raise an OutputError where a run already stands, or none can be made."""
         if (self.path / "manifest.json").exists():
-            raise OutputError(
-                f"{self.path} already holds a run",
-                f"Continue it with --resume {self.path}, or name another --out.",
-            )
+            remedy = f"Continue it with --resume {self.path}, or name another --out."
+            raise OutputError(f"{self.path} already holds a run", remedy)
         check_new(self.path)
 
     def create(self, options: Options, facts: Mapping[str, Any]) -> None:
@@ -135,12 +131,10 @@ class Run:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(
-                f"{self.path} cannot be made: {error.strerror}", "Name another."
-            ) from error
-        self.write(
-            "manifest.json", {"schema": "merger.run/1", "options": options.to_mapping(), **facts}
-        )
+            law = f"{self.path} cannot be made: {error.strerror}"
+            raise OutputError(law, "Name another.") from error
+        told = {"schema": "merger.run/1", "options": options.to_mapping()}
+        self.write("manifest.json", told | dict(facts))
 
     def note(self, **facts: Any) -> None:
         """Add facts to the manifest."""

@@ -135,10 +135,9 @@ def refuse_benchmark(name: str, include_path: str | None) -> None:
     public = name.startswith(LM_EVAL) and not own_task(inside, include_path)
     stem = re.sub(r"[^a-z0-9]", "", Path(name).stem.lower()) if name.endswith(".jsonl") else ""
     if public or BENCHMARKS.search(stem):
-        raise UsageError(
-            f"{inside} is a public benchmark, and a search would fit the merge to it",
-            "Keep it for --guard or merger eval, or search on it with --allow-benchmark.",
-        )
+        law = f"{inside} is a public benchmark, and a search would fit the merge to it"
+        remedy = "Keep it for --guard or merger eval, or search on it with --allow-benchmark."
+        raise UsageError(law, remedy)
 
 
 def deal(items: Sequence[Item], sizes: Mapping[str, int], name: str) -> dict[str, list[Item]]:
@@ -146,9 +145,7 @@ def deal(items: Sequence[Item], sizes: Mapping[str, int], name: str) -> dict[str
     wanted = sum(sizes.values())
     if len(items) < wanted:
         told = " + ".join(str(n) for n in sizes.values())
-        raise UsageError(
-            f"{name} holds {len(items)} items, and {told} = {wanted} are asked for",
-            "Ask for fewer: --items search+select+confirm.",
-        )
+        law = f"{name} holds {len(items)} items, and {told} = {wanted} are asked for"
+        raise UsageError(law, "Ask for fewer: --items search+select+confirm.")
     order = iter(sorted(items, key=lambda item: sha256(item.canonical.encode()).digest()))
     return {pool: [replace(i, split=pool) for i in islice(order, n)] for pool, n in sizes.items()}

@@ -100,10 +100,8 @@ def open_search(run: Run, screen: Screen, *, worker: str = "") -> Search:
     models = live.find_models(options)
     changed = [name for name, mark in models.fingerprints().items() if stated.get(name) != mark]
     if changed:
-        raise SearchError(
-            f"{', '.join(changed)}: not the weights that {run.path} began with",
-            "Put the models back, or begin another run.",
-        )
+        law = f"{', '.join(changed)}: not the weights that {run.path} began with"
+        raise SearchError(law, "Put the models back, or begin another run.")
     world = live.open_world(run, models)
     goal = objective_of(options.objective, world.tasks)
 

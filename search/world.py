@@ -94,10 +94,9 @@ class Holder:
         self._held = ""  # a merge that fails half-way leaves none behind
         mark = self.merged.apply(merge)
         if (before := self.known.setdefault(merge.key, mark)) != mark:
-            raise SearchError(
-                f"{merge.describe()} has the weights {mark[:12]}, and had {before[:12]} before",
-                "Remove fingerprints.json from the run: what has changed is then scored anew.",
-            )
+            law = f"{merge.describe()} has the weights {mark[:12]}, and had {before[:12]} before"
+            remedy = "Remove fingerprints.json from the run: what has changed is then scored anew."
+            raise SearchError(law, remedy)
         self._held = merge.key
 
 

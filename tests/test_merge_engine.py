@@ -63,6 +63,16 @@ def test_blocks_and_threads_change_no_byte(family, name):
     assert all(torch.equal(whole[n], rows[n]) for n in whole)
 
 
+@pytest.mark.parametrize("name", [n for n in OPERATORS if OPERATORS[n].laws.stored])
+def test_what_is_read_as_it_is_stored_changes_no_byte(family, monkeypatch, name):
+    """Blocks of bfloat16, cut where they may be, and the same widened by the engine."""
+    whole = made(spec_of(name))
+    rows = made(spec_of(name), Budget(1 << 16, block=8))
+    monkeypatch.setattr("merger.engine.run.stored_in", lambda *_: None)
+    widened = made(spec_of(name))
+    assert all(torch.equal(whole[n], t) and torch.equal(rows[n], t) for n, t in widened.items())
+
+
 @pytest.mark.parametrize("name", list(OPERATORS))
 def test_long_rows_are_cut_and_change_no_byte(tmp_path, monkeypatch, name):
     """Rows longer than a block are merged in pieces where the operator lets them be cut."""

@@ -98,8 +98,10 @@ def test_trimmed_changes(seed, count, size):
     for cut in (ALL, NONE, Cut(level), Cut(level, 7), Cut(level, 7 + size // 2), Cut(0.0)):
         words = experts, base, [cut] * count, 7
         assert same(trimmed(*words), plain(trimmed, *words))
-    block = Block(experts, base, None)
-    assert same(magnitudes(block), plain(magnitudes, block))
+        stored = experts.bfloat16(), base.bfloat16(), *words[2:]
+        assert same(trimmed(*stored), plain(trimmed, *stored))
+    for block in (Block(experts, base, None), Block(*stored[:2], None)):
+        assert same(magnitudes(block), plain(magnitudes, block))
 
 
 @settings(max_examples=60, deadline=None)

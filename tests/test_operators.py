@@ -1,11 +1,14 @@
 """Laws that every registered operator obeys, and its textbook version; a new file is tested too."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from merger import native
 from merger.errors import SpecError, UnknownNameError
 from merger.operators import OPERATORS
 from merger.operators.draws import stream_key, uniform
@@ -134,6 +137,21 @@ def test_stored_blocks_are_as_good_as_widened_ones(name, bad):
         expert[3, 7] = bad
         assert not merge_tensors(name, experts, base, **knobs)[3, 7].isfinite()
         expert[3, 7] = 0
+
+
+@pytest.mark.parametrize("loops", [True, False])
+@pytest.mark.parametrize("name", [n for n in OPERATORS if OPERATORS[n].laws.stored])
+def test_operators_that_take_what_is_stored_give_the_same(name, loops, monkeypatch):
+    """What such an operator makes of bfloat16 is what it makes of these numbers in float32."""
+    if not loops:
+        monkeypatch.setattr(native, "LIBRARY", None)
+    base, *experts = torch.randn(3, 60, 333, generator=torch.Generator().manual_seed(2)).bfloat16()
+    choices = [(n, word) for n, k in OPERATORS[name].knobs.items() for word in k.choices]
+    for density, choice in product((1.0, 0.4), choices):
+        knobs = {"weight": [0.7, 0.4], "density": [density] * 2} | dict([choice])
+        merged = merge_tensors(name, experts, base, **knobs)
+        widened = merge_tensors(name, [e.float() for e in experts], base.float(), **knobs)
+        assert torch.equal(merged, widened.bfloat16()), knobs
 
 
 @given(n=st.integers(1, 300), density=st.floats(0.01, 1), grid=st.booleans())

@@ -6,6 +6,7 @@ errors, what typer finds wrong with the words of a command, and what the system 
 disk, a folder that may not be read); all else is a bug of ours and keeps its traceback.
 """
 
+import atexit
 import errno
 import gc
 import os
@@ -75,6 +76,8 @@ def options(
 def main(words: Sequence[str] | None = None) -> None:
     """Run the command; exit 0 done, 1 a bug (traceback), 2 the user can mend it, 130 paused."""
     words = sys.argv[1:] if words is None else words
+    # What still lives goes with the process; Python would search all of it for garbage first.
+    atexit.register(gc.freeze)
     try:
         _refuse_empty(words)
         sys.exit(app(words, prog_name="merger", standalone_mode=False) or 0)
@@ -99,8 +102,6 @@ def main(words: Sequence[str] | None = None) -> None:
         if kind not in _DATABASE:
             raise
         _fail(MergerError(f"the database gave up: {str(error).splitlines()[0]}", _GOES_ON))
-    finally:
-        gc.freeze()  # what lives goes with the process: Python would search all of it for garbage
 
 
 def _refuse_empty(words: Sequence[str]) -> None:

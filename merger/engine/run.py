@@ -16,8 +16,9 @@ from functools import partial
 from typing import Any
 
 from merger.checkpoint import Checkpoint, torch_dtype
+from merger.checkpoint.dtypes import bytes_of
 from merger.engine.budget import Budget
-from merger.engine.straight import RawSink, Straight
+from merger.engine.straight import RawSink, Straight, stored_in
 from merger.errors import CheckpointError, MergerError, MismatchError
 from merger.late import Tensor, torch
 from merger.operators import OPERATORS, Block, Pick, Place, Size, run_survey
@@ -135,8 +136,10 @@ class _Work:
         self.rows, self._device = budget.block_rows(self.step), device
         self._checkpoints, self._allow_nan = checkpoints, allow_nan
         self._unchecked = not allow_nan
+        taken = step.operator and device == "cpu" and OPERATORS[step.operator].laws.stored
+        self._raw = taken and stored_in(step, checkpoints) == "BF16"
         stored = {checkpoints[s.model].tensors[s.tensor].dtype for s in step.inputs}
-        self._dtype = "F64" if "F64" in stored else "F32"
+        self._dtype = "BF16" if self._raw else "F64" if "F64" in stored else "F32"
 
     def __call__(self, pick: Pick = range) -> Iterator[Block]:
         """Yield the blocks that are picked, in order; their memory is used again."""
@@ -147,7 +150,11 @@ class _Work:
             row, end = i * self.rows, min((i + 1) * self.rows, step.rows)
             stacked = buffer[:, : end - row]
             for source, rows in zip(step.inputs, stacked, strict=True):
-                rows.copy_(self._read(source, row, end), non_blocking=True)
+                checkpoint: Any = self._checkpoints[source.model]
+                if self._raw:
+                    checkpoint.read_bytes(source.tensor, row * step.cols, bytes_of(rows))
+                else:
+                    rows.copy_(self._read(source, row, end), non_blocking=True)
             base = stacked[count] if step.base else None
             place = Place(row * step.cols, step.keys)
             self._check(stacked, place.start)

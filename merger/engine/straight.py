@@ -22,6 +22,14 @@ from merger.plan import Step
 RawSink = Callable[[str, int, memoryview], None]
 
 
+def stored_in(step: Step, checkpoints: Mapping[str, Checkpoint]) -> str | None:
+    """Return the one format in which plain folders hold what a step reads; None in other cases."""
+    read = [(checkpoints[s.model], s.tensor) for s in step.inputs]
+    plain = all(isinstance(one, FolderCheckpoint) for one, _ in read)
+    stored = {one.tensors[name].dtype for one, name in read}
+    return stored.pop() if plain and len(stored) == 1 else None
+
+
 class Straight:
     """One step that needs no tensor."""
 
@@ -35,13 +43,10 @@ class Straight:
     @staticmethod
     def suits(step: Step, checkpoints: Mapping[str, Checkpoint]) -> bool:
         """Say whether a step can be made so."""
-        plain = [checkpoints[s.model] for s in step.inputs]
-        stored = {c.tensors[s.tensor].dtype for c, s in zip(plain, step.inputs, strict=True)}
-        if not all(isinstance(c, FolderCheckpoint) for c in plain) or len(stored) > 1:
-            return False
-        if step.operator is None:
-            return stored == {step.dtype}
-        loops = all(native.sums(dtype_name(code)) for code in (*stored, step.dtype))
+        code = stored_in(step, checkpoints)
+        if code is None or step.operator is None:
+            return code == step.dtype
+        loops = all(native.sums(dtype_name(one)) for one in (code, step.dtype))
         return OPERATORS[step.operator].line is not None and loops
 
     def run(self, put: RawSink, doubt: Callable[[], None] | None) -> None:

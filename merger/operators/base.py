@@ -82,11 +82,13 @@ class Laws(NamedTuple):
     `random`: draws from the counter-based stream.
     `rowwise`: whether, with these knobs, the entries of one row of the last axis need each other;
     if not, a row too long for memory is cut.
+    `stored`: takes bfloat16 as it is stored, with the result it has for the same in float32.
     """
 
     elementwise: bool = False
     random: bool = False
     rowwise: Callable[[Mapping[str, Any]], bool] = lambda knobs: False
+    stored: bool = False
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,11 @@ def weighted_sum(tensors: Sequence[Tensor] | Tensor, weights: Iterable[float]) -
     return total[:entries].view(shape)
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """Return a tensor in what changes are taken in: one of bfloat16 as float32."""
+    return tensor.float() if tensor.dtype == torch.bfloat16 else tensor
+
+
 def normal(weight: Sequence[float]) -> float:
     """Return the sum that weights are divided by; a SpecError where it is zero."""
     if abs(total := sum(weight)) >= 1e-8:

@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal
 
 from merger import native
 from merger.late import Tensor, torch
-from merger.operators.base import Density, Knob, Lambda, Normalize, Weight, operator
-from merger.operators.changes import add_all, add_elected, shares, weighted_sum
+from merger.operators.base import Density, Knob, Lambda, Laws, Normalize, Weight, operator
+from merger.operators.changes import add_all, add_elected, shares, weighted_sum, wide
 from merger.operators.magnitudes import ALL, Cut, kept, largest
 from merger.operators.survey import Block, Place, Size, Survey
 
@@ -36,9 +36,9 @@ Rule = Annotated[
 
 def magnitudes(block: Block) -> Tensor:
     """Return |task vectors| (k, rows, cols), new memory; a base is given."""
-    if block.base is not None and native.suits([*block.experts, block.base], "float32"):
+    if block.base is not None and native.suits([*block.experts, block.base]):
         return native.changes(block.experts, block.base)
-    return block.changes.abs_()
+    return block._replace(experts=wide(block.experts)).changes.abs_()
 
 
 def keep_count(density: float, entries: int) -> int:
@@ -67,8 +67,8 @@ def _cuts(size: Size, density: Sequence[float], *, relative: bool) -> Survey:
 
 def trimmed(experts: Tensor, base: Tensor, cuts: Sequence[Cut], start: int) -> Tensor:
     """Return the task vectors (k, rows, cols) with all but their k largest entries zeroed."""
-    end = start + base.numel()
-    changes = _shrunk(experts, base, [_bound(cut, start, end, base.dtype) for cut in cuts])
+    end, kind = start + base.numel(), torch.promote_types(base.dtype, torch.float32)
+    changes = _shrunk(experts, base, [_bound(cut, start, end, kind) for cut in cuts])
     for change, cut in zip(changes, cuts, strict=True):
         if start <= cut.last < end:
             change.mul_(kept(change.abs(), cut, start))
@@ -88,16 +88,19 @@ def _bound(cut: Cut, start: int, end: int, kind: "torch.dtype") -> float:
 
 def _shrunk(experts: Tensor, base: Tensor, bounds: Sequence[float]) -> Tensor:
     """Return the task vectors with magnitudes up to a bound zeroed."""
-    if native.suits([*experts, base], "float32"):
+    if native.suits([*experts, base]):
         return native.changes(experts, base, bounds)
-    changes = experts - base
+    changes = wide(experts) - base
     for change, bound in zip(changes, bounds, strict=True):
         if bound >= 0:  # a single pass, where a mask takes three
             torch.hardshrink(change, bound, out=change)
     return changes
 
 
-@operator("ties", survey=trim_survey, paper="https://arxiv.org/abs/2306.01708")
+_STORED = Laws(stored=True)
+
+
+@operator("ties", survey=trim_survey, laws=_STORED, paper="https://arxiv.org/abs/2306.01708")
 def ties(
     experts: Tensor,
     base: Tensor,
@@ -112,11 +115,13 @@ def ties(
 ) -> Tensor:
     """Average the trimmed changes that share the elected sign."""
     changes = trimmed(experts, base, facts, place.start)
-    weighted = elect == "weighted"
-    return add_elected(base, changes, weight, normalize=normalize, scale=lambda_, weighted=weighted)
+    how: dict[str, Any] = {"normalize": normalize, "scale": lambda_}
+    return add_elected(wide(base), changes, weight, weighted=elect == "weighted", **how)
 
 
-@operator("consensus", survey=relative_survey, paper="https://arxiv.org/abs/2505.10554")
+@operator(
+    "consensus", survey=relative_survey, laws=_STORED, paper="https://arxiv.org/abs/2505.10554"
+)
 def consensus(
     experts: Tensor,
     base: Tensor,
@@ -131,7 +136,7 @@ def consensus(
     """Move the base along the mean change of the experts that count at each entry."""
     if consensus == "mean" and scale == 1 and all(cut == ALL for cut in facts):
         return weighted_sum(experts, shares(weight))
-    changes = trimmed(experts, base, facts, place.start)
+    changes, base = trimmed(experts, base, facts, place.start), wide(base)
     if consensus == "ram":
         return _add_active(base, changes, weight, scale)
     join = add_all if consensus == "mean" else add_elected
