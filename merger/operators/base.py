@@ -1,7 +1,8 @@
 """What an operator is: a pure function of aligned blocks whose signature declares its knobs.
 
 An operator sees numbers only: `experts` of shape (k, rows, cols) and `base` of shape (rows, cols),
-float32 (float64 where a source is), a block of whole rows of the tensor's last axis. Whatever it
+float32 (float64 where a source is, bfloat16 where it asks for it), a block of whole rows of the
+tensor's last axis. Whatever it
 has to know about the whole tensor first is gathered by its survey (see survey.py) and arrives as
 `facts`; where the block lies arrives as `place`. It returns new memory of any float dtype, which
 the engine rounds, and writes to none of its inputs. An operator that is a weighted sum says so by
