@@ -2,11 +2,10 @@
 
 An operator sees numbers only: `experts` of shape (k, rows, cols) and `base` of shape (rows, cols),
 float32 (float64 where a source is, bfloat16 where it asks for it), a block of whole rows of the
-tensor's last axis. Whatever it
-has to know about the whole tensor first is gathered by its survey (see survey.py) and arrives as
-`facts`; where the block lies arrives as `place`. It returns new memory of any float dtype, which
-the engine rounds, and writes to none of its inputs. An operator that is a weighted sum says so by
-its coefficients (see `line`): the engine then needs no tensor to make it.
+tensor's last axis. Whatever it has to know about the whole tensor first is gathered by its survey
+(see survey.py) and arrives as `facts`; where the block lies arrives as `place`. It returns new
+memory of any float dtype, which the engine rounds, and writes to none of its inputs. An operator
+that is a weighted sum says so by its coefficients (see `line`): the engine then needs no tensor.
 
 Use plain `mul` and `add`, or `weighted_sum`: fused kernels (`add(alpha=)`, `addcmul`, `lerp`) round
 differently at the tail of a vector, and then the bytes would depend on the size of a block.
