@@ -5,6 +5,7 @@ that `merger run tiny-tables` writes itself; prints the hypotheses of docs/resul
 is one observation, so every p is of an exact two-sided sign test over seeds. "Above" is the
 alternative: it must be so against each rival in each place, and the largest p counts. "Not below"
 is the null: one rival above is enough to contradict it, and the least p counts, times their number.
+Models that a stage did not pair (those of H5) get the wider interval of independent means.
 Then Holm over the six. The least p of six seeds is 0.031, and six times that is 0.19: at this size
 the corrected test can confirm nothing, and what is left are the intervals of each seed.
 """

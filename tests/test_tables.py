@@ -1,5 +1,8 @@
 """The hypotheses over seeds: counts, the sign test, and which p a claim of several rivals gets."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from benchmarks.tables import CLAIMS, Claim, agreeing, lines, p_of, rows_of
@@ -52,9 +55,6 @@ def test_models_that_were_not_paired_get_the_wider_interval() -> None:
 
 
 def test_every_claim_of_the_plan_is_read_from_the_committed_seeds() -> None:
-    import json
-    from pathlib import Path
-
     files = sorted(Path(__file__).parents[1].glob("docs/tables/seed-*.json"))
     seeds = {i: json.loads(file.read_text())["stages"] for i, file in enumerate(files)}
     text = list(lines(seeds))
